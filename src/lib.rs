@@ -1,0 +1,7 @@
+//! netlab: a Kubernetes-shaped network on one Linux host, from one TOML file.
+
+pub mod diag;
+pub mod lab;
+pub mod plan;
+pub mod probe;
+pub mod proxy;

@@ -1,0 +1,2 @@
+//! The `netlab` program.
+fn main() {}

@@ -1,0 +1,37 @@
+//! What differs between the lab as planned and the lab as the kernel has it now.
+//!
+//! Drift alone is no failure: a student may add a rule. It explains one: a failed probe looks
+//! for the drift on its way.
+
+use serde::{Deserialize, Serialize};
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// The network namespace it is in.
+    pub netns: String,
+    /// What sort of thing differs.
+    pub kind: DriftKind,
+    /// One lowercase sentence without a full stop: what is, and what should be.
+    pub text: String,
+    /// A command for `netlab shell` that puts it right, if there is one.
+    pub mend: Option<String>,
+}
+
+/// The sorts of things that can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftKind {
+    /// A link is missing, down, or not in its bridge.
+    Link,
+    /// An address is missing.
+    Address,
+    /// A route is missing.
+    Route,
+    /// A setting below `/proc/sys` has another value.
+    Sysctl,
+    /// A rule is missing, different, or not ours.
+    Rule,
+    /// A server is not running.
+    Server,
+}

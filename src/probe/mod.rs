@@ -1,0 +1,4 @@
+//! Probes: what must be true of a running lab, tried and judged.
+
+pub mod drift;
+pub mod order;

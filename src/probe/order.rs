@@ -1,0 +1,110 @@
+//! What the agent is asked to try, and what came of it: plain data on the control socket.
+//!
+//! An order knows nothing of what should happen; that is [`crate::probe::judge`]'s business.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The response header in which netlab's own servers name the pod (or machine) that answers.
+pub const POD_HEADER: &str = "x-netlab-pod";
+/// The response header in which netlab's own servers name the client address they see.
+pub const CLIENT_HEADER: &str = "x-netlab-client";
+
+/// One thing to try from one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Comes back in the outcome.
+    pub id: usize,
+    /// The network namespace to try it from.
+    pub netns: String,
+    /// What to try.
+    pub what: What,
+    /// How often, each time with a fresh connection.
+    pub times: usize,
+}
+
+/// What to try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// GET with the host's curl.
+    Curl {
+        /// The URL.
+        url: String,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
+    /// GET with the built-in client.
+    Http {
+        /// Where to connect.
+        to: SocketAddr,
+        /// The path.
+        path: String,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
+    /// Send a datagram with the built-in client and wait for the answer of an echo server.
+    Udp {
+        /// Where to send it.
+        to: SocketAddr,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
+}
+
+/// What came of an [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The order's.
+    pub id: usize,
+    /// One per try, in no particular order.
+    pub tries: Vec<Try>,
+}
+
+/// What came of one try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Try {
+    /// The answer, or how it failed.
+    pub result: Result<Answer, Failure>,
+    /// How long it took.
+    pub micros: u64,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The HTTP status; 0 for a datagram.
+    pub status: u16,
+    /// Who answered: the name in [`POD_HEADER`].
+    pub pod: Option<String>,
+    /// The client address that the server saw, from [`CLIENT_HEADER`].
+    pub client: Option<IpAddr>,
+    /// The body, at most 4 KiB of it.
+    pub body: String,
+}
+
+/// How a try failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The class of it.
+    pub kind: FailureKind,
+    /// The tool's or the kernel's own words.
+    pub text: String,
+}
+
+/// The classes of failure that mean different things on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// ECONNREFUSED: a REJECT, or a closed port.
+    Refused,
+    /// Nothing came back in time.
+    Timeout,
+    /// ENETUNREACH or EHOSTUNREACH: no route, or no neighbour.
+    Unreachable,
+    /// The connection broke: ECONNRESET, an empty reply.
+    Broken,
+    /// The try itself could not be made: a missing tool, a malformed answer.
+    Other,
+}
