@@ -11,6 +11,7 @@ mod sample;
 mod table;
 pub mod truth;
 pub mod view;
+mod ways;
 
 use crate::lab::model::ProxyMode;
 use view::NodeView;

@@ -1,6 +1,6 @@
 //! Labs for the tests of this room, made by hand: small words for what the lab file would say.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use crate::lab::model::*;
 
@@ -128,10 +128,6 @@ pub(super) fn parsed<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("a test says {text:?}"))
 }
 
-pub(super) fn ip(text: &str) -> IpAddr {
-    parsed(text)
-}
-
 /// Compares a text with the file of that name in `src/proxy/golden`; `NETLAB_BLESS=1` writes it.
 pub(super) fn golden(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy/golden").join(name);
@@ -141,4 +137,27 @@ pub(super) fn golden(name: &str, text: &str) {
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(expected == text, "{} differs; NETLAB_BLESS=1 rewrites it. It would be:\n{text}", path.display());
+}
+
+/// A sight in a few words: `pod1a<192.168.1.1 pod2<10.30.45.100` says who answers and which
+/// client address each sees.
+pub(super) fn words(lab: &Lab, sight: &super::truth::Sight) -> String {
+    use super::truth::{Choice, Sight};
+    let choices = |choices: &[Choice]| {
+        let words = choices.iter().map(|choice| {
+            let who = choice.pod.map_or(choice.endpoint.to_string(), |pod| lab.pod(pod).full_name());
+            let sources: Vec<String> = choice.sources.iter().map(ToString::to_string).collect();
+            format!("{who}<{}", sources.join("|"))
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    match sight {
+        Sight::Served(served) => choices(served),
+        Sight::Refused => "refused".to_owned(),
+        Sight::Dropped => "dropped".to_owned(),
+        Sight::Unreachable => "unreachable".to_owned(),
+        Sight::Mixed { served, refused, lost } => {
+            format!("mixed: {} refused {refused:?} lost {lost:?}", choices(served))
+        }
+    }
 }
