@@ -6,6 +6,7 @@
 pub mod endpoints;
 pub mod hash;
 pub mod iptables;
+pub mod ladder;
 #[cfg(test)]
 mod sample;
 mod table;
@@ -22,6 +23,7 @@ use view::NodeView;
 pub fn render(mode: ProxyMode, view: &NodeView) -> String {
     match mode {
         ProxyMode::Iptables => iptables::render(view),
-        ProxyMode::Nftables | ProxyMode::Ladder => unimplemented!("being written"),
+        ProxyMode::Ladder => ladder::render(view),
+        ProxyMode::Nftables => unimplemented!("being written"),
     }
 }
