@@ -143,6 +143,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The same, for whoever takes any endpoint anywhere.
+    pub fn without_wishes(self) -> Policy {
+        let any = TrafficPolicy::Cluster;
+        Policy { internal: any, external: any, distribution: None, ..self }
+    }
+
     /// Some traffic may go to any node.
     pub fn uses_cluster(self) -> bool {
         self.internal == TrafficPolicy::Cluster || self.externally_accessible

@@ -6,11 +6,14 @@
 pub mod endpoints;
 pub mod hash;
 pub mod iptables;
+pub mod ladder;
+pub mod nftables;
 #[cfg(test)]
 mod sample;
 mod table;
 pub mod truth;
 pub mod view;
+mod ways;
 
 use crate::lab::model::ProxyMode;
 use view::NodeView;
@@ -21,6 +24,7 @@ use view::NodeView;
 pub fn render(mode: ProxyMode, view: &NodeView) -> String {
     match mode {
         ProxyMode::Iptables => iptables::render(view),
-        ProxyMode::Nftables | ProxyMode::Ladder => unimplemented!("being written"),
+        ProxyMode::Ladder => ladder::render(view),
+        ProxyMode::Nftables => nftables::render(view),
     }
 }

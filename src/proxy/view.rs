@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    endpoints::{self, Chosen, Conditions, Policy},
+    endpoints::{self, Chosen, Conditions, Endpoint, Policy},
     hash,
 };
 use crate::lab::model::{
@@ -98,6 +98,8 @@ pub struct PortView {
     pub policy: Policy,
     /// The endpoints that this node uses.
     pub endpoints: Chosen,
+    /// The endpoints it would use if the Service had no policies: for rules that know none.
+    pub usable: Vec<Endpoint>,
     /// The port's table in the lab file.
     pub at: Span,
 }
@@ -231,6 +233,7 @@ fn port_view(lab: &Lab, node: NodeId, id: ServiceId, port: &ServicePort, conditi
         health_check_node_port: service.health_check_node_port,
         policy,
         endpoints: endpoints::choose(&all, policy, node, lab.node(node).zone.as_ref()),
+        usable: endpoints::choose(&all, policy.without_wishes(), node, None).cluster,
         at: port.at.clone(),
     })
 }
