@@ -5,3 +5,4 @@ pub mod lab;
 pub mod plan;
 pub mod probe;
 pub mod proxy;
+pub mod report;
