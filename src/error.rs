@@ -30,7 +30,7 @@ pub enum ErrorKind {
 }
 
 /// What most functions that can fail give back.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl ErrorKind {
     /// The process's exit code.

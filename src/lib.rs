@@ -1,6 +1,7 @@
 //! netlab: a Kubernetes-shaped network on one Linux host, from one TOML file.
 
 pub mod agent;
+pub mod cli;
 pub mod diag;
 pub mod error;
 pub mod kernel;
@@ -8,3 +9,4 @@ pub mod lab;
 pub mod plan;
 pub mod probe;
 pub mod proxy;
+pub mod report;

@@ -74,7 +74,7 @@ impl Building {
     }
 
     /// Builds as far as was asked for.
-    pub(super) async fn build(&mut self, control: &Control) -> std::result::Result<(), Problem> {
+    pub(super) async fn build(&mut self, control: &Control) -> Result<(), Problem> {
         let last = self.orders.stage;
         for stage in self.plan.stages.iter().filter(|stage| last.is_none_or(|last| stage.name <= last)) {
             let name = stage.name.to_string();

@@ -116,7 +116,7 @@ fn watch(ear: UnixStream) {
     std::process::exit(0);
 }
 
-fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> std::result::Result<(), Problem> {
+fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Problem> {
     nest::furnish(&orders.name)?;
     client::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;

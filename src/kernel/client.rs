@@ -94,7 +94,7 @@ fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn timed(limit: Duration, attempt: impl Future<Output = std::result::Result<Answer, Failure>>) -> Try {
+async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
     let began = Instant::now();
     let result = timeout(limit, attempt).await.unwrap_or_else(|_| {
         let text = format!("no answer within {} ms", limit.as_millis());

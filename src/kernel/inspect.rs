@@ -212,7 +212,7 @@ fn is_route(route: &RouteMessage, to: ipnet::IpNet, via: &Via) -> bool {
 
 async fn rules(netns: &str, proxy: ProxyMode, text: &str, processes: &Processes) -> Result<Vec<Drift>> {
     let scratch = netns::unnamed()?;
-    let inside = || Ok(Entrance::to_file(scratch.try_clone().context("cannot share a namespace")?));
+    let inside = || -> Result<Entrance> { Ok(Entrance::to_file(scratch.try_clone().context("cannot share a namespace")?)) };
     rules::load_into(inside()?, proxy, text.to_owned(), processes).await?;
     let wanted = rules::save_from(inside()?, proxy, text.len(), processes).await?;
     let found = rules::save_from(Entrance::to_netns(netns)?, proxy, text.len(), processes).await?;

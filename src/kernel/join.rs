@@ -85,7 +85,7 @@ fn enter(agent: &Handle) -> Result<()> {
     setns(agent.descriptor(), flags).context(what)
 }
 
-fn same_user_namespace(pid: Pid) -> io::Result<bool> {
+pub(super) fn same_user_namespace(pid: Pid) -> io::Result<bool> {
     Ok(fs::read_link(format!("/proc/{pid}/ns/user"))? == fs::read_link("/proc/self/ns/user")?)
 }
 

@@ -174,7 +174,7 @@ fn malformed(error: impl std::fmt::Display) -> Error {
 }
 
 /// The kernel's answer in its own words: rtnetlink wraps the errno in a sentence of its own.
-fn refusal<T>(result: std::result::Result<T, rtnetlink::Error>) -> Result<T> {
+fn refusal<T>(result: Result<T, rtnetlink::Error>) -> Result<T> {
     result.map_err(|error| match error {
         rtnetlink::Error::NetlinkError(message) => Error::refused(message.to_io().to_string()),
         other => Error::refused(other.to_string()),

@@ -3,7 +3,7 @@
 use super::step::{PlannedStep, Step};
 use crate::{
     lab::model::{Container, Lab, Place, Protocol, Server},
-    proxy::truth::OUTSIDE_PORT,
+    proxy::view::OUTSIDE_PORT,
 };
 
 /// One step per container, and one per machine outside the cluster.
