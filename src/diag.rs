@@ -84,9 +84,9 @@ impl Diagnostic {
 }
 
 impl Problems {
-    /// Adds one.
+    /// Adds one, unless it has just been said (of another replica of the same pod).
     pub(crate) fn push(&mut self, problem: Diagnostic) {
-        if self.found.len() < KEPT {
+        if self.found.len() < KEPT && self.found.last() != Some(&problem) {
             self.found.push(problem);
         }
     }
@@ -121,7 +121,7 @@ impl Problems {
         if self.found.is_empty() {
             return None;
         }
-        self.found.sort_by(|a, b| (a.at.start, a.at.end).cmp(&(b.at.start, b.at.end)));
+        self.found.sort_by_key(|problem| (problem.at.start, problem.at.end));
         self.found.dedup();
         Some(Diagnostics(self.found))
     }
@@ -229,7 +229,7 @@ impl<'t> Lines<'t> {
     /// A span, cut to its first line and to whole characters.
     fn mark<'d>(&self, span: &Span, kind: AnnotationKind, label: &'d str) -> Mark<'d> {
         let text = self.text;
-        let start = text.floor_char_boundary(span.start.min(text.len()));
+        let start = floor(text, span.start);
         let mut line = self.starts.partition_point(|begin| *begin <= start) - 1;
         // A place behind the last line end is shown at the end of the line before.
         if line > 0 && self.starts[line] == text.len() {
@@ -237,7 +237,7 @@ impl<'t> Lines<'t> {
         }
         let bytes = self.bytes(line);
         let start = start.min(bytes.end);
-        let end = text.floor_char_boundary(span.end.clamp(start, bytes.end));
+        let end = floor(text, span.end.clamp(start, bytes.end));
         Mark { line, span: start..end, kind, label }
     }
 
@@ -284,8 +284,8 @@ fn cut<'d>(lines: &Lines<'d>, mark: &Mark<'d>) -> Excerpt<'d> {
         let snippet = Snippet::source(&text[bytes.clone()]).line_start(mark.line + 1);
         return Excerpt { snippet: snippet.annotation(annotate(mark, bytes.start)), moved: None };
     }
-    let start = text.floor_char_boundary(mark.span.start.saturating_sub(LONG_LINE / 4)).max(bytes.start);
-    let end = text.floor_char_boundary((start + LONG_LINE).min(bytes.end));
+    let start = floor(text, mark.span.start.saturating_sub(LONG_LINE / 4)).max(bytes.start);
+    let end = floor(text, (start + LONG_LINE).min(bytes.end));
     let before = if start > bytes.start { "…" } else { "" };
     let after = if end < bytes.end { "…" } else { "" };
     let shown = format!("{before}{}{after}", &text[start..end]);
@@ -298,6 +298,12 @@ fn cut<'d>(lines: &Lines<'d>, mark: &Mark<'d>) -> Excerpt<'d> {
     // Nothing underlined lies before `start`, so the difference in there cannot be negative.
     let annotation = annotate_shifted(&kept, start, before.len());
     Excerpt { snippet: Snippet::source(shown).line_start(mark.line + 1).annotation(annotation), moved: Some(moved) }
+}
+
+/// The last place at or before `at` where a character begins, or the end of the text.
+fn floor(text: &str, at: usize) -> usize {
+    // At 0 there is always one.
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 fn annotate<'d>(mark: &Mark<'d>, origin: usize) -> Annotation<'d> {
