@@ -213,7 +213,7 @@ fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
 /// The addresses and ports behind a Service's port.
 pub(super) fn endpoints_of(lab: &Lab, service: &Service, port: &ServicePort) -> Vec<String> {
     let found = endpoints::endpoints(lab, service, port, &endpoints::Conditions::default());
-    found.iter().map(|endpoint| endpoint.address.to_string()).collect()
+    found.iter().map(|endpoint| endpoint.addr.to_string()).collect()
 }
 
 /// A route, as it is listed.

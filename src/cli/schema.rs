@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) fn schema() -> Result<ExitCode> {
-    let text = serde_json::to_string_pretty(&lab::schema::schema()).context("cannot write JSON")?;
+    let text = serde_json::to_string_pretty(&lab::schema()).context("cannot write JSON")?;
     print(&(text + "\n"));
     Ok(ExitCode::SUCCESS)
 }

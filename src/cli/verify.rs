@@ -41,7 +41,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         }
         args::Engine::Builtin => suite::Engine::Builtin,
     };
-    let options = SuiteOptions { engine, samples: args.samples as usize, alpha: args.alpha, only: args.only.clone() };
+    let options = SuiteOptions { engine, samples: args.samples as usize, alpha: args.alpha, only: args.only.clone().into_iter().collect() };
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));
@@ -78,7 +78,11 @@ fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
         args::ReportFormat::Junit => Format::Junit,
         args::ReportFormat::Tap => Format::Tap,
     };
-    print(&report::render(report, format, terminal.colour()));
+    let colour = match terminal.colour() {
+        crate::diag::Colour::On => report::Colour::Always,
+        crate::diag::Colour::Off => report::Colour::Never,
+    };
+    print(&report::render(report, format, colour));
 }
 
 fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {

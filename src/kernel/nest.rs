@@ -178,10 +178,14 @@ fn no_namespaces(errno: Errno, unprivileged: bool) -> Error {
 /// When the host forbids one of the mounts.
 pub fn furnish(name: &str) -> Result<()> {
     let none = None::<&str>;
+    let what = "cannot show the lab's directory inside";
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(forbidden)?;
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("proc"), "/proc", Some("proc"), safe | MsFlags::MS_NOEXEC, none).map_err(forbidden)?;
-    // The directory's descriptor is the only way to it once `/run` is covered.
+    // Only what is open can be reached once `/run` is covered. The inherited descriptor is of
+    // the host's mount namespace, and can be no source of a bind mount in this one.
+    let inherited = fs::read_link(format!("/proc/self/fd/{DIRECTORY}")).context(what)?;
+    let outside = File::open(inherited).context(what)?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), safe, Some("mode=0755")).map_err(forbidden)?;
     // A sysfs shows the links of the network namespace that it was mounted in. Where the host
     // forbids it, only tools that read /sys/class/net are misled.
@@ -194,9 +198,8 @@ pub fn furnish(name: &str) -> Result<()> {
     view::prepare()?;
     let directory = format!("{}/{name}", view::DIRECTORY);
     fs::create_dir_all(&directory).context(format!("cannot make {directory}"))?;
-    let outside = format!("/proc/self/fd/{DIRECTORY}");
-    mount(Some(outside.as_str()), directory.as_str(), none, MsFlags::MS_BIND, none)
-        .context("cannot show the lab's directory inside")?;
+    let outside = format!("/proc/self/fd/{}", outside.as_raw_fd());
+    mount(Some(outside.as_str()), directory.as_str(), none, MsFlags::MS_BIND, none).context(what)?;
     nix::unistd::sethostname(name).context("cannot name the lab's host")
 }
 

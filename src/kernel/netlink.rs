@@ -66,7 +66,8 @@ impl Netlink {
     }
 
     async fn set(&self, message: LinkMessage) -> Result<()> {
-        refusal(self.handle.link().set(message).execute().await)
+        // `set` would be RTM_SETLINK, which ignores what is said of a bridge port.
+        refusal(self.handle.link().change(message).execute().await)
     }
 
     /// Makes a bridge and brings it up.

@@ -32,10 +32,10 @@ fn own((key, value): &(&'static str, &str)) -> (&'static str, String) {
 }
 
 /// Lets packets from or to 127/8 leave the loopback: for NodePorts on localhost.
-pub const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 /// Shows bridged frames to iptables: without it a reply between two pods of one bridge never
 /// passes the hook that would undo the DNAT. Its default in a fresh namespace is 1.
-pub const BRIDGE_NF: &str = "net/bridge/bridge-nf-call-iptables";
+const BRIDGE_NF: &str = "net/bridge/bridge-nf-call-iptables";
 
 const EVERYWHERE: &[(&str, &str)] = &[
     // No IPv6 addresses on the links to come, so no duplicate address detection to wait for;

@@ -501,7 +501,7 @@ fn failed(kind: FailureKind) -> &'static str {
 }
 
 /// What must happen, in words.
-pub(super) fn expected(expect: &Expect) -> String {
+pub(crate) fn expected(expect: &Expect) -> String {
     let names = |answerers: &[Answerer], word| list(answerers.iter().map(|answerer| &answerer.name), word);
     match expect {
         Expect::Answer(answerers) => format!("an answer from {}", names(answerers, "or")),

@@ -94,6 +94,7 @@ impl Scene<'_> {
             Sight::Refused => silence(&[FailureKind::Refused]),
             Sight::Dropped => silence(&[FailureKind::Timeout]),
             Sight::Unreachable => silence(&[FailureKind::Unreachable]),
+            Sight::Mixed { served, .. } => Expect::Answer(self.answerers(served, protocol)),
         }
     }
 
