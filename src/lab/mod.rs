@@ -62,6 +62,19 @@ pub fn load_named(text: &str, default_name: &Name) -> Result<Lab, Diagnostics> {
     }
 }
 
+/// The text of a lab file, of which the bytes may be anything.
+///
+/// # Errors
+///
+/// One problem at the first byte that is not UTF-8; it can be rendered against the lossy text.
+pub fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let problem = Diagnostic::new(at..at + 1, "the file is not text: this byte is not UTF-8");
+        Diagnostics(vec![problem.hint("a lab file is TOML; see `netlab new`")])
+    })
+}
+
 fn read(text: &str, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());

@@ -331,17 +331,6 @@ fn container(source: Source<'_>, nth: usize, host_network: bool, problems: &mut 
     })
 }
 
-impl<T> Said<Vec<T>> {
-    /// The list, `Some(None)` if the key is not there; `None` if it was refused.
-    fn maybe_list(&self) -> Option<Option<&[T]>> {
-        match self {
-            Said::Nothing => Some(None),
-            Said::Nonsense => None,
-            Said::Value(said) => Some(Some(&said.value)),
-        }
-    }
-}
-
 fn server(source: &Source<'_>, problems: &mut Problems) -> Option<Server> {
     if let (Some(server), Some(command)) = (source.server.at(), source.command.at()) {
         let problem = Diagnostic::new(command.at.clone(), "a container runs a `server` or a `command`, not both");
@@ -502,13 +491,13 @@ fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
     }
     for (node, count) in network.nodes.iter().zip(count) {
         let name = node.name.as_ref().map_or("?", Name::as_str);
-        if let Some(subnet) = node.pod_subnet.filter(|subnet| room(*subnet) < count) {
+        if let Some(subnet) = node.pod_subnet.filter(|subnet| room(subnet.prefix_len()) < count) {
             let message = format!(
                 "the pod subnet {subnet} of `{name}` has room for {} pods, and {count} run there",
-                room(subnet)
+                room(subnet.prefix_len())
             );
-            // 2^10 - 3 is the first that is larger than a bridge's; the loop ends at a /8 at the latest.
-            let length = (8..32).rev().find(|length| (1usize << (32 - length)) - 3 >= count).unwrap_or(8);
+            // A lab has fewer pods than a /8 has addresses.
+            let length = (8..=30).rev().find(|length| room(*length) >= count).unwrap_or(8);
             let hint = format!("give the node a larger `pod_subnet` (a /{length} is enough), or spread the pods");
             problems.push(Diagnostic::new(node.subnet_at.clone(), message).hint(hint));
         }

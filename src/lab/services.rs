@@ -488,16 +488,14 @@ fn backends(
             problems.push(problem.hint("give `target_port` as a number"));
         }
     }
-    let endpoints: Vec<Option<ManualEndpoint>> =
-        table.endpoints.or_list()?.iter().map(|endpoint| manual(endpoint, index, network, problems)).collect();
+    let endpoints: Vec<Option<ManualEndpoint>> = table
+        .endpoints
+        .maybe_list()?
+        .unwrap_or_default()
+        .iter()
+        .map(|endpoint| manual(endpoint, index, network, problems))
+        .collect();
     endpoints.into_iter().collect()
-}
-
-impl<T> Said<Vec<T>> {
-    /// The list, empty if the key is not there; `None` if it was refused.
-    fn or_list(&self) -> Option<&[T]> {
-        if self.is_nonsense() { None } else { Some(self.list()) }
-    }
 }
 
 fn manual(

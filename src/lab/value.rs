@@ -95,6 +95,15 @@ impl<T: Clone> Said<T> {
 }
 
 impl<T> Said<Vec<T>> {
+    /// The elements, `Some(None)` if the key is not there; `None` if it was refused.
+    pub(super) fn maybe_list(&self) -> Option<Option<&[T]>> {
+        match self {
+            Said::Nothing => Some(None),
+            Said::Nonsense => None,
+            Said::Value(said) => Some(Some(&said.value)),
+        }
+    }
+
     /// The elements; none if the key is not there or was refused.
     pub(super) fn list(&self) -> &[T] {
         self.get().map_or(&[], Vec::as_slice)
@@ -164,7 +173,7 @@ choice! {
 }
 choice! {
     /// The key `traffic_distribution` of a Service.
-    enum Distribution { "PreferSameZone" => PreferSameZone, "PreferSameNode" => PreferSameNode, "PreferClose" => PreferClose }
+    enum Distribution { "PreferSameZone" => SameZone, "PreferSameNode" => SameNode, "PreferClose" => Close }
 }
 choice! {
     /// The key `type` of a Service.
@@ -175,8 +184,8 @@ impl Distribution {
     /// What it means; `PreferClose` is the old name of `PreferSameZone`.
     pub(super) fn meaning(self) -> TrafficDistribution {
         match self {
-            Distribution::PreferSameZone | Distribution::PreferClose => TrafficDistribution::PreferSameZone,
-            Distribution::PreferSameNode => TrafficDistribution::PreferSameNode,
+            Distribution::SameZone | Distribution::Close => TrafficDistribution::PreferSameZone,
+            Distribution::SameNode => TrafficDistribution::PreferSameNode,
         }
     }
 }
