@@ -115,5 +115,16 @@ fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
         };
     }
     let message: String = error.message().chars().take(300).collect();
-    Diagnostic::new(at, format!("not valid TOML: {message}"))
+    // Sorted by how much they say: the first that fits is shown.
+    const HINTS: [(&str, &str); 7] = [
+        ("recur", "nothing in a lab file is nested that deep"),
+        ("string values must be quoted", "put text in quotes: `name = \"web\"`"),
+        ("basic string", "end it with a quote on the same line, and write control characters as \\n, \\t or \\u001B"),
+        ("inline table", "end it with `}`"),
+        ("unclosed table", "a header is `[cluster]` or `[[pod]]`"),
+        ("array", "end it with `]`, with commas between the elements"),
+        ("", "a lab file is TOML: `key = value` lines below headers such as `[[pod]]`"),
+    ];
+    let hint = HINTS.iter().find(|(part, _)| message.contains(part)).map_or("", |(_, hint)| hint);
+    Diagnostic::new(at, format!("not valid TOML: {message}")).hint(hint)
 }

@@ -74,7 +74,7 @@ impl Pods {
         pods.place(tables, network, problems);
         pods.address(tables, network, problems);
         check_room(&pods, network, problems);
-        check_node_ports(&pods, network, problems);
+        check_node_ports(&pods, tables, network, problems);
         pods
     }
 
@@ -139,7 +139,7 @@ impl Pods {
                 let Some(node) = self.drafts[pod].node else { continue };
                 let (Some(subnet), Some(pool)) = (network.nodes[node].pod_subnet, &mut pools[node]) else { continue };
                 let name = network.nodes[node].name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
-                let what = format!("the pod subnet{name}");
+                let what = format!("the pod subnet {subnet}{name}");
                 let hint = "choose an address of that subnet, or another `node`, or leave `ip` out";
                 place(said, subnet, &what, hint, pool, &mut first_use, problems);
                 self.drafts[pod].ip = Some(said.value);
@@ -483,6 +483,22 @@ fn check_containers(
     }
 }
 
+impl PodTable {
+    /// The ports of all containers as they are written; empty if any container has default ports,
+    /// since then the two do not correspond.
+    fn written_ports(&self) -> Vec<&ContainerPortTable> {
+        let lists: Vec<_> = match self.containers.get() {
+            None => vec![&self.ports],
+            Some(containers) => containers.iter().map(|table| &table.ports).collect(),
+        };
+        if lists.iter().all(|list| !list.is_nothing()) {
+            lists.into_iter().flat_map(|list| list.list()).collect()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
 /// Every node has room for its pods: addresses, and ports of its bridge.
 fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
     let mut count = vec![0usize; network.nodes.len()];
@@ -510,13 +526,17 @@ fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
 }
 
 /// No two pods want the same port of the same node.
-fn check_node_ports(pods: &Pods, network: &Network, problems: &mut Problems) {
-    type Users<'p> = Vec<(Option<std::net::IpAddr>, &'p Template)>;
-    let mut used: BTreeMap<(usize, u16, Protocol), Users<'_>> = BTreeMap::new();
+fn check_node_ports(pods: &Pods, tables: &[PodTable], network: &Network, problems: &mut Problems) {
+    type Users = Vec<(Option<std::net::IpAddr>, Span)>;
+    let mut used: BTreeMap<(usize, u16, Protocol), Users> = BTreeMap::new();
     for draft in &pods.drafts {
         let template = &pods.templates[draft.template];
         let (Some(node), Some(containers)) = (draft.node, &template.containers) else { continue };
-        for port in containers.iter().flat_map(|container| &container.ports) {
+        let written = tables[draft.template].written_ports();
+        for (nth, port) in containers.iter().flat_map(|container| &container.ports).enumerate() {
+            // Ports that nobody wrote have the place of their pod.
+            let said = written.get(nth);
+            let at = said.map_or_else(|| template.at.clone(), |table| table.at.clone());
             let (number, address) = match (&port.host_port, template.host_network) {
                 (Some(host), false) => (host.port, host.ip),
                 (_, true) => (port.container_port, None),
@@ -526,21 +546,21 @@ fn check_node_ports(pods: &Pods, network: &Network, problems: &mut Problems) {
             let foreign = address.filter(|address| !address.is_loopback() && node_draft.ip.map(ip) != Some(*address));
             if let (Some(address), Some(name), Some(_)) = (foreign, &node_draft.name, node_draft.ip) {
                 let message = format!("`host_ip` {address} is not an address of `{name}`, where this pod runs");
-                problems
-                    .push(Diagnostic::new(template.at.clone(), message).hint("leave `host_ip` out for all addresses"));
+                let at = said.map_or_else(|| at.clone(), |table| table.host_ip.span(&at));
+                problems.push(Diagnostic::new(at, message).hint("leave `host_ip` out for all addresses"));
             }
             let users = used.entry((node, number, port.protocol)).or_default();
             let clash = users.iter().find(|(other, _)| other.is_none() || address.is_none() || *other == address);
             if let (Some((_, other)), Some(name)) = (clash, &node_draft.name) {
                 let message = format!("port {number}/{} of `{name}` is used twice", port.protocol);
-                let problem = Diagnostic::new(template.at.clone(), message);
-                problems.push(if other.at == template.at {
+                let problem = Diagnostic::new(at.clone(), message);
+                problems.push(if *other == at {
                     problem.hint("replicas with a port of the node need a node each")
                 } else {
-                    problem.also(other.at.clone(), "first used by this pod").hint("choose another port or another node")
+                    problem.also(other.clone(), "first used here").hint("choose another port or another node")
                 });
             } else {
-                users.push((address, template));
+                users.push((address, at));
             }
         }
     }
