@@ -8,5 +8,7 @@ pub mod drift;
 pub mod explain;
 pub mod judge;
 pub mod order;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 pub mod stats;
 pub mod suite;
