@@ -1,16 +1,106 @@
 //! The lab file: from its text to a [`model::Lab`], or to all that is wrong with it.
+//!
+//! Text → TOML (`toml`) → records as written ([`file`], whose values are checked each for
+//! itself) → the lab as meant ([`lower`]: defaults, allocation, references, checks between items).
+//! Every stage goes on after a problem as far as something true can still be said.
 
+mod address;
+mod alloc;
+mod check;
+mod file;
+mod lower;
 pub mod model;
 pub mod name;
+mod network;
+mod pods;
+mod probes;
+mod schema;
+mod services;
+mod table;
+mod value;
 
-use crate::diag::Diagnostics;
+use toml::de::DeTable;
+
+use crate::diag::{Diagnostic, Diagnostics, Problems};
+use file::LabFile;
 use model::Lab;
+use name::Name;
+pub use schema::schema;
 
-/// Reads a lab from the text of its file.
+/// A lab file may have so many bytes: the largest lab, written out pod by pod, has about two
+/// million.
+const MOST_BYTES: usize = 4 << 20;
+/// Up to so many bytes, all syntax errors are listed; beyond, only the first, since garbage has
+/// one for every byte.
+const RECOVERABLE_BYTES: usize = 256 << 10;
+
+/// Reads a lab from the text of its file; one without a `name` is called `lab`.
 ///
 /// # Errors
 ///
 /// All problems at once, in file order.
-pub fn load(_text: &str) -> Result<Lab, Diagnostics> {
-    unimplemented!("being written")
+pub fn load(text: &str) -> Result<Lab, Diagnostics> {
+    let name = "lab".parse().unwrap_or_else(|_| unreachable!("`lab` is a DNS label"));
+    load_named(text, &name)
+}
+
+/// Reads a lab from the text of its file; one without a `name` is called `default_name`.
+///
+/// # Errors
+///
+/// All problems at once, in file order.
+pub fn load_named(text: &str, default_name: &Name) -> Result<Lab, Diagnostics> {
+    let mut problems = Problems::default();
+    let lab = read(text, default_name, &mut problems);
+    match (problems.finish(), lab) {
+        (Some(problems), _) => Err(problems),
+        (None, Some(lab)) => Ok(lab),
+        (None, None) => Err(Diagnostics(vec![
+            Diagnostic::new(0..0, "the lab was refused without a reason, which is a bug in netlab")
+                .hint("please report it together with this file"),
+        ])),
+    }
+}
+
+fn read(text: &str, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
+    if text.len() > MOST_BYTES {
+        let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());
+        problems.push(Diagnostic::new(MOST_BYTES..MOST_BYTES, message).hint("use `replicas` for pods that are alike"));
+        return None;
+    }
+    let (document, errors) = if text.len() > RECOVERABLE_BYTES {
+        match DeTable::parse(text) {
+            Ok(document) => (Some(document), Vec::new()),
+            Err(error) => (None, vec![error]),
+        }
+    } else {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        (Some(document), errors)
+    };
+    // After a repeated key the rest still means what it says; after any other error it is a guess.
+    let sound = errors.iter().all(|error| error.message() == DUPLICATE);
+    for error in errors {
+        problems.push(syntax(text, &error));
+    }
+    let document = document.filter(|_| sound)?;
+    let file = LabFile::of(document.get_ref(), problems);
+    lower::lower(&file, default_name, problems)
+}
+
+/// The parser's message for a key or table that is there twice.
+const DUPLICATE: &str = "duplicate key";
+
+fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
+    let at = error.span().unwrap_or(0..0);
+    if error.message() == DUPLICATE {
+        let problem = Diagnostic::new(at.clone(), "this key is given twice");
+        // `[pod]` twice is how one would expect to write two pods.
+        let word = text.get(at).unwrap_or_default();
+        return match word {
+            "node" | "pod" | "service" | "client" | "probe" => problem.hint(format!("write `[[{word}]]` for each")),
+            _ => problem.hint("leave one of them out"),
+        };
+    }
+    let message: String = error.message().chars().take(300).collect();
+    Diagnostic::new(at, format!("not valid TOML: {message}"))
 }

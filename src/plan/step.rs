@@ -36,8 +36,12 @@ pub enum StageName {
     Cables,
     /// Addresses.
     Addresses,
+    /// The carriers of the links, which the kernel would otherwise notice later.
+    Carriers,
     /// Routes.
     Routes,
+    /// Routes through a gateway that another route makes a neighbour.
+    DefaultRoutes,
     /// Service rules, and the egress masquerade.
     Rules,
     /// The pods' servers.
@@ -119,19 +123,13 @@ pub enum Step {
         /// The address with its prefix.
         address: IpNet,
     },
-    /// Bring a link up that has no address of its own to bring it up with.
-    Up {
+    /// Ask for a link's state once. A veth whose other end came up after it can send only
+    /// when the kernel's asynchronous link watch has run, and one single (non-dump) request
+    /// for the link runs it now; otherwise about one pod in thirty loses its first ARP
+    /// request, and a second with it.
+    Settle {
         /// The link.
         link: Link,
-    },
-    /// Write a setting of one interface.
-    Sysctl {
-        /// In this namespace.
-        netns: String,
-        /// Below `/proc/sys`, with slashes.
-        key: String,
-        /// The value.
-        value: String,
     },
     /// Add a route.
     Route {
@@ -184,12 +182,14 @@ pub enum Via {
 
 impl StageName {
     /// All of them, in their order.
-    pub const ALL: [StageName; 7] = [
+    pub const ALL: [StageName; 9] = [
         StageName::Namespaces,
         StageName::Bridges,
         StageName::Cables,
         StageName::Addresses,
+        StageName::Carriers,
         StageName::Routes,
+        StageName::DefaultRoutes,
         StageName::Rules,
         StageName::Servers,
     ];
@@ -201,7 +201,9 @@ impl StageName {
             StageName::Bridges => "bridges",
             StageName::Cables => "cables",
             StageName::Addresses => "addresses",
+            StageName::Carriers => "carriers",
             StageName::Routes => "routes",
+            StageName::DefaultRoutes => "default-routes",
             StageName::Rules => "rules",
             StageName::Servers => "servers",
         }
@@ -227,12 +229,11 @@ impl Step {
         match self {
             Step::Netns { netns, .. }
             | Step::Loopback { netns }
-            | Step::Sysctl { netns, .. }
             | Step::Route { netns, .. }
             | Step::Rules { netns, .. }
             | Step::Serve { netns, .. }
             | Step::ServeOutside { netns, .. } => netns,
-            Step::Bridge { link, .. } | Step::Address { link, .. } | Step::Up { link } => &link.netns,
+            Step::Bridge { link, .. } | Step::Address { link, .. } | Step::Settle { link } => &link.netns,
             Step::Cable { near, .. } => &near.netns,
         }
     }
@@ -301,12 +302,7 @@ impl fmt::Display for Step {
                 let ip = Ip(&link.netns);
                 write!(f, "{ip} address add {address} dev {name}\n{ip} link set {name} up", name = link.name)
             }
-            Step::Up { link } => write!(f, "{} link set {} up", Ip(&link.netns), link.name),
-            Step::Sysctl { netns, key, value } => {
-                // `sysctl` reads slashes as dots and dots as slashes, so an interface name
-                // with a dot in it is safe only in this spelling.
-                write!(f, "{}sysctl -qw {key}={value}", Exec(netns))
-            }
+            Step::Settle { link } => write!(f, "{} link show dev {}", Ip(&link.netns), link.name),
             Step::Route { netns, to, via } => {
                 let ip = Ip(netns);
                 let to = match to.prefix_len() {

@@ -10,5 +10,6 @@ pub mod judge;
 pub mod order;
 #[cfg(test)]
 pub(crate) mod rehearsal;
+pub mod ruleset;
 pub mod stats;
 pub mod suite;

@@ -69,10 +69,8 @@ pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite
             bounds.retain(|bound| bound.group != group);
         }
     }
-    let mut id = 0;
-    for order in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders) {
+    for (id, order) in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders).enumerate() {
         order.id = id;
-        id += 1;
     }
     Suite { lab: lab.name.to_string(), proxy: lab.cluster.proxy, options: options.clone(), probes, bounds }
 }

@@ -360,4 +360,12 @@ mod tests {
     fn the_books_lab() {
         sample::golden("book.node1.iptables", &render(&view(&sample::book(), NodeId(0))));
     }
+
+    #[test]
+    fn every_kind_of_service() {
+        for (i, node) in ["node1", "node2"].iter().enumerate() {
+            let text = render(&view(&sample::everything(), NodeId(i)));
+            sample::golden(&format!("everything.{node}.iptables"), &text);
+        }
+    }
 }

@@ -203,6 +203,11 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_service() {
+        sample::golden("everything.node1.ladder", &render(&view(&sample::everything(), NodeId(0))));
+    }
+
+    #[test]
     fn a_third_a_half_and_the_rest() {
         let text = render(&view(&book(), NodeId(1)));
         let rungs: Vec<&str> =

@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod hash;
 pub mod iptables;
 pub mod ladder;
+pub mod nftables;
 #[cfg(test)]
 mod sample;
 mod table;
@@ -24,6 +25,6 @@ pub fn render(mode: ProxyMode, view: &NodeView) -> String {
     match mode {
         ProxyMode::Iptables => iptables::render(view),
         ProxyMode::Ladder => ladder::render(view),
-        ProxyMode::Nftables => unimplemented!("being written"),
+        ProxyMode::Nftables => nftables::render(view),
     }
 }

@@ -20,6 +20,45 @@ pub(super) fn book() -> Lab {
     lab
 }
 
+/// One Service of every kind, on two nodes of which the second has fewer endpoints.
+pub(super) fn everything() -> Lab {
+    let mut lab = book();
+    let laptop = "192.0.2.10";
+    let both =
+        || vec![port(Some("http"), Protocol::Tcp, 80, 80, None), port(Some("dgram"), Protocol::Udp, 80, 80, None)];
+    pod(&mut lab, "lone", 0, "192.168.1.30", "lone").containers[0].ports[0].host_port =
+        Some(HostPort { port: 8081, ip: None });
+    pod(&mut lab, "onenode", 1, "192.168.2.30", "lone2");
+    let host = pod(&mut lab, "daemon", 1, "10.30.45.200", "daemon");
+    (host.host_network, host.containers[0].ports) = (true, vec![container_port("http", 8888, Protocol::Tcp)]);
+
+    let sticky = service(&mut lab, "sticky", "10.96.1.1", "cs-pod");
+    (sticky.session_affinity, sticky.ports) = (Some(10800), both());
+    let inside = service(&mut lab, "inside", "10.96.1.2", "lone");
+    (inside.internal_traffic_policy, inside.ports) = (TrafficPolicy::Local, both());
+    let outside = service(&mut lab, "outside", "10.96.1.3", "lone");
+    (outside.kind, outside.external_traffic_policy) = (ServiceKind::LoadBalancer, TrafficPolicy::Local);
+    outside.load_balancer_ips = vec![parsed("203.0.113.3")];
+    outside.health_check_node_port = Some(32000);
+    outside.ports = vec![port(None, Protocol::Tcp, 80, 80, Some(30003))];
+    let ranges = service(&mut lab, "ranges", "10.96.1.4", "cs-pod");
+    (ranges.kind, ranges.load_balancer_ips) = (ServiceKind::LoadBalancer, vec![parsed("203.0.113.4")]);
+    ranges.source_ranges = vec![parsed("192.0.2.0/24"), parsed("192.0.2.0/25"), parsed("10.30.45.100/32")];
+    ranges.ports = vec![port(None, Protocol::Tcp, 443, 80, None)];
+    let empty = service(&mut lab, "empty", "10.96.1.5", "none");
+    (empty.kind, empty.external_ips) = (ServiceKind::NodePort, vec![parsed("203.0.113.5")]);
+    empty.ports = vec![port(None, Protocol::Tcp, 80, 80, Some(30005))];
+    let manual = service(&mut lab, "manual", "10.96.1.6", "none");
+    manual.selector.clear();
+    manual.endpoints = vec![ManualEndpoint { ip: parsed(laptop), node: None, at: 0..0 }];
+    manual.external_ips = vec![parsed("203.0.113.6")];
+    manual.ports = vec![port(None, Protocol::Tcp, 80, 80, None)];
+    let daemon = service(&mut lab, "daemon", "10.96.1.7", "daemon");
+    daemon.kind = ServiceKind::NodePort;
+    daemon.ports = vec![port(None, Protocol::Tcp, 80, 8888, Some(30007))];
+    lab
+}
+
 /// No node, no pod: only what `[cluster]` would say by default.
 pub(super) fn cluster() -> Lab {
     Lab {

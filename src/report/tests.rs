@@ -225,7 +225,8 @@ fn forward_drops() {
 /// Without a single difference the failures themselves must point at the place.
 #[test]
 fn patterns_point_at_the_place() {
-    let rows: [(fn(&Flow<'_>) -> Fate, &str); 4] = [
+    type Row = (fn(&Flow<'_>) -> Fate, &'static str);
+    let rows: [Row; 4] = [
         (
             |flow| match flow.choice.pod == Some(PodId(2)) {
                 true => Fate::Fails(FailureKind::Refused),

@@ -13,7 +13,7 @@ use crate::{
 /// Where to look when `probe` failed in this way and `suspects` did not answer, best first.
 pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt> {
     let scene = Scene::of(probe, suspects);
-    let mut advice = match kind {
+    let advice = match kind {
         FaultKind::Timeout => scene.timeout(),
         FaultKind::Refused => scene.refused(),
         FaultKind::Unreachable => vec![scene.route(&probe.from), scene.links(&scene.door)],

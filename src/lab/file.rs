@@ -1,0 +1,265 @@
+//! The lab file as it is written: every table and key that a user can type, with its place,
+//! checked each for itself. What they mean together is [`super::lower`]'s matter.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde_json::Value as Json;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    address::{ClusterIp, Interface, SourceRange},
+    model::{ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficPolicy},
+    name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
+    table::{Key, Table, object, plain, record},
+    value::{
+        Affinity, At, AttachKind, Distribution, Environment, Port, Replicas, Said, Seconds, ServerKind, ServiceType,
+        Status, Value,
+    },
+};
+use crate::diag::Problems;
+
+record! {
+    /// A netlab lab: nodes, pods, Services and machines outside, as one Kubernetes-shaped network.
+    LabFile, "lab" {
+        /// The name of the lab. Default: the name of the file.
+        optional name: Name,
+        /// What holds for the cluster as a whole.
+        optional cluster: ClusterTable,
+        /// The nodes. Default: `node1` and `node2`.
+        optional node: Vec<NodeTable>,
+        /// The pods.
+        optional pod: Vec<PodTable>,
+        /// The Services.
+        optional service: Vec<ServiceTable>,
+        /// Machines outside the cluster, each on a network of its own behind `host`.
+        optional client: Vec<ClientTable>,
+        /// Probes of your own, besides the built-in suite.
+        optional probe: Vec<ProbeTable>,
+    }
+}
+
+record! {
+    /// What holds for the cluster as a whole.
+    ClusterTable, "cluster" {
+        /// The LAN between the nodes; its first address is `host`. Default: "10.30.45.0/24".
+        optional node_subnet: Ipv4Net,
+        /// The range of the ClusterIPs. Default: "10.96.0.0/16".
+        optional service_cidr: Ipv4Net,
+        /// One prefix that holds every pod subnet. Default: "10.244.0.0/16", or, if nodes give pod
+        /// subnets outside that, the smallest prefix that covers these.
+        optional cluster_cidr: Ipv4Net,
+        /// The cluster domain. Default: "cluster.local".
+        optional domain: Domain,
+        /// Which renderer writes the Service rules. Default: "iptables".
+        optional proxy: ProxyMode,
+        /// How a node tells that a packet comes from a local pod. Default: "cluster-cidr".
+        optional detect_local: DetectLocal,
+        /// Masquerade connections from pods to ClusterIPs as well. Default: false.
+        optional masquerade_all: bool,
+    }
+}
+
+record! {
+    /// A node.
+    NodeTable, "node" {
+        /// Its name.
+        required name: Name,
+        /// Its address on the LAN between the nodes. Default: the lowest free one from the eleventh.
+        optional ip: Ipv4Addr,
+        /// The subnet of its pods; the first address is their gateway. Default: the lowest free /24
+        /// of `cluster_cidr`.
+        optional pod_subnet: Ipv4Net,
+        /// How pods are wired to it. Default: "bridge".
+        optional attach: AttachKind,
+        /// The name of its bridge. Default: "br0".
+        optional bridge: IfName,
+        /// Its topology zone.
+        optional zone: Name,
+    }
+}
+
+record! {
+    /// A pod, or as many like it as `replicas` says.
+    PodTable, "pod" {
+        /// Its name; with `replicas` they are NAME-0, NAME-1 and so on.
+        required name: Name,
+        /// The node that it runs on. Default: the one with the fewest pods so far.
+        optional node: String,
+        /// Its address. Default: the lowest free one of its node's pod subnet.
+        optional ip: Ipv4Addr,
+        /// What selectors match.
+        optional labels: Labels,
+        /// Its Kubernetes namespace. Default: "default".
+        optional namespace: Name,
+        /// How many there are. Default: one, without a number in its name.
+        optional replicas: Replicas,
+        /// It runs in its node's network namespace and has its node's address. Default: false.
+        optional host_network: bool,
+        /// What runs in it. Default: one echo server on port 80.
+        optional containers: Vec<ContainerTable>,
+        /// Short for one container with this server.
+        optional server: ServerKind,
+        /// Short for one container with this command.
+        optional command: Vec<At<String>>,
+        /// Short for one container with these ports.
+        optional ports: Vec<ContainerPortTable>,
+        /// Short for one container with this environment.
+        optional env: Environment,
+    }
+}
+
+record! {
+    /// A container: one server and its ports.
+    ContainerTable, "container" {
+        /// Its name, unique within the pod. Default: "server", then "server-2" and so on.
+        optional name: Name,
+        /// `echo` is built into netlab: HTTP on TCP ports, a datagram echo on UDP ports; `python` is
+        /// the lesson's HTTP server. Default: "echo".
+        optional server: ServerKind,
+        /// A program of the host and its arguments, instead of `server`.
+        optional command: Vec<At<String>>,
+        /// Its ports; a server listens on all of them. Default: port 80/TCP for a server, none for a
+        /// command.
+        optional ports: Vec<ContainerPortTable>,
+        /// Additional environment variables of `python` and `command`.
+        optional env: Environment,
+    }
+}
+
+record! {
+    /// A port of a container.
+    ContainerPortTable, "container port" {
+        /// The name by which a Service may refer to it.
+        optional name: PortName,
+        /// The port number.
+        required container_port: Port,
+        /// The protocol. Default: "TCP".
+        optional protocol: Protocol,
+        /// A port of the node that leads here.
+        optional host_port: Port,
+        /// The address of the node on which `host_port` is served. Default: all.
+        optional host_ip: Ipv4Addr,
+    }
+}
+
+record! {
+    /// A Service.
+    ServiceTable, "service" {
+        /// Its name.
+        required name: ServiceName,
+        /// Its Kubernetes namespace. Default: "default".
+        optional namespace: Name,
+        /// Its type. Default: "ClusterIP".
+        optional r#type: ServiceType,
+        /// Its labels.
+        optional labels: Labels,
+        /// Its ClusterIP; "None" makes it headless. Default: the lowest free one of the dynamic band.
+        optional cluster_ip: ClusterIp,
+        /// The labels of the pods behind it.
+        optional selector: Labels,
+        /// The machines behind it, without a selector.
+        optional endpoints: Vec<EndpointTable>,
+        /// Its ports.
+        optional ports: Vec<ServicePortTable>,
+        /// Whether a client stays with its endpoint. Default: "None".
+        optional session_affinity: Affinity,
+        /// For how many seconds of rest it does. Default: 10800.
+        optional session_affinity_timeout: Seconds,
+        /// Which endpoints serve clients inside the cluster. Default: "Cluster".
+        optional internal_traffic_policy: TrafficPolicy,
+        /// Which endpoints serve clients outside. Default: "Cluster".
+        optional external_traffic_policy: TrafficPolicy,
+        /// Further addresses at which nodes serve it.
+        optional external_ips: Vec<At<Ipv4Addr>>,
+        /// Its addresses at the load balancer. Default: the lowest free one of 203.0.113.0/24.
+        optional load_balancer_ips: Vec<At<Ipv4Addr>>,
+        /// The networks that may use the load balancer's addresses. Default: all.
+        optional load_balancer_source_ranges: Vec<At<SourceRange>>,
+        /// Whether a LoadBalancer Service gets node ports. Default: true.
+        optional allocate_load_balancer_node_ports: bool,
+        /// The port on which nodes tell the load balancer whether they have endpoints.
+        optional health_check_node_port: Port,
+        /// Pods that are not ready count as well. Default: false.
+        optional publish_not_ready_addresses: bool,
+        /// Which endpoints are preferred.
+        optional traffic_distribution: Distribution,
+    }
+}
+
+record! {
+    /// A port of a Service.
+    ServicePortTable, "service port" {
+        /// Its name; required if the Service has several.
+        optional name: ServicePortName,
+        /// Its protocol. Default: "TCP".
+        optional protocol: Protocol,
+        /// The port on the Service's addresses.
+        required port: Port,
+        /// The port of the pods: its number, or the name of a container port. Default: `port`.
+        optional target_port: TargetPort,
+        /// The port on every node. Default: the lowest free one of the dynamic band, 30086 to 32767.
+        optional node_port: Port,
+    }
+}
+
+record! {
+    /// An endpoint given by hand.
+    EndpointTable, "endpoint" {
+        /// Its address.
+        required ip: Ipv4Addr,
+        /// The node that it counts as local to. Default: none.
+        optional node: String,
+    }
+}
+
+record! {
+    /// A machine outside the cluster.
+    ClientTable, "client" {
+        /// Its name.
+        required name: Name,
+        /// Its address and the prefix length of its network: "192.0.2.10/24"; `host` is the first
+        /// address of that network.
+        required ip: Interface,
+    }
+}
+
+record! {
+    /// A probe of your own.
+    ProbeTable, "probe" {
+        /// What it shows. Default: who asks what.
+        optional name: String,
+        /// Who asks: `host`, a node, a pod or a client.
+        required from: String,
+        /// What is asked: "http://WHERE:PORT/PATH", where WHERE is an address, or the name of a node, a
+        /// pod, a Service or a client.
+        required url: String,
+        /// What must come back. Default: any answer.
+        optional expect: ExpectTable,
+    }
+}
+
+record! {
+    /// What must come back to a probe.
+    ExpectTable, "expectation" {
+        /// The HTTP status. Default: any.
+        optional status: Status,
+        /// The pods of which each must answer at least once, and no other may; the name of a pod with
+        /// `replicas` stands for all of them. Default: any.
+        optional backends: Vec<At<String>>,
+        /// A text that the body must contain.
+        optional body_contains: String,
+        /// Nothing may answer: the connection must be refused, or must time out.
+        optional failure: ConnectFailure,
+    }
+}
+
+impl LabFile {
+    /// Reads the whole document.
+    pub(super) fn of(document: &DeTable<'_>, problems: &mut Problems) -> Self {
+        LabFile::read(&Table::root("lab", document), problems)
+    }
+}

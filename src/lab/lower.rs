@@ -1,0 +1,50 @@
+//! The file as written → the lab as meant: defaults filled in, replicas expanded, addresses and
+//! ports allocated, references resolved.
+//!
+//! What the file leaves out is always allocated the same way:
+//!
+//! | what | from |
+//! |---|---|
+//! | nodes | two, `node1` and `node2` |
+//! | `host` | the first address of `node_subnet` (10.30.45.0/24) |
+//! | nodes' addresses | the lowest free one of `node_subnet` from the eleventh; then from the second |
+//! | pod subnets | the lowest free /24 of `cluster_cidr` (10.244.0.0/16, or what covers the given ones) |
+//! | pods' gateways | the first address of the pod subnet |
+//! | pods' nodes | that of the pod's `ip`; otherwise the node with the fewest pods, in file order |
+//! | pods' addresses | the lowest free one of the pod subnet from the second |
+//! | ClusterIPs | the lowest free one of the dynamic band of `service_cidr` (10.96.0.0/16); then of the static band |
+//! | node ports | the lowest free one of 30086-32767; then of 30000-30085 |
+//! | load balancer addresses | the lowest free one of 203.0.113.0/24 |
+//!
+//! Whatever is given is taken out before anything is allocated.
+
+use super::{
+    check,
+    file::LabFile,
+    model::Lab,
+    name::Name,
+    network::{ClientDraft, Network, NodeDraft},
+    pods::Pods,
+    probes::probes,
+    services::{ServiceDraft, services},
+};
+use crate::diag::Problems;
+
+/// Puts the lab together; `None` if anything of it was refused, and `problems` says what.
+pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
+    check::sizes(file, problems)?;
+    let network = Network::of(file, problems);
+    let pods = Pods::of(file, &network, problems);
+    let services = services(file, &network, &pods, problems);
+    check::names(&network, &pods, &services, problems);
+    let probes = probes(file, &network, &pods, &services, problems);
+    Some(Lab {
+        name: file.name.or(default_name.clone())?,
+        cluster: network.cluster?,
+        nodes: network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<_>>()?,
+        pods: pods.finish()?,
+        services: services.into_iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
+        clients: network.clients.into_iter().map(ClientDraft::finish).collect::<Option<_>>()?,
+        probes: probes?,
+    })
+}

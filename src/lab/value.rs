@@ -1,0 +1,500 @@
+//! One TOML value → one checked Rust value, or a problem at its place; and the JSON Schema of
+//! what is accepted, from the same `impl`.
+
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr};
+
+use serde_json::{Value as Json, json};
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    model::{
+        ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficDistribution, TrafficPolicy,
+    },
+    name::{Domain, IfName, LabelKey, LabelValue, Name, NameError, PortName, ServiceName, ServicePortName},
+};
+use crate::diag::{Diagnostic, Problems, quoted};
+
+/// A type that a key of the lab file can have.
+pub(super) trait Value: Sized {
+    /// Reads it; says what is wrong with it and returns `None` otherwise.
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self>;
+
+    /// What is accepted, as JSON Schema.
+    fn schema() -> Json;
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) at: Span,
+}
+
+/// What the file says for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said<T> {
+    /// The key is not there.
+    Nothing,
+    /// Something that was refused, so that nothing more may be concluded from it.
+    Nonsense,
+    /// A good value.
+    Value(At<T>),
+}
+
+impl<T> Said<T> {
+    /// The value, if there is a good one.
+    pub(super) fn get(&self) -> Option<&T> {
+        match self {
+            Said::Value(said) => Some(&said.value),
+            Said::Nothing | Said::Nonsense => None,
+        }
+    }
+
+    /// The value with its place, if there is a good one.
+    pub(super) fn at(&self) -> Option<&At<T>> {
+        match self {
+            Said::Value(said) => Some(said),
+            Said::Nothing | Said::Nonsense => None,
+        }
+    }
+
+    /// Where it stands, otherwise `or`.
+    pub(super) fn span(&self, or: &Span) -> Span {
+        self.at().map_or_else(|| or.clone(), |said| said.at.clone())
+    }
+
+    /// The key is not there.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Said::Nothing)
+    }
+
+    /// It is there, but was refused.
+    pub(super) fn is_nonsense(&self) -> bool {
+        matches!(self, Said::Nonsense)
+    }
+}
+
+impl<T: Clone> Said<T> {
+    /// The value, or `default` if the key is not there; `None` if it was refused.
+    pub(super) fn or(&self, default: T) -> Option<T> {
+        match self {
+            Said::Nothing => Some(default),
+            Said::Nonsense => None,
+            Said::Value(said) => Some(said.value.clone()),
+        }
+    }
+
+    /// The value, or `Some(None)` if the key is not there; `None` if it was refused.
+    pub(super) fn maybe(&self) -> Option<Option<T>> {
+        match self {
+            Said::Nothing => Some(None),
+            Said::Nonsense => None,
+            Said::Value(said) => Some(Some(said.value.clone())),
+        }
+    }
+}
+
+impl<T> Said<Vec<T>> {
+    /// The elements; none if the key is not there or was refused.
+    pub(super) fn list(&self) -> &[T] {
+        self.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// A number of seconds, 1 to a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seconds(pub(super) u32);
+
+/// How many pods a `[[pod]]` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Replicas(pub(super) usize);
+
+/// An HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Status(pub(super) u16);
+
+/// A TCP, UDP or SCTP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Port(pub(super) u16);
+
+/// The environment of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Environment(pub(super) BTreeMap<String, String>);
+
+/// Declares a closed set of words: an enum of its own, or words for one of the model's.
+macro_rules! choice {
+    ($(#[$doc:meta])* enum $name:ident { $($text:literal => $variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum $name {
+            $(#[doc = concat!("`", $text, "`")] $variant),+
+        }
+
+        choice!($name { $($text => $variant),+ });
+    };
+    ($name:ident { $($text:literal => $variant:ident),+ $(,)? }) => {
+        impl Value for $name {
+            fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+                choose(key, value, &[$(($text, $name::$variant)),+], problems)
+            }
+
+            fn schema() -> Json {
+                json!({ "enum": [$($text),+] })
+            }
+        }
+    };
+}
+
+choice!(ProxyMode { "iptables" => Iptables, "nftables" => Nftables, "ladder" => Ladder });
+choice!(DetectLocal { "cluster-cidr" => ClusterCidr, "node-cidr" => NodeCidr, "bridge" => Bridge, "none" => None });
+choice!(Protocol { "TCP" => Tcp, "UDP" => Udp, "SCTP" => Sctp });
+choice!(TrafficPolicy { "Cluster" => Cluster, "Local" => Local });
+choice!(ConnectFailure { "refused" => Refused, "timeout" => Timeout });
+choice! {
+    /// The key `attach` of a node.
+    enum AttachKind { "bridge" => Bridge, "routed" => Routed }
+}
+choice! {
+    /// The key `server` of a container.
+    enum ServerKind { "echo" => Echo, "python" => Python }
+}
+choice! {
+    /// The key `session_affinity` of a Service.
+    enum Affinity { "None" => None, "ClientIP" => ClientIp }
+}
+choice! {
+    /// The key `traffic_distribution` of a Service.
+    enum Distribution { "PreferSameZone" => PreferSameZone, "PreferSameNode" => PreferSameNode, "PreferClose" => PreferClose }
+}
+choice! {
+    /// The key `type` of a Service.
+    enum ServiceType { "ClusterIP" => ClusterIp, "NodePort" => NodePort, "LoadBalancer" => LoadBalancer }
+}
+
+impl Distribution {
+    /// What it means; `PreferClose` is the old name of `PreferSameZone`.
+    pub(super) fn meaning(self) -> TrafficDistribution {
+        match self {
+            Distribution::PreferSameZone | Distribution::PreferClose => TrafficDistribution::PreferSameZone,
+            Distribution::PreferSameNode => TrafficDistribution::PreferSameNode,
+        }
+    }
+}
+
+fn choose<T: Copy>(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    choices: &[(&'static str, T)],
+    problems: &mut Problems,
+) -> Option<T> {
+    let text = text(key, value, problems)?;
+    if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+        return Some(*choice);
+    }
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    let problem = Diagnostic::new(value.span(), format!("`{key}` cannot be {}", quoted(text)));
+    if key == "type" && text == "ExternalName" {
+        problems.push(problem.hint("an ExternalName Service is a DNS name, and this version of netlab has no DNS yet"));
+        return None;
+    }
+    problems.push_nearest(problem, text, words.iter().copied(), || Some(format!("it is one of {}", listed(&words))));
+    None
+}
+
+/// `` `a`, `b` or `c` ``.
+pub(super) fn listed(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.as_slice() {
+        [] => String::new(),
+        [only] => only.clone(),
+        [head @ .., last] => format!("{} or {last}", head.join(", ")),
+    }
+}
+
+/// A string, or a problem.
+pub(super) fn text<'v>(key: &str, value: &'v Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<&'v str> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(text),
+        DeValue::Integer(number) => {
+            let problem = wrong_type(key, "a string", value);
+            problems.push(problem.hint(format!("put it in quotes: \"{number}\"")));
+            None
+        }
+        _ => {
+            problems.push(wrong_type(key, "a string", value));
+            None
+        }
+    }
+}
+
+/// The problem that a value has another type than its key needs.
+pub(super) fn wrong_type(key: &str, wanted: &str, value: &Spanned<DeValue<'_>>) -> Diagnostic {
+    let found = match value.get_ref() {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    Diagnostic::new(value.span(), format!("`{key}` must be {wanted}, not {found}"))
+}
+
+/// The problem that a value is refused, in the form that Kubernetes uses.
+pub(super) fn invalid(key: &str, shown: impl Display, at: Span, why: impl Display) -> Diagnostic {
+    Diagnostic::new(at, format!("invalid `{key}` {shown}: {why}"))
+}
+
+fn integer(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    range: RangeInclusive<i64>,
+    problems: &mut Problems,
+) -> Option<i64> {
+    let DeValue::Integer(said) = value.get_ref() else {
+        let problem = wrong_type(key, "an integer", value);
+        problems.push(match value.get_ref() {
+            DeValue::String(text) if text.parse::<i64>().is_ok() => problem.hint("write it without quotes"),
+            _ => problem,
+        });
+        return None;
+    };
+    let number = i64::from_str_radix(said.as_str(), said.radix()).ok().filter(|number| range.contains(number));
+    if number.is_none() {
+        let shown: String = said.to_string().chars().take(24).collect();
+        let why = format!("must be between {} and {}, inclusive", range.start(), range.end());
+        problems.push(invalid(key, shown, value.span(), why));
+    }
+    number
+}
+
+/// Declares integers with their ranges.
+macro_rules! integers {
+    ($($name:ident($inner:ty) in $low:literal ..= $high:literal;)+) => {
+        $(impl Value for $name {
+            fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+                // The range fits the type, so the conversion cannot fail.
+                integer(key, value, $low..=$high, problems).and_then(|n| <$inner>::try_from(n).ok()).map($name)
+            }
+
+            fn schema() -> Json {
+                json!({ "type": "integer", "minimum": $low, "maximum": $high })
+            }
+        })+
+    };
+}
+
+integers! {
+    Port(u16) in 1..=65535;
+    Seconds(u32) in 1..=86400;
+    Replicas(usize) in 0..=10000;
+    Status(u16) in 100..=599;
+}
+
+fn name<T: FromStr<Err = NameError>>(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    problems: &mut Problems,
+    longest: usize,
+) -> Option<T> {
+    let text = text(key, value, problems)?;
+    match text.parse() {
+        Ok(name) => Some(name),
+        Err(why) => {
+            let problem = invalid(key, quoted(text), value.span(), why);
+            problems.push(match mended(text, longest).filter(|name| name.parse::<T>().is_ok()) {
+                Some(good) => problem.hint(format!("for example \"{good}\"")),
+                None => problem,
+            });
+            None
+        }
+    }
+}
+
+/// The nearest text that could be a name.
+fn mended(text: &str, longest: usize) -> Option<String> {
+    let mut good = String::new();
+    for c in text.chars().take(longest) {
+        match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '0'..='9') => good.push(c),
+            _ if !good.ends_with('-') => good.push('-'),
+            _ => {}
+        }
+    }
+    let good = good.trim_matches('-');
+    (!good.is_empty()).then(|| good.to_owned())
+}
+
+/// Declares names with their longest length and the pattern for the schema.
+macro_rules! names {
+    ($($name:ident: $longest:literal, $pattern:literal;)+) => {
+        $(impl Value for $name {
+            fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+                name(key, value, problems, $longest)
+            }
+
+            fn schema() -> Json {
+                json!({ "type": "string", "maxLength": $longest, "pattern": $pattern })
+            }
+        })+
+    };
+}
+
+names! {
+    Name: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+    ServiceName: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+    ServicePortName: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+    PortName: 15, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+    IfName: 15, "^[A-Za-z0-9][-A-Za-z0-9_.]*$";
+    Domain: 253, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+}
+
+impl Value for bool {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        let said = value.get_ref().as_bool();
+        if said.is_none() {
+            problems.push(wrong_type(key, "`true` or `false`", value));
+        }
+        said
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "boolean" })
+    }
+}
+
+impl Value for String {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        let text = text(key, value, problems)?;
+        if text.contains('\0') {
+            problems.push(invalid(key, quoted(text), value.span(), "must not hold a NUL character"));
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Value for TargetPort {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Integer(_) => Port::decode(key, value, problems).map(|port| TargetPort::Number(port.0)),
+            DeValue::String(text) if text.parse::<u64>().is_ok() => {
+                let problem = invalid(key, quoted(text), value.span(), "a string is the name of a container port");
+                problems.push(problem.hint("write a number without quotes"));
+                None
+            }
+            DeValue::String(_) => PortName::decode(key, value, problems).map(TargetPort::Name),
+            _ => {
+                problems.push(wrong_type(key, "a port number or the name of a container port", value));
+                None
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [Port::schema(), PortName::schema()] })
+    }
+}
+
+impl<T: Value> Value for At<T> {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        T::decode(key, value, problems).map(|good| At { value: good, at: value.span() })
+    }
+
+    fn schema() -> Json {
+        T::schema()
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    /// Refused elements are left out; a list of which every element is refused is refused.
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        let Some(array) = value.get_ref().as_array() else {
+            let problem = wrong_type(key, "an array", value);
+            problems.push(match value.get_ref() {
+                DeValue::Table(_) => problem.hint(format!("write `[[{key}]]` for each, or `{key} = [{{ … }}]`")),
+                _ => problem.hint(format!("write `{key} = [ … ]`")),
+            });
+            return None;
+        };
+        let good: Vec<T> = array.iter().filter_map(|element| T::decode(key, element, problems)).collect();
+        (array.is_empty() || !good.is_empty()).then_some(good)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "array", "items": T::schema() })
+    }
+}
+
+impl Value for Labels {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        let parse = |word: &str, text: &str, problems: &mut Problems, at: Span| {
+            let label = word.parse::<LabelKey>().map_err(|why| invalid(key, quoted(word), at.clone(), why));
+            let value = text.parse::<LabelValue>().map_err(|why| invalid(key, quoted(text), at, why));
+            match (label, value) {
+                (Ok(label), Ok(value)) => Some((label, value)),
+                (label, value) => {
+                    label.err().into_iter().chain(value.err()).for_each(|problem| problems.push(problem));
+                    None
+                }
+            }
+        };
+        pairs(key, value, problems, parse)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "object", "additionalProperties": { "type": "string", "maxLength": 63 } })
+    }
+}
+
+impl Value for Environment {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        let parse = |word: &str, text: &str, problems: &mut Problems, at: Span| {
+            if word.is_empty() || word.contains(['=', '\0']) {
+                let why = "the name of a variable must not be empty, and must not hold '=' or a NUL character";
+                problems.push(invalid(key, quoted(word), at, why));
+                return None;
+            }
+            if text.contains('\0') {
+                problems.push(invalid(key, quoted(text), at, "must not hold a NUL character"));
+                return None;
+            }
+            Some((word.to_owned(), text.to_owned()))
+        };
+        pairs(key, value, problems, parse).map(Environment)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "object", "additionalProperties": { "type": "string" } })
+    }
+}
+
+/// A table of strings; refused as a whole if any pair is.
+fn pairs<K: Ord, V>(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    problems: &mut Problems,
+    parse: impl Fn(&str, &str, &mut Problems, Span) -> Option<(K, V)>,
+) -> Option<BTreeMap<K, V>> {
+    let Some(table) = value.get_ref().as_table() else {
+        let problem = wrong_type(key, "a table", value);
+        problems.push(problem.hint(format!("write `{key} = {{ name = \"value\" }}`")));
+        return None;
+    };
+    let mut good = Some(BTreeMap::new());
+    for (word, value) in table {
+        let at = word.span().start..value.span().end.max(word.span().end);
+        let pair = text(&format!("{key}.{}", word.get_ref()), value, problems)
+            .and_then(|text| parse(word.get_ref(), text, problems, at));
+        match (pair, &mut good) {
+            (Some((name, value)), Some(good)) => _ = good.insert(name, value),
+            _ => good = None,
+        }
+    }
+    good
+}
