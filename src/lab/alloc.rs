@@ -46,6 +46,14 @@ impl Pool {
         pool
     }
 
+    /// Addresses outside the cluster, network by network.
+    pub(super) fn outside(nets: impl IntoIterator<Item = Ipv4Net>) -> Self {
+        Pool::new(nets.into_iter().map(|net| {
+            let (low, high) = hosts(net);
+            low..=high
+        }))
+    }
+
     /// Node ports in the two bands of Kubernetes (KEP-3668).
     pub(super) fn node_ports() -> Self {
         Pool::new([30086..=32767, 30000..=30085])

@@ -1,7 +1,7 @@
 //! The lab file: from its text to a [`model::Lab`], or to all that is wrong with it.
 //!
-//! Text → TOML (`toml`) → records as written ([`file`], whose values are checked each for
-//! itself) → the lab as meant ([`lower`]: defaults, allocation, references, checks between items).
+//! Text → TOML (`toml`) → records as written (`file`, whose values are checked each for
+//! itself) → the lab as meant (`lower`: defaults, allocation, references, checks between items).
 //! Every stage goes on after a problem as far as something true can still be said.
 
 mod address;

@@ -6,8 +6,10 @@ use std::{
     net::Ipv4Addr,
 };
 
+use ipnet::Ipv4Net;
+
 use super::{
-    address::{ClusterIp, ip, net, special},
+    address::{ClusterIp, ip, net, overlap, special},
     alloc::Pool,
     file::{EndpointTable, LabFile, ServicePortTable, ServiceTable},
     model::{
@@ -42,8 +44,13 @@ struct Shared {
     port_owners: BTreeMap<u16, Span>,
 }
 
-/// The load balancer's addresses come from TEST-NET-3 (RFC 5737), which nobody else uses.
-const LOAD_BALANCER_IPS: std::ops::RangeInclusive<u32> = 0xCB00_7101..=0xCB00_71FE;
+/// The load balancer's addresses come from the first of these (TEST-NET-3, 2 and 1 of RFC 5737)
+/// that are no network of the lab.
+const LOAD_BALANCER_NETS: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
+];
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 /// Kubernetes' default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const AFFINITY_TIMEOUT: u32 = 10800;
@@ -53,10 +60,11 @@ const KUBELET: u16 = 10250;
 /// Reads the Services from the file.
 pub(super) fn services(file: &LabFile, network: &Network, pods: &Pods, problems: &mut Problems) -> Vec<ServiceDraft> {
     let tables = file.service.list();
+    let free = LOAD_BALANCER_NETS.iter().filter(|net| !network.ranges.iter().any(|range| overlap(range.net, **net)));
     let mut shared = Shared {
         cluster_ips: network.service_cidr.map(Pool::cluster_ips),
         node_ports: Pool::node_ports(),
-        load_balancer_ips: Pool::new([LOAD_BALANCER_IPS]),
+        load_balancer_ips: Pool::outside(free.copied()),
         ip_owners: BTreeMap::new(),
         port_owners: BTreeMap::new(),
     };
@@ -65,7 +73,7 @@ pub(super) fn services(file: &LabFile, network: &Network, pods: &Pods, problems:
     for table in tables {
         shared.claim(table, network, problems);
     }
-    let index = Index::of(pods, network);
+    let index = Index::of(file, pods, network);
     let drafts: Vec<ServiceDraft> =
         tables.iter().map(|table| draft(table, &mut shared, &index, network, problems)).collect();
     check_external_addresses(tables, network, problems);
@@ -104,7 +112,7 @@ impl Shared {
         if let Some(said) = table.health_check_node_port.at() {
             self.claim_port("health_check_node_port", said.value.0, &said.at, problems);
         }
-        for said in table.load_balancer_ips.list() {
+        for said in table.load_balancer_ips.list().iter().chain(table.external_ips.list()) {
             self.load_balancer_ips.take(u32::from(said.value));
         }
     }
@@ -113,7 +121,7 @@ impl Shared {
         &mut self,
         address: Ipv4Addr,
         at: &Span,
-        range: ipnet::Ipv4Net,
+        range: Ipv4Net,
         table: &ServiceTable,
         problems: &mut Problems,
     ) {
@@ -237,7 +245,7 @@ fn finish(
             let address = shared.load_balancer_ips.next_ip();
             if address.is_none() {
                 let problem =
-                    Diagnostic::new(table.at.clone(), "203.0.113.0/24 has no free address left for this service");
+                    Diagnostic::new(table.at.clone(), "there is no free load balancer address left for this service");
                 problems.push(problem.hint("give it `load_balancer_ips`"));
             }
             vec![ip(address?)]
@@ -601,9 +609,9 @@ struct Index<'p> {
 }
 
 impl<'p> Index<'p> {
-    fn of(pods: &'p Pods, network: &'p Network) -> Self {
+    fn of(file: &LabFile, pods: &'p Pods, network: &'p Network) -> Self {
         let mut by_label: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        let mut blurred = false;
+        let mut blurred = file.pod.is_nonsense();
         for (nth, template) in pods.templates.iter().enumerate() {
             let (Some(namespace), Some(labels)) = (&template.namespace, &template.labels) else {
                 blurred = true;
