@@ -203,7 +203,7 @@ fn the_lab_with_every_key_is_good() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: ProptestConfig::default().cases.max(400),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/robust.proptest-regressions"))),
         ..ProptestConfig::default()
     })]

@@ -6,7 +6,10 @@
 
 mod address;
 mod alloc;
+mod backends;
+mod block;
 mod check;
+mod containers;
 mod file;
 mod lower;
 pub mod model;
@@ -14,8 +17,11 @@ pub mod name;
 mod network;
 mod pods;
 mod probes;
+mod range;
+mod said;
 mod schema;
 mod services;
+mod shared;
 mod table;
 mod value;
 
