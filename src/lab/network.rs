@@ -89,19 +89,20 @@ impl Network {
             .collect();
         let given: Vec<&At<Ipv4Net>> = subnets.iter().copied().flatten().collect();
         let (default, origin) = default_cluster_cidr(&given);
-        if let (Some(at), Some((what, reserved))) = (&origin, reserved(default)) {
-            let problem = Diagnostic::new(at.clone(), format!("{COVER} ({default}) overlaps {what}, {reserved}"));
-            problems.push(problem.hint("choose pod subnets nearer to each other, or leave them out"));
-        }
-        let cluster_cidr =
-            range(table.map(|t| &t.cluster_cidr), default, "the cluster's pod range", "cluster_cidr", 0..=30, problems);
-        if let (Some(last), Some(at)) = (ranges.last_mut(), origin)
-            && cluster_cidr.is_some()
-            && last.at.is_none()
-        {
+        let said = table.map(|t| &t.cluster_cidr);
+        let derived = origin.filter(|_| said.is_none_or(Said::is_nothing));
+        let cluster_cidr = match (&derived, reserved(default)) {
+            (Some(at), Some((what, other))) => {
+                let problem = Diagnostic::new(at.clone(), format!("{COVER} ({default}) overlaps {what}, {other}"));
+                problems.push(problem.hint("choose pod subnets nearer to each other, or leave them out"));
+                None
+            }
+            _ => range(said, default, "the cluster's pod range", "cluster_cidr", 0..=30, problems),
+        };
+        if let (Some(at), Some(net), Some(last)) = (derived, cluster_cidr, ranges.last_mut()) {
             last.what = match given.as_slice() {
                 [only] => format!("the pod subnet {}", only.value),
-                _ => format!("{COVER} ({})", last.net),
+                _ => format!("{COVER} ({net})"),
             };
             last.at = Some(at);
         }
