@@ -1,2 +1,5 @@
 //! The `netlab` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    netlab::cli::main()
+}

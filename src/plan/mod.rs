@@ -1,3 +1,44 @@
-//! From a [`Lab`](crate::lab::model::Lab) to a [`Plan`](step::Plan): what has to happen, as data.
+//! From a [`Lab`] to a [`Plan`]: what has to happen, as data, in an order that works.
+//!
+//! ```text
+//! lab ──topology──▶ namespaces, bridges, cables, addresses, routes ─┐
+//!     ──proxy─────▶ rules ──────────────────────────────────────────┼─▶ Plan
+//!     ──servers───▶ servers ────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing here touches the kernel, and the same lab gives the same plan, byte for byte.
 
+pub mod addressing;
+mod servers;
 pub mod step;
+mod sysctl;
+mod topology;
+
+pub use topology::VETH_PREFIX;
+
+use crate::{
+    lab::model::{Lab, ProxyMode},
+    proxy,
+};
+use step::{Plan, PlannedStep, Stage, StageName, Step};
+
+/// Plans a whole lab.
+pub fn plan(lab: &Lab) -> Plan {
+    let mut steps = topology::wire(lab);
+    steps.extend(rules(lab, lab.cluster.proxy).map(|step| (StageName::Rules, step)));
+    steps.extend(servers::serve(lab).map(|step| (StageName::Servers, step)));
+    let stages = StageName::ALL.map(|name| {
+        let of_stage = steps.iter().filter(|(stage, _)| *stage == name);
+        Stage { name, steps: of_stage.map(|(_, step)| step.clone()).collect() }
+    });
+    Plan { stages: stages.into() }
+}
+
+/// The rules of every node, as `mode` writes them.
+pub fn rules(lab: &Lab, mode: ProxyMode) -> impl Iterator<Item = PlannedStep> + '_ {
+    lab.node_ids().map(move |id| {
+        let node = lab.node(id);
+        let text = proxy::render(mode, &proxy::view::view(lab, id));
+        PlannedStep { step: Step::Rules { netns: node.name.to_string(), proxy: mode, text }, at: node.at.clone() }
+    })
+}

@@ -36,8 +36,12 @@ pub enum StageName {
     Cables,
     /// Addresses.
     Addresses,
+    /// The carriers of the links, which the kernel would otherwise notice later.
+    Carriers,
     /// Routes.
     Routes,
+    /// Routes through a gateway that another route makes a neighbour.
+    DefaultRoutes,
     /// Service rules, and the egress masquerade.
     Rules,
     /// The pods' servers.
@@ -119,19 +123,13 @@ pub enum Step {
         /// The address with its prefix.
         address: IpNet,
     },
-    /// Bring a link up that has no address of its own to bring it up with.
-    Up {
+    /// Ask for a link's state once. A veth whose other end came up after it can send only
+    /// when the kernel's asynchronous link watch has run, and one single (non-dump) request
+    /// for the link runs it now; otherwise about one pod in thirty loses its first ARP
+    /// request, and a second with it.
+    Settle {
         /// The link.
         link: Link,
-    },
-    /// Write a setting of one interface.
-    Sysctl {
-        /// In this namespace.
-        netns: String,
-        /// Below `/proc/sys`, with slashes.
-        key: String,
-        /// The value.
-        value: String,
     },
     /// Add a route.
     Route {
@@ -141,6 +139,18 @@ pub enum Step {
         to: IpNet,
         /// How.
         via: Via,
+    },
+    /// Tell a neighbour's link-layer address, for good.
+    ///
+    /// All namespaces of a host share one neighbour table, of 1024 entries by default, in which
+    /// permanent entries do not count: a big lab would fill it.
+    Neighbour {
+        /// On this link.
+        link: Link,
+        /// The neighbour.
+        ip: IpAddr,
+        /// Its address.
+        mac: Mac,
     },
     /// Load a node's rules, as one transaction.
     Rules {
@@ -184,12 +194,14 @@ pub enum Via {
 
 impl StageName {
     /// All of them, in their order.
-    pub const ALL: [StageName; 7] = [
+    pub const ALL: [StageName; 9] = [
         StageName::Namespaces,
         StageName::Bridges,
         StageName::Cables,
         StageName::Addresses,
+        StageName::Carriers,
         StageName::Routes,
+        StageName::DefaultRoutes,
         StageName::Rules,
         StageName::Servers,
     ];
@@ -201,7 +213,9 @@ impl StageName {
             StageName::Bridges => "bridges",
             StageName::Cables => "cables",
             StageName::Addresses => "addresses",
+            StageName::Carriers => "carriers",
             StageName::Routes => "routes",
+            StageName::DefaultRoutes => "default-routes",
             StageName::Rules => "rules",
             StageName::Servers => "servers",
         }
@@ -227,12 +241,14 @@ impl Step {
         match self {
             Step::Netns { netns, .. }
             | Step::Loopback { netns }
-            | Step::Sysctl { netns, .. }
             | Step::Route { netns, .. }
             | Step::Rules { netns, .. }
             | Step::Serve { netns, .. }
             | Step::ServeOutside { netns, .. } => netns,
-            Step::Bridge { link, .. } | Step::Address { link, .. } | Step::Up { link } => &link.netns,
+            Step::Bridge { link, .. }
+            | Step::Address { link, .. }
+            | Step::Settle { link }
+            | Step::Neighbour { link, .. } => &link.netns,
             Step::Cable { near, .. } => &near.netns,
         }
     }
@@ -301,12 +317,7 @@ impl fmt::Display for Step {
                 let ip = Ip(&link.netns);
                 write!(f, "{ip} address add {address} dev {name}\n{ip} link set {name} up", name = link.name)
             }
-            Step::Up { link } => write!(f, "{} link set {} up", Ip(&link.netns), link.name),
-            Step::Sysctl { netns, key, value } => {
-                // `sysctl` reads slashes as dots and dots as slashes, so an interface name
-                // with a dot in it is safe only in this spelling.
-                write!(f, "{}sysctl -qw {key}={value}", Exec(netns))
-            }
+            Step::Settle { link } => write!(f, "{} link show dev {}", Ip(&link.netns), link.name),
             Step::Route { netns, to, via } => {
                 let ip = Ip(netns);
                 let to = match to.prefix_len() {
@@ -319,6 +330,9 @@ impl fmt::Display for Step {
                     Via::Link(link) => write!(f, "{ip} route add {to} dev {} scope link", link.name),
                     Via::Blackhole => write!(f, "{ip} route add blackhole {to}"),
                 }
+            }
+            Step::Neighbour { link, ip, mac } => {
+                write!(f, "{} neighbour add {ip} lladdr {mac} dev {} nud permanent", Ip(&link.netns), link.name)
             }
             Step::Rules { netns, proxy, .. } => {
                 let tool = match proxy {

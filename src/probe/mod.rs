@@ -1,4 +1,15 @@
 //! Probes: what must be true of a running lab, tried and judged.
+//!
+//! [`suite`] turns a lab into probes, each with the [`order`]s the agent carries out;
+//! [`judge`] turns what came of them into a [`crate::report::Report`]; [`stats`] judges shares of
+//! load and [`explain`] finds the cause of what failed, with the help of [`drift`].
 
 pub mod drift;
+pub mod explain;
+pub mod judge;
 pub mod order;
+#[cfg(test)]
+pub(crate) mod rehearsal;
+pub mod ruleset;
+pub mod stats;
+pub mod suite;

@@ -1,3 +1,31 @@
 //! Services: from the lab's text to the rules of each node, and what a client must see.
+//!
+//! [`view`] says what one node must do; a renderer per [`ProxyMode`] says it in rules; [`truth`] says
+//! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
 
+pub mod endpoints;
+pub mod hash;
+pub mod iptables;
+pub mod ladder;
+pub mod nftables;
+#[cfg(test)]
+mod sample;
+mod table;
+pub mod trace;
 pub mod truth;
+pub mod view;
+mod ways;
+
+use crate::lab::model::ProxyMode;
+use view::NodeView;
+
+/// A node's complete rules: the input of `iptables-restore --noflush`, or of `nft -f -`.
+///
+/// It has lines that begin with `#`, which say what each chain is for; both tools skip them.
+pub fn render(mode: ProxyMode, view: &NodeView) -> String {
+    match mode {
+        ProxyMode::Iptables => iptables::render(view),
+        ProxyMode::Ladder => ladder::render(view),
+        ProxyMode::Nftables => nftables::render(view),
+    }
+}

@@ -1,11 +1,27 @@
 //! What a client must see, from the specification alone: the first of the three opinions.
+//!
+//! A connection may be translated at two nodes only: the client's own, which its packets always
+//! pass, and the one whose address it is for. [`Truth::sight`] asks the one and then the other
+//! whether the address is a Service's (or a host port's) there; if it is at neither, the
+//! connection goes to whoever holds the address.
+//!
+//! What the specification says about masquerading holds for packets that leave a node; one that
+//! is delivered to the node itself keeps its source, because POSTROUTING never sees it.
+//! Replies must come back through the node that translated: [`Fate::Lost`] is where they do not.
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use crate::lab::model::{Lab, Place, PodId, Protocol, ProxyMode};
+use super::{
+    endpoints::{Conditions, Endpoint},
+    view::{LocalTraffic, NodeView, PortView, proxied, view_under},
+    ways::{self, End, Listener},
+};
+use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol, ProxyMode, ServiceId};
+
+pub use super::view::OUTSIDE_PORT;
 
 /// What a client sees who opens a connection (or sends a datagram).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +34,16 @@ pub enum Sight {
     Dropped,
     /// The client itself has no way there, or a router says so: ENETUNREACH or EHOSTUNREACH.
     Unreachable,
+    /// It depends on the endpoint, of which each has the same probability: a known hole of the
+    /// contract, or endpoints on whose port nothing listens.
+    Mixed {
+        /// These answer.
+        served: Vec<Choice>,
+        /// These refuse.
+        refused: Vec<SocketAddr>,
+        /// From these nothing comes back, or only word that they cannot be reached.
+        lost: Vec<SocketAddr>,
+    },
 }
 
 /// One of the endpoints that may answer.
@@ -32,6 +58,626 @@ pub struct Choice {
 }
 
 /// What `from` must see at `to`, in a lab whose nodes run `mode`.
-pub fn sight(_lab: &Lab, _mode: ProxyMode, _from: Place, _to: SocketAddr, _protocol: Protocol) -> Sight {
-    unimplemented!("being written")
+///
+/// Whoever asks more than once should keep a [`Truth`].
+pub fn sight(lab: &Lab, mode: ProxyMode, from: Place, to: SocketAddr, protocol: Protocol) -> Sight {
+    Truth::new(lab, mode).sight(from, to, protocol)
+}
+
+/// What must be seen in one lab under one proxy, with all that follows from the lab worked out.
+#[derive(Debug)]
+pub struct Truth<'a> {
+    lab: &'a Lab,
+    mode: ProxyMode,
+    views: Vec<NodeView>,
+}
+
+impl<'a> Truth<'a> {
+    /// While all pods are ready.
+    pub fn new(lab: &'a Lab, mode: ProxyMode) -> Truth<'a> {
+        Truth::under(lab, mode, &Conditions::new())
+    }
+
+    /// Given what is known of the pods.
+    pub fn under(lab: &'a Lab, mode: ProxyMode, conditions: &Conditions) -> Truth<'a> {
+        let views = lab.node_ids().map(|node| view_under(lab, node, conditions)).collect();
+        Truth { lab, mode, views }
+    }
+
+    /// What `from` must see at `to`.
+    pub fn sight(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Sight {
+        let flow = self.flow(from, to, protocol);
+        let end = ways::end(self.lab, from, to.ip());
+        let own = ways::node_of(self.lab, from);
+        // A pod's own addresses are never seen by its node.
+        let passed = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from));
+        if let Some(sight) = passed.and_then(|node| self.at_node(&flow, node)) {
+            return sight;
+        }
+        match end {
+            End::At(Place::Node(node)) if own != Some(node) => {
+                self.at_node(&flow, node).unwrap_or_else(|| self.direct(&flow, end))
+            }
+            _ => self.direct(&flow, end),
+        }
+    }
+
+    /// What a machine outside must see if its packets to `to` are routed to the node `entry`,
+    /// as a load balancer does with its addresses.
+    pub fn sight_via(&self, from: Place, entry: NodeId, to: SocketAddr, protocol: Protocol) -> Sight {
+        let flow = self.flow(from, to, protocol);
+        // What the node does not take, it sends to its default gateway, as its own packets.
+        self.at_node(&flow, entry)
+            .unwrap_or_else(|| self.direct(&flow, ways::end(self.lab, Place::Node(entry), to.ip())))
+    }
+
+    fn flow(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Flow {
+        Flow { from, source: ways::source(self.lab, from, to.ip()), to, protocol }
+    }
+
+    /// What a node makes of a connection that passes it; `None` if it lets it pass.
+    fn at_node(&self, flow: &Flow, node: NodeId) -> Option<Sight> {
+        let view = &self.views[node.0];
+        for port in view.ports.iter().filter(|port| port.protocol == flow.protocol) {
+            if let Some(address) = self.matches(flow, view, port) {
+                let sight = match self.mode {
+                    ProxyMode::Ladder => self.ladder(flow, view, port),
+                    ProxyMode::Iptables | ProxyMode::Nftables => self.kube_proxy(flow, view, port, address),
+                };
+                if sight.is_some() {
+                    return sight;
+                }
+            }
+        }
+        self.host_port(flow, view).or_else(|| self.cluster_ip_check(flow, view))
+    }
+
+    /// The sort of address that the flow is for, if it is one of this Service port's here.
+    fn matches(&self, flow: &Flow, view: &NodeView, port: &PortView) -> Option<AddressKind> {
+        let (ip, number) = (flow.to.ip(), flow.to.port());
+        if number == port.port {
+            if ip == port.cluster_ip {
+                return Some(AddressKind::ClusterIp);
+            }
+            if port.external_ips.contains(&ip) {
+                return Some(AddressKind::External);
+            }
+            if port.load_balancer_ips.contains(&ip) {
+                return Some(AddressKind::LoadBalancer);
+            }
+        }
+        let local = self.is_local(flow, view.node);
+        let here = match self.mode {
+            ProxyMode::Iptables => local && (view.localhost_node_ports || !ip.is_loopback()),
+            ProxyMode::Nftables => ip == view.ip,
+            ProxyMode::Ladder => ip == view.ip || (local && ip == IpAddr::from(Ipv4Addr::LOCALHOST)),
+        };
+        (here && port.node_port == Some(number)).then_some(AddressKind::NodePort(view.node))
+    }
+
+    /// The flow is for an address that the node itself holds.
+    fn is_local(&self, flow: &Flow, node: NodeId) -> bool {
+        ways::end(self.lab, flow.from, flow.to.ip()) == End::At(Place::Node(node))
+    }
+
+    /// The master truth table: who gets which endpoints, and who is masqueraded.
+    ///
+    /// `None` where iptables mode lets a connection pass that it cannot serve.
+    fn kube_proxy(&self, flow: &Flow, view: &NodeView, port: &PortView, address: AddressKind) -> Option<Sight> {
+        let chosen = &port.endpoints;
+        let from_node = flow.from == Place::Node(view.node);
+        let from_local_pod = self.is_local_traffic(flow, view);
+        if !chosen.has_endpoints {
+            // filter OUTPUT does not lead to KUBE-EXTERNAL-SERVICES.
+            let outer = matches!(address, AddressKind::External | AddressKind::LoadBalancer);
+            let unseen = outer && from_node && self.mode == ProxyMode::Iptables && !self.is_local(flow, view.node);
+            return (!unseen).then_some(Sight::Refused);
+        }
+        if address == AddressKind::LoadBalancer && !admitted(flow, view, port) {
+            return Some(Sight::Dropped);
+        }
+        let (endpoints, masquerade) = if address == AddressKind::ClusterIp {
+            let endpoints = if port.internal_is_local() { &chosen.local } else { &chosen.cluster };
+            (endpoints, view.masquerade_all || (view.local_traffic.is_some() && !from_local_pod))
+        } else if !port.external_is_local() {
+            (&chosen.cluster, true)
+        } else if from_local_pod {
+            (&chosen.cluster, false)
+        } else if from_node {
+            (&chosen.cluster, true)
+        } else {
+            (&chosen.local, false)
+        };
+        if endpoints.is_empty() {
+            return Some(Sight::Dropped);
+        }
+        Some(self.any_of(endpoints, |endpoint| {
+            // nftables mode knows the endpoints on its own node alone, by address.
+            let known = self.mode == ProxyMode::Iptables || comes_to_itself(view, port.protocol, endpoint.addr);
+            let hairpin = known && endpoint.addr.ip() == flow.source;
+            self.fate(flow, view, endpoint, masquerade || hairpin)
+        }))
+    }
+
+    /// The flat rules know no policy, and masquerade whatever they translate.
+    fn ladder(&self, flow: &Flow, view: &NodeView, port: &PortView) -> Option<Sight> {
+        let itself = |endpoint: &Endpoint| ways::holder(self.lab, endpoint.addr.ip()) == Some(Place::Node(view.node));
+        let fate = |endpoint: &Endpoint| self.fate(flow, view, endpoint, !itself(endpoint));
+        (!port.usable.is_empty()).then(|| self.any_of(&port.usable, fate))
+    }
+
+    /// The node takes the packet for one that comes from a local pod.
+    fn is_local_traffic(&self, flow: &Flow, view: &NodeView) -> bool {
+        match &view.local_traffic {
+            None => false,
+            Some(LocalTraffic::Source(cidr)) => cidr.contains(&flow.source),
+            Some(LocalTraffic::Interface(_) | LocalTraffic::InterfacePrefix(_)) => {
+                matches!(flow.from, Place::Pod(pod) if self.lab.pod(pod).node == view.node)
+            }
+        }
+    }
+
+    /// A port of the node that leads to a pod: the pods of this node are masqueraded, so that
+    /// one may come to itself, and so is the node's loopback address.
+    fn host_port(&self, flow: &Flow, view: &NodeView) -> Option<Sight> {
+        let loopback = flow.to.ip().is_loopback();
+        let reachable = match self.mode {
+            ProxyMode::Iptables => !loopback || view.localhost_node_ports,
+            ProxyMode::Nftables => !loopback,
+            ProxyMode::Ladder => false,
+        };
+        if !reachable || !self.is_local(flow, view.node) {
+            return None;
+        }
+        let port = view.host_ports.iter().find(|port| {
+            port.port == flow.to.port() && port.protocol == flow.protocol && port.ip.is_none_or(|ip| ip == flow.to.ip())
+        })?;
+        let masquerade = loopback || view.pod_subnet.contains(&flow.source);
+        Some(sum(vec![self.fate_at(flow, view, port.to, masquerade)]))
+    }
+
+    /// nftables mode looks after the ClusterIPs' other ports, and the addresses that no Service has.
+    fn cluster_ip_check(&self, flow: &Flow, view: &NodeView) -> Option<Sight> {
+        if self.mode != ProxyMode::Nftables {
+            return None;
+        }
+        let live = view.ports.iter().any(|port| port.cluster_ip == flow.to.ip());
+        let ours = view.service_cidr.contains(&flow.to.ip());
+        live.then_some(Sight::Refused).or(ours.then_some(Sight::Dropped))
+    }
+
+    /// What becomes of a connection that no rule has touched, or only the pods' way out.
+    fn direct(&self, flow: &Flow, end: End) -> Sight {
+        let place = match end {
+            End::Blackhole => return Sight::Dropped,
+            End::Nowhere => return Sight::Unreachable,
+            End::At(place) => place,
+        };
+        let source = match flow.from {
+            Place::Pod(pod) if place != flow.from => {
+                self.way_out(&self.views[self.lab.pod(pod).node.0], flow.source, flow.to.ip())
+            }
+            _ => flow.source,
+        };
+        sum(vec![self.arrive(place, flow.to, flow.protocol, [source].into())])
+    }
+
+    /// The source of a packet that leaves a node unmasqueraded by the Service rules: pods that
+    /// leave the cluster have their node's address.
+    fn way_out(&self, view: &NodeView, source: IpAddr, to: IpAddr) -> IpAddr {
+        let within = view.cluster_cidr.contains(&to) || view.node_ips.contains(&to);
+        if view.pod_subnet.contains(&source) && !within {
+            ways::egress_address(self.lab, view.node, to)
+        } else {
+            source
+        }
+    }
+
+    fn any_of(&self, endpoints: &[Endpoint], fate: impl Fn(&Endpoint) -> Fate) -> Sight {
+        sum(endpoints.iter().map(fate).collect())
+    }
+
+    fn fate(&self, flow: &Flow, view: &NodeView, endpoint: &Endpoint, masquerade: bool) -> Fate {
+        self.fate_at(flow, view, endpoint.addr, masquerade)
+    }
+
+    /// What becomes of a connection that a node translates to an endpoint.
+    fn fate_at(&self, flow: &Flow, view: &NodeView, endpoint: SocketAddr, masquerade: bool) -> Fate {
+        let here = Place::Node(view.node);
+        let place = match ways::end(self.lab, here, endpoint.ip()) {
+            End::At(place) => place,
+            End::Blackhole => return Fate::Lost(endpoint),
+            End::Nowhere => return Fate::Unreachable(endpoint),
+        };
+        let sources: BTreeSet<IpAddr> = if place == here {
+            if masquerade && flow.from == here {
+                // It leaves by `lo`, which has no address to give; the kernel takes that of the
+                // first device that has one.
+                [view.ip, self.lab.node(view.node).pod_gateway].into()
+            } else {
+                [flow.source].into()
+            }
+        } else if masquerade {
+            [ways::egress_address(self.lab, view.node, endpoint.ip())].into()
+        } else {
+            [self.way_out(view, flow.source, endpoint.ip())].into()
+        };
+        let translated = !sources.contains(&flow.source);
+        let at_client = ways::node_of(self.lab, flow.from) == Some(view.node);
+        let at_endpoint = ways::node_of(self.lab, place) == Some(view.node);
+        let to_itself = place == flow.from && place != here;
+        if !translated && (to_itself || !(at_client || at_endpoint)) {
+            return Fate::Lost(endpoint);
+        }
+        self.arrive(place, endpoint, flow.protocol, sources)
+    }
+
+    /// Something listens there, or it refuses.
+    fn arrive(&self, place: Place, to: SocketAddr, protocol: Protocol, sources: BTreeSet<IpAddr>) -> Fate {
+        match ways::listener(self.lab, place, to.port(), protocol) {
+            None => Fate::Refused(to),
+            Some(Listener::Outside) => Fate::Served(Choice { endpoint: to, pod: None, sources }),
+            Some(Listener::Pod(pod)) => Fate::Served(Choice { endpoint: to, pod: Some(pod), sources }),
+        }
+    }
+}
+
+/// A client that opens a connection.
+#[derive(Debug)]
+struct Flow {
+    from: Place,
+    source: IpAddr,
+    to: SocketAddr,
+    protocol: Protocol,
+}
+
+/// What becomes of a connection to one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It answers.
+    Served(Choice),
+    /// It, or a rule, refuses.
+    Refused(SocketAddr),
+    /// The reply does not come back through the node that translated the address, or nothing
+    /// answers at all.
+    Lost(SocketAddr),
+    /// There is no way there.
+    Unreachable(SocketAddr),
+}
+
+/// What a client sees of endpoints that are chosen at random.
+pub(super) fn sum(fates: Vec<Fate>) -> Sight {
+    let (mut served, mut refused, mut lost, mut unreachable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for fate in fates {
+        match fate {
+            Fate::Served(choice) => served.push(choice),
+            Fate::Refused(at) => refused.push(at),
+            Fate::Lost(at) => lost.push(at),
+            Fate::Unreachable(at) => unreachable.push(at),
+        }
+    }
+    served.sort();
+    match (served.is_empty(), refused.is_empty(), lost.is_empty(), unreachable.is_empty()) {
+        (false, true, true, true) => Sight::Served(served),
+        (true, false, true, true) => Sight::Refused,
+        (true, true, _, true) => Sight::Dropped,
+        (true, true, true, false) => Sight::Unreachable,
+        _ => {
+            lost.extend(unreachable);
+            refused.sort();
+            lost.sort();
+            Sight::Mixed { served, refused, lost }
+        }
+    }
+}
+
+/// The address is that of an endpoint on this node, of any Service.
+fn comes_to_itself(view: &NodeView, protocol: Protocol, endpoint: SocketAddr) -> bool {
+    let here = |found: &&Endpoint| found.addr == endpoint && found.node == Some(view.node);
+    let mut ports = view.ports.iter().filter(|port| port.protocol == protocol);
+    ports.any(|port| port.endpoints.cluster.iter().chain(&port.endpoints.local).any(|found| here(&found)))
+}
+
+/// `loadBalancerSourceRanges` lets the client through. A node in the ranges may also send from
+/// the load balancer's addresses.
+fn admitted(flow: &Flow, view: &NodeView, port: &PortView) -> bool {
+    let in_ranges = |ip: IpAddr| port.source_ranges.iter().any(|range| range.contains(&ip));
+    port.source_ranges.is_empty()
+        || in_ranges(flow.source)
+        || (in_ranges(view.ip) && port.load_balancer_ips.contains(&flow.source))
+}
+
+/// An address at which a Service is to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub to: SocketAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Index into the Service's ports.
+    pub port: usize,
+    /// What sort of address it is.
+    pub kind: AddressKind,
+}
+
+/// The sorts of addresses that a Service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddressKind {
+    /// The ClusterIP.
+    ClusterIp,
+    /// A node port on the address of this node.
+    NodePort(NodeId),
+    /// A node port on 127.0.0.1, for the nodes themselves.
+    LocalhostNodePort,
+    /// One of `externalIPs`.
+    External,
+    /// One of the load balancer's addresses.
+    LoadBalancer,
+}
+
+/// All addresses of a Service: port by port, from the ClusterIP outwards. None for a Service
+/// that no proxy cares for.
+pub fn addresses(lab: &Lab, id: ServiceId) -> Vec<Address> {
+    let service = lab.service(id);
+    let Some(cluster_ip) = service.cluster_ip.filter(|_| proxied(lab).any(|proxied| proxied == id)) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for (index, port) in service.ports.iter().enumerate() {
+        let mut add = |ip: IpAddr, number: u16, kind: AddressKind| {
+            all.push(Address { to: SocketAddr::new(ip, number), protocol: port.protocol, port: index, kind });
+        };
+        add(cluster_ip, port.port, AddressKind::ClusterIp);
+        if let Some(node_port) = port.node_port {
+            for node in lab.node_ids() {
+                add(lab.node(node).ip, node_port, AddressKind::NodePort(node));
+            }
+            if cluster_ip.is_ipv4() {
+                add(Ipv4Addr::LOCALHOST.into(), node_port, AddressKind::LocalhostNodePort);
+            }
+        }
+        for ip in &service.external_ips {
+            add(*ip, port.port, AddressKind::External);
+        }
+        for ip in &service.load_balancer_ips {
+            add(*ip, port.port, AddressKind::LoadBalancer);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lab::model::{DetectLocal, TrafficPolicy},
+        proxy::sample::{self, book, parsed, words},
+    };
+
+    const IPT: ProxyMode = ProxyMode::Iptables;
+    const NFT: ProxyMode = ProxyMode::Nftables;
+    const LADDER: ProxyMode = ProxyMode::Ladder;
+
+    /// Rows of `from`, `to`, what is seen.
+    fn check(lab: &Lab, modes: &[ProxyMode], rows: &[(&str, &str, &str)]) {
+        for mode in modes {
+            let truth = Truth::new(lab, *mode);
+            for (from, to, expected) in rows {
+                let place = lab.find(from).expect("a test names places");
+                let sight = truth.sight(place, parsed(to), Protocol::Tcp);
+                assert_eq!(words(lab, &sight), *expected, "{mode}: {from} -> {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_service() {
+        check(
+            &book(),
+            &ProxyMode::ALL,
+            &[
+                ("pod1a", "192.168.1.20:80", "pod1b<192.168.1.10"),
+                ("pod1a", "192.168.2.20:80", "pod2<192.168.1.10"),
+                ("pod1a", "192.168.1.10:80", "pod1a<192.168.1.10"),
+                ("pod1a", "127.0.0.1:80", "pod1a<127.0.0.1"),
+                ("pod1a", "192.168.1.20:81", "refused"),
+                ("pod1a", "192.168.1.77:80", "unreachable"),
+                ("pod1a", "192.168.9.9:80", "dropped"),
+                ("node1", "192.168.1.10:80", "pod1a<192.168.1.1"),
+                ("node2", "192.168.1.10:80", "pod1a<10.30.45.200"),
+                ("pod1a", "10.30.45.200:80", "refused"),
+                ("pod1a", "10.30.45.1:80", "10.30.45.1:80<10.30.45.100"),
+                ("pod2", "192.0.2.10:80", "192.0.2.10:80<10.30.45.200"),
+                ("node1", "192.0.2.10:80", "192.0.2.10:80<10.30.45.100"),
+                ("host", "192.0.2.10:80", "192.0.2.10:80<192.0.2.1"),
+                ("laptop", "10.30.45.1:80", "10.30.45.1:80<192.0.2.10"),
+                ("laptop", "192.168.1.10:80", "dropped"),
+                ("host", "192.168.1.10:80", "unreachable"),
+                ("host", "10.96.1.100:8080", "unreachable"),
+                ("laptop", "10.96.1.100:8080", "dropped"),
+                ("laptop", "10.30.45.100:30081", "refused"),
+                ("pod1a", "8.8.8.8:53", "unreachable"),
+                ("node2", "127.0.0.1:80", "refused"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_plain_service() {
+        let masqueraded = "pod1a<192.168.1.1 pod1b<192.168.1.1 pod2<10.30.45.100";
+        check(
+            &book(),
+            &[IPT, NFT],
+            &[
+                ("pod1a", "10.96.1.100:8080", "pod1a<192.168.1.1 pod1b<192.168.1.10 pod2<192.168.1.10"),
+                ("pod2", "10.96.1.100:8080", "pod1a<192.168.2.20 pod1b<192.168.2.20 pod2<192.168.2.1"),
+                ("node1", "10.96.1.100:8080", masqueraded),
+                ("node2", "10.96.1.100:8080", "pod1a<10.30.45.200 pod1b<10.30.45.200 pod2<192.168.2.1"),
+                ("pod1a", "10.30.45.100:30080", masqueraded),
+                ("pod2", "10.30.45.100:30080", masqueraded),
+                ("node1", "10.30.45.100:30080", masqueraded),
+                ("node2", "10.30.45.100:30080", masqueraded),
+                ("host", "10.30.45.100:30080", masqueraded),
+                ("laptop", "10.30.45.100:30080", masqueraded),
+                ("laptop", "10.30.45.200:30080", "pod1a<10.30.45.200 pod1b<10.30.45.200 pod2<192.168.2.1"),
+                ("pod1a", "127.0.0.1:30080", "refused"),
+            ],
+        );
+        let wrong = [("pod1a", "10.96.1.100:81"), ("node1", "10.96.1.100:81")];
+        let free = [("pod1a", "10.96.9.9:80"), ("node1", "10.96.9.9:80")];
+        check(&book(), &[IPT, LADDER], &wrong.map(|(from, to)| (from, to, "dropped")));
+        check(&book(), &[NFT], &wrong.map(|(from, to)| (from, to, "refused")));
+        check(&book(), &ProxyMode::ALL, &free.map(|(from, to)| (from, to, "dropped")));
+        check(&book(), &[IPT, LADDER], &[("node1", "127.0.0.1:30080", masqueraded)]);
+        check(
+            &book(),
+            &[IPT],
+            &[("pod1a", "192.168.1.1:30080", masqueraded), ("node1", "127.0.0.5:30080", masqueraded)],
+        );
+        check(&book(), &[NFT], &[("pod1a", "192.168.1.1:30080", "refused"), ("node1", "127.0.0.1:30080", "refused")]);
+        check(
+            &book(),
+            &[LADDER],
+            &[("pod1a", "10.96.1.100:8080", masqueraded), ("laptop", "10.30.45.100:30080", masqueraded)],
+        );
+    }
+
+    #[test]
+    fn another_protocol_on_a_live_cluster_ip() {
+        let lab = book();
+        let udp = |mode| sight(&lab, mode, Place::Pod(PodId(0)), parsed("10.96.1.100:8080"), Protocol::Udp);
+        assert_eq!(udp(IPT), Sight::Dropped);
+        assert_eq!(udp(NFT), Sight::Refused);
+    }
+
+    #[test]
+    fn external_policy_local() {
+        let mut lab = book();
+        lab.pods.remove(1);
+        lab.services[0].external_traffic_policy = TrafficPolicy::Local;
+        let all = "pod1a<192.168.1.1 pod2<10.30.45.100";
+        let rows = [
+            ("laptop", "10.30.45.100:30080", "pod1a<192.0.2.10"),
+            ("node2", "10.30.45.100:30080", "pod1a<10.30.45.200"),
+            ("pod1a", "10.30.45.100:30080", "pod1a<192.168.1.1 pod2<192.168.1.10"),
+            ("node1", "10.30.45.100:30080", all),
+            ("node1", "10.96.1.100:8080", all),
+        ];
+        check(&lab, &[IPT, NFT], &rows);
+        check(&lab, &[IPT], &[("pod2", "10.30.45.100:30080", "pod1a<192.168.2.20 pod2<10.30.45.100")]);
+        // The known hole of nftables mode: a pod that comes to itself through another node.
+        let hole = "mixed: pod1a<192.168.2.20 refused [] lost [192.168.2.20:80]";
+        check(&lab, &[NFT], &[("pod2", "10.30.45.100:30080", hole)]);
+        lab.pods.remove(0);
+        check(
+            &lab,
+            &[IPT, NFT],
+            &[
+                ("laptop", "10.30.45.100:30080", "dropped"),
+                ("node1", "10.30.45.100:30080", "pod2<10.30.45.100"),
+                ("pod2", "10.96.1.100:8080", "pod2<192.168.2.1"),
+            ],
+        );
+        lab.cluster.detect_local = DetectLocal::None;
+        check(
+            &lab,
+            &[IPT, NFT],
+            &[("pod2", "10.30.45.100:30080", "dropped"), ("node1", "10.96.1.100:8080", "pod2<10.30.45.100")],
+        );
+    }
+
+    #[test]
+    fn internal_policy_local() {
+        let mut lab = book();
+        lab.services[0].internal_traffic_policy = TrafficPolicy::Local;
+        lab.pods.pop();
+        sample::pod(&mut lab, "other", 1, "192.168.2.30", "other");
+        check(
+            &lab,
+            &[IPT, NFT],
+            &[
+                ("pod1a", "10.96.1.100:8080", "pod1a<192.168.1.1 pod1b<192.168.1.10"),
+                ("node1", "10.96.1.100:8080", "pod1a<192.168.1.1 pod1b<192.168.1.1"),
+                ("other", "10.96.1.100:8080", "dropped"),
+                ("node2", "10.96.1.100:8080", "dropped"),
+                ("laptop", "10.30.45.200:30080", "pod1a<10.30.45.200 pod1b<10.30.45.200"),
+            ],
+        );
+    }
+
+    #[test]
+    fn without_endpoints() {
+        let mut lab = book();
+        lab.services[0].selector = [(parsed("app"), parsed("none"))].into();
+        lab.services[0].external_ips = vec![parsed("203.0.113.250")];
+        check(
+            &lab,
+            &[IPT, NFT],
+            &[
+                ("pod1a", "10.96.1.100:8080", "refused"),
+                ("node1", "10.96.1.100:8080", "refused"),
+                ("laptop", "10.30.45.100:30080", "refused"),
+                ("pod1a", "203.0.113.250:8080", "refused"),
+            ],
+        );
+        check(&lab, &[IPT], &[("node1", "203.0.113.250:8080", "unreachable")]);
+        check(&lab, &[NFT], &[("node1", "203.0.113.250:8080", "refused")]);
+        check(&lab, &[LADDER], &[("pod1a", "10.96.1.100:8080", "dropped"), ("host", "10.30.45.100:30080", "refused")]);
+    }
+
+    #[test]
+    fn masquerade_all_and_a_load_balancer_with_ranges() {
+        let mut lab = book();
+        lab.cluster.masquerade_all = true;
+        lab.services[0].load_balancer_ips = vec![parsed("203.0.113.1")];
+        lab.services[0].source_ranges = vec![parsed("192.0.2.0/24")];
+        let all = "pod1a<192.168.1.1 pod1b<192.168.1.1 pod2<10.30.45.100";
+        check(
+            &lab,
+            &[IPT, NFT],
+            &[
+                ("pod1a", "10.96.1.100:8080", all),
+                ("pod1a", "203.0.113.1:8080", "dropped"),
+                ("node1", "203.0.113.1:8080", "dropped"),
+                ("host", "10.30.45.100:30080", all),
+            ],
+        );
+        let via = |truth: &Truth<'_>, from| truth.sight_via(from, NodeId(0), parsed("203.0.113.1:8080"), Protocol::Tcp);
+        for mode in [IPT, NFT] {
+            let truth = Truth::new(&lab, mode);
+            assert_eq!(words(&lab, &via(&truth, lab.find("laptop").expect("it is there"))), all);
+            assert_eq!(words(&lab, &via(&truth, Place::Host)), "dropped");
+        }
+    }
+
+    #[test]
+    fn a_host_network_endpoint_sees_who_came_to_its_node() {
+        let mut lab = book();
+        lab.pods.truncate(1);
+        lab.pods[0].host_network = true;
+        lab.pods[0].ip = parsed("10.30.45.100");
+        sample::pod(&mut lab, "other", 1, "192.168.2.30", "other");
+        check(
+            &lab,
+            &[IPT, NFT],
+            &[
+                ("laptop", "10.30.45.100:30080", "pod1a<192.0.2.10"),
+                ("laptop", "10.30.45.200:30080", "pod1a<10.30.45.200"),
+                ("node1", "10.96.1.100:8080", "pod1a<10.30.45.100|192.168.1.1"),
+                ("other", "10.96.1.100:8080", "pod1a<192.168.2.30"),
+                ("other", "10.30.45.100:80", "pod1a<192.168.2.30"),
+            ],
+        );
+    }
+
+    #[test]
+    fn every_address_is_listed() {
+        let mut lab = book();
+        lab.services[0].external_ips = vec![parsed("203.0.113.250")];
+        let listed: Vec<String> = addresses(&lab, ServiceId(0)).iter().map(|address| address.to.to_string()).collect();
+        let expected = "10.96.1.100:8080 10.30.45.100:30080 10.30.45.200:30080 127.0.0.1:30080 203.0.113.250:8080";
+        assert_eq!(listed.join(" "), expected);
+        lab.services[0].labels.insert(parsed("service.kubernetes.io/headless"), parsed(""));
+        assert_eq!(addresses(&lab, ServiceId(0)), []);
+    }
 }

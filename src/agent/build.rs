@@ -1,0 +1,123 @@
+//! Builds the lab, stage after stage, and says how far it is.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::{
+    Control, Orders, directory,
+    protocol::{Event, Phase, Problem, ServerStatus, Status},
+};
+use crate::{
+    error::{Context, Error, Result},
+    kernel::{
+        apply::{Applier, StepError},
+        process::Processes,
+        serve::{ServerState, Servers},
+        view,
+    },
+    lab::{self, model::Lab},
+    plan::{self, step::Plan},
+};
+
+/// A lab on its way up.
+pub(super) struct Building {
+    plan: Plan,
+    orders: Orders,
+    applier: Applier,
+    state: Arc<State>,
+}
+
+/// What is known of a lab from outside the build.
+pub(super) struct State {
+    /// The lab.
+    pub(super) lab: Arc<Lab>,
+    /// How it is to be.
+    pub(super) plan: Plan,
+    /// Its processes.
+    pub(super) processes: Processes,
+    /// Its servers.
+    pub(super) servers: Servers,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    phase: Phase,
+    stages: Vec<(String, u64)>,
+}
+
+impl Building {
+    /// Reads the lab from its directory, which the CLI has checked already.
+    pub(super) fn open(orders: &Orders) -> Result<Self> {
+        let directory: PathBuf = Path::new(view::DIRECTORY).join(&orders.name);
+        let file = directory.join(directory::LAB_FILE);
+        let text = std::fs::read_to_string(&file).context(format!("cannot read {}", file.display()))?;
+        let name = orders.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
+        let mut lab = lab::load(&text).map_err(|_| Error::bug("a lab file that was good is bad"))?;
+        lab.name = name;
+        let lab = Arc::new(lab);
+        let plan = plan::plan(&lab);
+        let processes = Processes::reaping()?;
+        let logs = directory.join(directory::LOGS);
+        std::fs::create_dir_all(&logs).context(format!("cannot make {}", logs.display()))?;
+        let servers = Servers::new(logs);
+        let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
+        let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
+        let state = Arc::new(State { lab, plan: plan.clone(), processes, servers, progress });
+        Ok(Building { plan, orders: orders.clone(), applier, state })
+    }
+
+    pub(super) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
+    /// Builds as far as was asked for.
+    pub(super) async fn build(&mut self, control: &Control) -> Result<(), Problem> {
+        let last = self.orders.stage;
+        for stage in self.plan.stages.iter().filter(|stage| last.is_none_or(|last| stage.name <= last)) {
+            let name = stage.name.to_string();
+            control.tell(&Event::Stage { name: name.clone(), steps: stage.steps.len() });
+            let began = Instant::now();
+            self.applier.apply(stage).await.map_err(refused)?;
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            control.tell(&Event::Done { name: name.clone(), micros });
+            self.state.progress().stages.push((name, micros));
+        }
+        self.state.progress().phase = Phase::Running;
+        Ok(())
+    }
+}
+
+fn refused(error: StepError) -> Problem {
+    let StepError { step, at, error } = error;
+    Problem { step: Some(step), at: Some((at.start, at.end)), ..Problem::from(error) }
+}
+
+impl State {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the lab is.
+    pub(super) fn status(&self) -> Status {
+        let progress = self.progress();
+        let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
+            let pod = self.lab.pod(pod);
+            let (running, pid, text) = match state {
+                ServerState::BuiltIn => (true, None, "built in".to_owned()),
+                ServerState::Running { pid } => (true, Some(pid), format!("process {pid}")),
+                ServerState::Ended { how } => (false, None, how),
+            };
+            let container = pod.containers[container].name.to_string();
+            ServerStatus { pod: pod.full_name(), container, running, pid, text }
+        });
+        Status {
+            name: self.lab.name.to_string(),
+            phase: progress.phase,
+            stages: progress.stages.clone(),
+            servers: servers.collect(),
+        }
+    }
+}

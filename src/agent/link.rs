@@ -1,0 +1,157 @@
+//! The CLI's end of the control socket.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::Pid,
+};
+
+use super::{
+    directory::{Directory, process_start},
+    protocol::{Reply, Request},
+};
+use crate::error::{Context, Error, Result};
+
+/// Asks an agent something, and hands each reply to `hear` until that says that it was the last.
+///
+/// # Errors
+///
+/// When the agent ends before it has answered, reports a problem, or `hear` fails.
+pub fn ask(directory: &Directory, request: &Request, mut hear: impl FnMut(Reply) -> Result<Hearing>) -> Result<()> {
+    let mut stream = directory.connect()?;
+    say(&mut stream, request)?;
+    let lost = || Error::refused(format!("the lab {} ended before it had answered", directory.name));
+    for line in BufReader::new(stream).lines() {
+        let line = line.map_err(|_| lost())?;
+        let reply = serde_json::from_str(&line).context("cannot read the agent's reply")?;
+        match reply {
+            Reply::Problem(problem) => return Err(problem.into()),
+            reply => {
+                if hear(reply)? == Hearing::Last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Err(lost())
+}
+
+/// Whether there is more to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// Go on.
+    More,
+    /// That was all.
+    Last,
+}
+
+/// Asks an agent something that has one answer.
+///
+/// # Errors
+///
+/// When the agent ends before it has answered, or reports a problem.
+pub fn ask_once(directory: &Directory, request: &Request) -> Result<Reply> {
+    let mut answer = None;
+    ask(directory, request, |reply| {
+        answer = Some(reply);
+        Ok(Hearing::Last)
+    })?;
+    answer.ok_or_else(|| Error::bug("an answer that is none"))
+}
+
+fn say(stream: &mut UnixStream, request: &Request) -> Result<()> {
+    let mut line = serde_json::to_vec(request).context("cannot write a request down")?;
+    line.push(b'\n');
+    stream.write_all(&line).context("cannot talk to the lab")
+}
+
+/// A process that can be waited for without being its parent.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its id, as this process sees it.
+    pub pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl Handle {
+    /// Of a process.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process (any more).
+    pub fn open(pid: Pid) -> Result<Self> {
+        // SAFETY: a plain system call; its result is a new descriptor of ours.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let descriptor = Errno::result(descriptor).context(format!("cannot watch the process {pid}"))?;
+        let descriptor = i32::try_from(descriptor).context("a descriptor")?;
+        // SAFETY: as above.
+        Ok(Handle { pid, descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
+    }
+
+    /// Of a lab's agent: the process that the lab's notes name, if it began when they say. Seen
+    /// from inside the lab it is PID 1.
+    ///
+    /// # Errors
+    ///
+    /// When the agent has ended.
+    pub fn of_agent(directory: &Directory) -> Result<Self> {
+        let gone = || Error::refused(format!("the lab {} is just starting, or just ending", directory.name));
+        let meta = directory.meta().ok_or_else(gone)?;
+        for pid in [meta.pid, 1] {
+            let Ok(handle) = Handle::open(Pid::from_raw(pid)) else { continue };
+            // The descriptor was there first: if the process behind the number is still the
+            // right one now, it was then.
+            if process_start(pid) == Some(meta.start) {
+                return Ok(handle);
+            }
+        }
+        Err(gone())
+    }
+
+    /// Its descriptor.
+    pub fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
+    /// Sends it SIGKILL.
+    pub fn kill(&self) {
+        use std::os::fd::AsRawFd;
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a plain system call on an open descriptor. That it has ended already is fine.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.descriptor.as_raw_fd(), libc::SIGKILL, none, 0) };
+    }
+
+    /// Waits until it has ended; whether it did in time.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be waited for.
+    pub fn ended_within(&self, limit: Duration) -> Result<Ended> {
+        let mut watched = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut watched, timeout) {
+            Ok(0) => Ok(Ended::NotYet),
+            Ok(_) => Ok(Ended::Yes),
+            Err(errno) => Err(errno).context("cannot wait for the agent"),
+        }
+    }
+}
+
+/// Whether a process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It has.
+    Yes,
+    /// Not yet.
+    NotYet,
+}

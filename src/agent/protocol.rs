@@ -1,0 +1,153 @@
+//! What the CLI and an agent say to each other: one JSON value a line.
+//!
+//! Two channels speak it. The *control* channel exists while `up` waits: the agent reports
+//! [`Event`]s, and ends when the channel closes before it was told to [`Farewell::Stay`]. The
+//! *socket* exists as long as the lab: one [`Request`] a connection, answered by [`Reply`]s.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::ErrorKind,
+    probe::{
+        drift::Drift,
+        order::{Order, Outcome},
+    },
+};
+
+/// What an agent reports while it builds its lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A stage begins.
+    Stage {
+        /// Its name.
+        name: String,
+        /// How many steps it has.
+        steps: usize,
+    },
+    /// A stage is done.
+    Done {
+        /// Its name.
+        name: String,
+        /// How long it took.
+        micros: u64,
+    },
+    /// Everything runs.
+    Ready,
+    /// It could not be built; the agent ends.
+    Failed(Problem),
+}
+
+/// What went wrong in an agent, for the CLI to show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Whose fault it is.
+    pub kind: ErrorKind,
+    /// What went wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The step that failed, as a person would type it.
+    pub step: Option<String>,
+    /// The part of the lab file that asked for it: a byte range.
+    pub at: Option<(usize, usize)>,
+}
+
+/// What `up` says last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Farewell {
+    /// Live on without me.
+    Stay,
+}
+
+/// A question to a running agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// How are you?
+    Status,
+    /// Try these; answered by one [`Reply::Outcome`] each, in any order, and [`Reply::Done`].
+    Probe {
+        /// What to try.
+        orders: Vec<Order>,
+        /// How many at a time.
+        at_once: usize,
+    },
+    /// What differs from the plan? Answered by [`Reply::Drifts`].
+    Inspect,
+    /// How do processes see the world in this place? Answered by [`Reply::View`].
+    View {
+        /// The name of a place.
+        place: String,
+    },
+    /// End.
+    Down,
+}
+
+/// An answer of a running agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Probe`].
+    Outcome(Outcome),
+    /// That was all, or: it will be done.
+    Done,
+    /// To [`Request::Inspect`].
+    Drifts(Vec<Drift>),
+    /// To [`Request::View`].
+    View(View),
+    /// It cannot be done.
+    Problem(Problem),
+}
+
+/// How a lab is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The lab's name.
+    pub name: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// The stages that are done, with how long they took, in microseconds.
+    pub stages: Vec<(String, u64)>,
+    /// How each container's server is.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// How far a lab is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Being built.
+    Building,
+    /// Built as far as was asked for.
+    Running,
+}
+
+/// How a container's server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The pod, as `NAME` or `NAME.NAMESPACE`.
+    pub pod: String,
+    /// The container.
+    pub container: String,
+    /// Whether it runs.
+    pub running: bool,
+    /// Its process id in the lab, if it is a process that runs.
+    pub pid: Option<i32>,
+    /// In words.
+    pub text: String,
+}
+
+/// What processes in a place see of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The network namespace's name.
+    pub netns: String,
+    /// The hostname; `None` for the lab's outer one.
+    pub hostname: Option<String>,
+    /// Files laid over others: pairs of a file of the lab's and a path.
+    pub binds: Vec<(String, String)>,
+}

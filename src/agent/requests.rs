@@ -1,0 +1,108 @@
+//! Answers the CLI: one request a connection.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
+    sync::mpsc,
+};
+
+use super::{
+    build::State,
+    protocol::{Phase, Reply, Request, View},
+};
+use crate::{
+    error::{Context, Error, Result},
+    kernel::{client, inspect, view},
+    lab::model::Place,
+    probe::order::Order,
+};
+
+/// No request is longer; a probe of a big lab has some hundred thousand bytes.
+const REQUEST_LIMIT: u64 = 64 << 20;
+
+/// Accepts connections for as long as the agent lives.
+pub(super) async fn serve(listener: UnixListener, state: Arc<State>, over: mpsc::Sender<()>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let (state, over) = (Arc::clone(&state), over.clone());
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, &state, &over).await {
+                // Only the one who asked wanted to know, and has gone.
+                eprintln!("a conversation broke off: {error}");
+            }
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) -> Result<()> {
+    use tokio::io::AsyncReadExt;
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(reader.take(REQUEST_LIMIT)).read_line(&mut line).await.context("cannot read a request")?;
+    let request = match serde_json::from_str(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let problem = Error::usage(format!("not a request: {error}"))
+                .hint("this netlab and the one that made the lab are of different versions");
+            return say(&mut writer, &Reply::Problem(problem.into())).await;
+        }
+    };
+    match request {
+        Request::Status => say(&mut writer, &Reply::Status(state.status())).await,
+        Request::Down => {
+            let said = say(&mut writer, &Reply::Done).await;
+            // The receiver is gone only when the end has begun already.
+            let _ = over.send(()).await;
+            said
+        }
+        _ if state.status().phase == Phase::Building => {
+            let problem = Error::usage("the lab is still being built");
+            say(&mut writer, &Reply::Problem(problem.into())).await
+        }
+        Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
+        Request::Inspect => {
+            let drifts = inspect::drifts(&state.lab, &state.plan, &state.processes, &state.servers).await;
+            say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
+        }
+        Request::View { place } => {
+            let view = see(state, &place);
+            say(&mut writer, &view.map_or_else(|error| Reply::Problem(error.into()), Reply::View)).await
+        }
+    }
+}
+
+async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
+    let mut line = serde_json::to_vec(reply).context("cannot write a reply down")?;
+    line.push(b'\n');
+    writer.write_all(&line).await.context("cannot reply")
+}
+
+async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
+    let tries = orders.into_iter().map(|order| client::attempt(order, &state.processes));
+    let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
+    while let Some(outcome) = outcomes.next().await {
+        say(writer, &Reply::Outcome(outcome)).await?;
+    }
+    say(writer, &Reply::Done).await
+}
+
+fn see(state: &State, place: &str) -> Result<View> {
+    let lab = &state.lab;
+    let pod = lab.pod_ids().find(|id| lab.pod(*id).full_name() == place);
+    if let Some(pod) = pod {
+        let netns = lab.netns(lab.pod_place(pod));
+        return Ok(View { netns, hostname: Some(view::hostname(lab.pod(pod))), binds: view::binds(lab, pod)? });
+    }
+    let found = lab.find(place).ok_or_else(|| Error::usage(format!("there is no {place} in this lab")))?;
+    let hostname = match found {
+        Place::Host => None,
+        _ => Some(place.to_owned()),
+    };
+    Ok(View { netns: lab.netns(found), hostname, binds: Vec::new() })
+}

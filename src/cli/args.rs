@@ -1,0 +1,430 @@
+//! What can be said on the command line.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    lab::{model::ProxyMode, name::Name},
+    plan::step::StageName,
+};
+
+/// A Kubernetes-shaped network on one Linux host, from one TOML file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netlab",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 good · 1 a probe failed · 2 the command line or the lab file is wrong · 3 this host cannot · 4 the kernel or a tool refused (everything was undone) · 70 a bug"
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// What holds for every verb.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Say only what was asked for, and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: When,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Build a lab and wait until it is ready
+    Up(Up),
+    /// Probe every path of a running lab, and test its load balancing
+    Verify(Verify),
+    /// End a lab; nothing is left of it
+    Down(Down),
+    /// Build a lab that lives as long as a command, and return the command's exit code
+    Run(Run),
+    /// List the running labs
+    Ls(Ls),
+    /// List a lab's nodes, pods, services, endpoints, routes or rules
+    Get(Get),
+    /// Say everything about one node, pod, service or client
+    Describe(Describe),
+    /// Run a command in a node, pod or client of a lab
+    Exec(Exec),
+    /// Open a shell in a lab: `ip netns list` shows its namespaces
+    Shell(Shell),
+    /// Print what a pod's servers have printed
+    Logs(Logs),
+    /// Print the rules of a node, with comments
+    Rules(Rules),
+    /// Check a lab file, touching nothing
+    Check(Check),
+    /// Print what `up` would do, as the commands that a person would type
+    Plan(Plan),
+    /// Write a new lab file from a template
+    New(New),
+    /// See whether this host can run labs, and what to do if not
+    Doctor(Doctor),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the JSON Schema of lab files, for editors
+    Schema,
+}
+
+/// A lab file.
+#[derive(Debug, Clone, Args)]
+pub(super) struct File {
+    /// The lab file; `-` for standard input [default: the only *.toml in this folder]
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(super) file: Option<PathBuf>,
+}
+
+/// A running lab, as an option.
+#[derive(Debug, Clone, Args)]
+pub(super) struct OfLab {
+    /// The lab [default: the only one that runs]
+    #[arg(short, long = "lab", value_name = "LAB")]
+    pub(super) lab: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Say what would be done, as `netlab plan` does, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Bring the lab up under another name
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<Name>,
+    /// If a lab of this name runs, end it first
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// Build up to this stage only
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    pub(super) stage: Option<StageName>,
+    /// Do not wait until the servers listen
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// Give up after this long, and undo everything
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The lab, by name or file [default: the only one that runs]
+    #[arg(value_name = "LAB")]
+    pub(super) lab: Option<String>,
+    /// Connections per distribution test
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(super) samples: u32,
+    /// The probability that a good lab fails its distribution tests
+    #[arg(long, value_name = "P", default_value_t = 0.001, value_parser = alpha)]
+    pub(super) alpha: f64,
+    /// Only the probes of this group, or with this text in their name
+    #[arg(long, value_name = "TEXT")]
+    pub(super) only: Option<String>,
+    /// Who asks: the host's curl, or the built-in client
+    #[arg(long, value_name = "ENGINE", default_value = "curl")]
+    pub(super) engine: Engine,
+    /// How to report
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: ReportFormat,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Engine {
+    /// The host's curl
+    Curl,
+    /// The built-in client
+    Builtin,
+}
+
+/// How to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For CI
+    Junit,
+    /// Test Anything Protocol
+    Tap,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Down {
+    /// The labs, by name or file [default: the only one that runs]
+    #[arg(value_name = "LAB", conflicts_with = "all")]
+    pub(super) labs: Vec<String>,
+    /// All labs of this user
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Come back only when the kernel has freed everything
+    #[arg(short, long)]
+    pub(super) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The lab file; `-` for standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Bring the lab up under another name
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<Name>,
+    /// Give up building after this long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// The command and its arguments; it runs in the lab's outer namespace
+    #[arg(value_name = "CMD", required = true, last = true)]
+    pub(super) command: Vec<OsString>,
+}
+
+/// How to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListFormat {
+    /// Columns
+    Table,
+    /// More columns
+    Wide,
+    /// For programs
+    Json,
+    /// For programs, as Kubernetes' users like it
+    Yaml,
+    /// Names only
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// How to list
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: ListFormat,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// Running labs
+    Labs,
+    /// Nodes
+    #[value(alias = "node", alias = "no")]
+    Nodes,
+    /// Pods
+    #[value(alias = "pod", alias = "po")]
+    Pods,
+    /// Services
+    #[value(alias = "service", alias = "svc")]
+    Services,
+    /// The endpoints of each service port
+    #[value(alias = "ep", alias = "endpoint")]
+    Endpoints,
+    /// The routes that were added, by namespace
+    #[value(alias = "route")]
+    Routes,
+    /// The service rules, by node
+    #[value(alias = "rule")]
+    Rules,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Get {
+    /// What to list
+    #[arg(value_name = "KIND")]
+    pub(super) kind: Kind,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+    /// How to list
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: ListFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Describe {
+    /// The name of a node, pod, service or client; `pod/NAME` and the like if that is ambiguous
+    #[arg(value_name = "THING")]
+    pub(super) thing: String,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: ListFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Exec {
+    /// Where: `host`, a node, a pod or a client
+    #[arg(value_name = "WHO")]
+    pub(super) who: String,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, last = true)]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Shell {
+    /// Where: a node, a pod or a client
+    #[arg(value_name = "WHO", default_value = "host")]
+    pub(super) who: String,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    /// The pod; or `agent`, for the lab's own log
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+    /// The container, if the pod has several
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) container: Option<String>,
+    /// Go on as more is printed, until the lab ends
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rules {
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub(super) node: String,
+    /// What it would get from another proxy
+    #[arg(long, value_name = "PROXY", value_parser = proxy)]
+    pub(super) proxy: Option<ProxyMode>,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+    /// Take the lab from a file; it need not run
+    #[arg(short, long, value_name = "FILE", conflicts_with = "lab")]
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The lab files; `-` for standard input [default: the only *.toml in this folder]
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(super) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Up to this stage only
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    pub(super) stage: Option<StageName>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct New {
+    /// The template [default: list them]
+    #[arg(value_name = "TEMPLATE")]
+    pub(super) template: Option<String>,
+    /// The file to write; `-` for standard output [default: TEMPLATE.toml]
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Install missing Debian packages
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: DoctorFormat,
+}
+
+/// How the doctor prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DoctorFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+fn stage(text: &str) -> Result<StageName, String> {
+    let names = StageName::ALL.map(StageName::as_str);
+    let found = StageName::ALL.into_iter().find(|stage| stage.as_str() == text);
+    found.ok_or_else(|| format!("the stages are: {}", names.join(", ")))
+}
+
+fn proxy(text: &str) -> Result<ProxyMode, String> {
+    let names = ProxyMode::ALL.map(ProxyMode::as_str);
+    let found = ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| format!("the proxies are: {}", names.join(", ")))
+}
+
+fn alpha(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(alpha) if alpha > 0.0 && alpha < 1.0 => Ok(alpha),
+        _ => Err("a probability between 0 and 1, like 0.001".to_owned()),
+    }
+}
+
+/// `500ms`, `30s`, `2m`, or a number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("", 1000)];
+    let unit = UNITS.into_iter().find_map(|(unit, millis)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(millis)
+    });
+    match unit {
+        Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
+        _ => Err("a time like 500ms, 30s or 2m".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        for bad in ["", "0s", "-1s", "1h", "s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `netlab describe THING`: everything about one node, pod, service or client.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    args::{self, ListFormat},
+    get, labs,
+    output::{Terminal, print},
+};
+use crate::{
+    agent::protocol::Status,
+    error::{Context, Error, Result},
+    lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
+};
+
+/// Something that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    Node(NodeId),
+    Pod(PodId),
+    Service(ServiceId),
+    Client(ClientId),
+}
+
+/// What is said of it: pairs of a title and a text or a list, in the order of reading.
+#[derive(Debug, Serialize)]
+struct Description {
+    version: u32,
+    kind: &'static str,
+    #[serde(rename = "item")]
+    lines: Map<String, Value>,
+}
+
+pub(super) fn describe(args: &args::Describe, _terminal: &Terminal) -> Result<ExitCode> {
+    let directory = labs::choose(args.lab.lab.as_deref())?;
+    let lab = labs::load(&directory)?;
+    let thing = find(&lab, &args.thing)?;
+    let status = get::status(&directory)?;
+    let (kind, lines) = match thing {
+        Thing::Node(id) => ("node", node(&lab, id)),
+        Thing::Pod(id) => ("pod", pod(&lab, id, &status)),
+        Thing::Service(id) => ("service", service(&lab, id)),
+        Thing::Client(id) => ("client", client(&lab, id)),
+    };
+    let lines = lines.into_iter().map(|(title, value)| (title.to_owned(), value)).collect();
+    let description = Description { version: 1, kind, lines };
+    print(&match args.output {
+        ListFormat::Json => serde_json::to_string_pretty(&description).context("cannot write JSON")? + "\n",
+        ListFormat::Yaml => serde_norway::to_string(&description).context("cannot write YAML")?,
+        ListFormat::Name => format!("{kind}/{}\n", args.thing.rsplit('/').next().unwrap_or_default()),
+        ListFormat::Table | ListFormat::Wide => text(&description),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(lab: &Lab, name: &str) -> Result<Thing> {
+    let (kind, short) = name.split_once('/').map_or((None, name), |(kind, name)| (Some(kind), name));
+    let nodes = lab.node_ids().filter(|id| lab.node(*id).name.as_str() == short).map(Thing::Node);
+    let pods = lab.pod_ids().filter(|id| lab.pod(*id).full_name() == short).map(Thing::Pod);
+    let services = lab.service_ids().filter(|id| lab.service(*id).full_name() == short).map(Thing::Service);
+    let clients = lab.client_ids().filter(|id| lab.client(*id).name.as_str() == short).map(Thing::Client);
+    let all: Vec<(&str, Thing)> = nodes
+        .map(|it| ("node", it))
+        .chain(pods.map(|it| ("pod", it)))
+        .chain(services.map(|it| ("service", it)))
+        .chain(clients.map(|it| ("client", it)))
+        .filter(|(of, _)| kind.is_none_or(|kind| kind.trim_end_matches('s') == *of))
+        .collect();
+    match all.as_slice() {
+        [(_, thing)] => Ok(*thing),
+        [] => Err(Error::usage(format!("there is no {name} in {}", lab.name))
+            .hint("netlab get nodes, netlab get pods, netlab get services")),
+        several => {
+            let kinds: Vec<String> = several.iter().map(|(kind, _)| format!("{kind}/{short}")).collect();
+            Err(Error::usage(format!("{short} is the name of several things")).hint(kinds.join(" or ")))
+        }
+    }
+}
+
+type Lines = Vec<(&'static str, Value)>;
+
+fn node(lab: &Lab, id: NodeId) -> Lines {
+    let node = lab.node(id);
+    let pods: Vec<String> =
+        lab.pods.iter().filter(|pod| pod.node == id).map(|pod| format!("{} {}", pod.full_name(), pod.ip)).collect();
+    vec![
+        ("name", json!(node.name.as_str())),
+        ("ip", json!(node.ip)),
+        ("pod subnet", json!(node.pod_subnet)),
+        ("pod gateway", json!(node.pod_gateway)),
+        (
+            "attach",
+            match &node.attach {
+                Attach::Bridge(name) => json!(format!("bridge {name}")),
+                Attach::Routed => json!("routed"),
+            },
+        ),
+        ("zone", json!(node.zone.as_ref().map(|zone| zone.as_str()))),
+        ("proxy", json!(lab.cluster.proxy.as_str())),
+        ("pods", json!(pods)),
+    ]
+}
+
+fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
+    let pod = lab.pod(id);
+    let row = get::pod_row(lab, id, status);
+    let containers: Vec<String> = pod
+        .containers
+        .iter()
+        .map(|container| {
+            let ports: Vec<String> =
+                container.ports.iter().map(|port| format!("{}/{}", port.container_port, port.protocol)).collect();
+            let server = match &container.server {
+                Server::Python => "python".to_owned(),
+                Server::Echo => "echo".to_owned(),
+                Server::Command(argv) => argv.join(" "),
+            };
+            let of = |server: &&crate::agent::protocol::ServerStatus| {
+                server.pod == row.name && server.container == container.name.as_str()
+            };
+            let state = status.servers.iter().find(of).map_or("not started", |server| server.text.as_str());
+            format!("{}: {server} on {} ({state})", container.name, ports.join(", "))
+        })
+        .collect();
+    let services: Vec<String> = lab
+        .services
+        .iter()
+        .filter(|service| service.namespace == pod.namespace && !service.selector.is_empty())
+        .filter(|service| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
+        .map(crate::lab::model::Service::full_name)
+        .collect();
+    vec![
+        ("name", json!(pod.name.as_str())),
+        ("namespace", json!(pod.namespace.as_str())),
+        ("node", json!(row.node)),
+        ("ip", json!(pod.ip)),
+        ("status", json!(row.status)),
+        ("labels", json!(row.labels)),
+        ("containers", json!(containers)),
+        ("services", json!(services)),
+    ]
+}
+
+fn service(lab: &Lab, id: ServiceId) -> Lines {
+    let service = lab.service(id);
+    let selector: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let ports: Vec<String> = service
+        .ports
+        .iter()
+        .map(|port| {
+            let name = port.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
+            let endpoints = get::endpoints_of(lab, service, port);
+            let endpoints = if endpoints.is_empty() { "no endpoints".to_owned() } else { endpoints.join(", ") };
+            format!("{name}{} → {}: {endpoints}", get::port_text(port), port.target_port)
+        })
+        .collect();
+    let affinity = service.session_affinity.map_or("None".to_owned(), |seconds| format!("ClientIP for {seconds} s"));
+    vec![
+        ("name", json!(service.name.as_str())),
+        ("namespace", json!(service.namespace.as_str())),
+        ("type", json!(service.kind.as_str())),
+        ("cluster IP", json!(service.cluster_ip.map_or_else(|| "None".to_owned(), |ip| ip.to_string()))),
+        ("selector", json!(selector)),
+        ("session affinity", json!(affinity)),
+        ("internal traffic policy", json!(format!("{:?}", service.internal_traffic_policy))),
+        ("external traffic policy", json!(format!("{:?}", service.external_traffic_policy))),
+        ("external IPs", json!(service.external_ips)),
+        ("load balancer IPs", json!(service.load_balancer_ips)),
+        ("ports", json!(ports)),
+    ]
+}
+
+fn client(lab: &Lab, id: ClientId) -> Lines {
+    let client = lab.client(id);
+    vec![("name", json!(client.name.as_str())), ("ip", json!(client.ip))]
+}
+
+/// A title and what it is, a line each; of a list, a line for each item.
+fn text(description: &Description) -> String {
+    let width = description.lines.keys().map(String::len).max().unwrap_or(0) + 2;
+    let mut text = String::new();
+    for (title, value) in &description.lines {
+        let lines: Vec<String> = match value {
+            Value::Null => continue,
+            Value::Array(items) if items.is_empty() => continue,
+            Value::Array(items) => items.iter().map(plain).collect(),
+            value => vec![plain(value)],
+        };
+        for (index, line) in lines.iter().enumerate() {
+            let title = if index == 0 { format!("{title}:") } else { String::new() };
+            text.push_str(&format!("{title:width$}{line}\n"));
+        }
+    }
+    text
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

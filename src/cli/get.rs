@@ -1,0 +1,281 @@
+//! `netlab get KIND`: what is in a lab.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{
+    args::{self, Kind, ListFormat},
+    labs, ls,
+    output::{Listing, Terminal, print},
+};
+use crate::{
+    agent::{
+        directory::Directory,
+        link,
+        protocol::{Reply, Request, Status},
+    },
+    error::{Error, Result},
+    lab::model::{Attach, Lab, PodId, Service, ServicePort},
+    plan::{
+        self,
+        step::{Step, Via},
+    },
+    proxy::{self, endpoints},
+};
+
+pub(super) fn get(args: &args::Get, terminal: &Terminal) -> Result<ExitCode> {
+    if args.kind == Kind::Labs {
+        return ls::ls(&args::Ls { output: args.output }, terminal);
+    }
+    let directory = labs::choose(args.lab.lab.as_deref())?;
+    let lab = labs::load(&directory)?;
+    let format = args.output;
+    match args.kind {
+        Kind::Labs => {}
+        Kind::Nodes => nodes(&lab, format)?,
+        Kind::Pods => pods(&lab, &status(&directory)?, format)?,
+        Kind::Services => services(&lab, format)?,
+        Kind::Endpoints => endpoints(&lab, format)?,
+        Kind::Routes => routes(&lab, format)?,
+        Kind::Rules => rules(&lab, format)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How the lab's agent says that it is.
+pub(super) fn status(directory: &Directory) -> Result<Status> {
+    match link::ask_once(directory, &Request::Status)? {
+        Reply::Status(status) => Ok(status),
+        _ => Err(Error::bug("a status was asked for, and something else was given")),
+    }
+}
+
+/// A node, as it is listed.
+#[derive(Debug, Serialize)]
+struct NodeRow {
+    name: String,
+    ip: String,
+    pod_subnet: String,
+    pods: usize,
+    attach: String,
+    zone: Option<String>,
+}
+
+fn nodes(lab: &Lab, format: ListFormat) -> Result<()> {
+    let rows: Vec<NodeRow> = lab
+        .node_ids()
+        .map(|id| {
+            let node = lab.node(id);
+            NodeRow {
+                name: node.name.to_string(),
+                ip: node.ip.to_string(),
+                pod_subnet: node.pod_subnet.to_string(),
+                pods: lab.pods.iter().filter(|pod| pod.node == id).count(),
+                attach: match &node.attach {
+                    Attach::Bridge(name) => format!("bridge {name}"),
+                    Attach::Routed => "routed".to_owned(),
+                },
+                zone: node.zone.as_ref().map(ToString::to_string),
+            }
+        })
+        .collect();
+    let listing = Listing { kind: "nodes", header: &["NAME", "IP", "POD-SUBNET", "PODS"], wide: &["ATTACH", "ZONE"] };
+    listing.print(format, &rows, |row| {
+        let zone = row.zone.clone().unwrap_or_else(|| "-".to_owned());
+        vec![row.name.clone(), row.ip.clone(), row.pod_subnet.clone(), row.pods.to_string(), row.attach.clone(), zone]
+    })
+}
+
+/// A pod, as it is listed.
+#[derive(Debug, Serialize)]
+pub(super) struct PodRow {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) ready: String,
+    pub(super) status: String,
+    pub(super) ip: String,
+    pub(super) node: String,
+    pub(super) labels: String,
+}
+
+fn pods(lab: &Lab, status: &Status, format: ListFormat) -> Result<()> {
+    let rows: Vec<PodRow> = lab.pod_ids().map(|id| pod_row(lab, id, status)).collect();
+    let listing =
+        Listing { kind: "pods", header: &["NAME", "READY", "STATUS", "IP", "NODE"], wide: &["NAMESPACE", "LABELS"] };
+    listing.print(format, &rows, |row| {
+        let PodRow { namespace, name, ready, status, ip, node, labels } = row;
+        [name, ready, status, ip, node, namespace, labels].map(Clone::clone).to_vec()
+    })
+}
+
+/// A pod and how its servers are.
+pub(super) fn pod_row(lab: &Lab, id: PodId, status: &Status) -> PodRow {
+    let pod = lab.pod(id);
+    let name = pod.full_name();
+    let servers: Vec<_> = status.servers.iter().filter(|server| server.pod == name).collect();
+    let running = servers.iter().filter(|server| server.running).count();
+    let labels = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    PodRow {
+        namespace: pod.namespace.to_string(),
+        name,
+        ready: format!("{running}/{}", pod.containers.len()),
+        status: match servers.iter().find(|server| !server.running) {
+            Some(_) => "Error".to_owned(),
+            None if servers.len() < pod.containers.len() => "Pending".to_owned(),
+            None => "Running".to_owned(),
+        },
+        ip: pod.ip.to_string(),
+        node: lab.node(pod.node).name.to_string(),
+        labels: if labels.is_empty() { "<none>".to_owned() } else { labels },
+    }
+}
+
+/// A Service, as it is listed.
+#[derive(Debug, Serialize)]
+struct ServiceRow {
+    namespace: String,
+    name: String,
+    r#type: String,
+    cluster_ip: String,
+    external_ip: String,
+    ports: String,
+    selector: String,
+}
+
+fn services(lab: &Lab, format: ListFormat) -> Result<()> {
+    let rows: Vec<ServiceRow> = lab.services.iter().map(service_row).collect();
+    let listing = Listing {
+        kind: "services",
+        header: &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"],
+        wide: &["NAMESPACE", "SELECTOR"],
+    };
+    listing.print(format, &rows, |row| {
+        let ServiceRow { namespace, name, r#type, cluster_ip, external_ip, ports, selector } = row;
+        [name, r#type, cluster_ip, external_ip, ports, namespace, selector].map(Clone::clone).to_vec()
+    })
+}
+
+fn service_row(service: &Service) -> ServiceRow {
+    let none = || "<none>".to_owned();
+    let external: Vec<String> =
+        service.load_balancer_ips.iter().chain(&service.external_ips).map(ToString::to_string).collect();
+    let selector: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    ServiceRow {
+        namespace: service.namespace.to_string(),
+        name: service.full_name(),
+        r#type: service.kind.as_str().to_owned(),
+        cluster_ip: service.cluster_ip.map_or_else(|| "None".to_owned(), |ip| ip.to_string()),
+        external_ip: if external.is_empty() { none() } else { external.join(",") },
+        ports: service.ports.iter().map(port_text).collect::<Vec<_>>().join(","),
+        selector: if selector.is_empty() { none() } else { selector.join(",") },
+    }
+}
+
+/// `8080:30080/TCP`, as kubectl has it.
+pub(super) fn port_text(port: &ServicePort) -> String {
+    match port.node_port {
+        Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
+        None => format!("{}/{}", port.port, port.protocol),
+    }
+}
+
+/// The endpoints of a Service's port, as they are listed.
+#[derive(Debug, Serialize)]
+struct EndpointsRow {
+    namespace: String,
+    service: String,
+    port: String,
+    endpoints: Vec<String>,
+}
+
+fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
+    let rows: Vec<EndpointsRow> = lab
+        .services
+        .iter()
+        .flat_map(|service| {
+            service.ports.iter().map(|port| EndpointsRow {
+                namespace: service.namespace.to_string(),
+                service: service.full_name(),
+                port: port.name.as_ref().map_or_else(|| port_text(port), ToString::to_string),
+                endpoints: endpoints_of(lab, service, port),
+            })
+        })
+        .collect();
+    let listing = Listing { kind: "endpoints", header: &["SERVICE", "PORT", "ENDPOINTS"], wide: &["NAMESPACE"] };
+    listing.print(format, &rows, |row| {
+        let endpoints = if row.endpoints.is_empty() { "<none>".to_owned() } else { row.endpoints.join(",") };
+        vec![row.service.clone(), row.port.clone(), endpoints, row.namespace.clone()]
+    })
+}
+
+/// The addresses and ports behind a Service's port.
+pub(super) fn endpoints_of(lab: &Lab, service: &Service, port: &ServicePort) -> Vec<String> {
+    let found = endpoints::endpoints(lab, service, port, &endpoints::Conditions::default());
+    found.iter().map(|endpoint| endpoint.addr.to_string()).collect()
+}
+
+/// A route, as it is listed.
+#[derive(Debug, Serialize)]
+struct RouteRow {
+    netns: String,
+    to: String,
+    via: Option<String>,
+    dev: Option<String>,
+}
+
+fn routes(lab: &Lab, format: ListFormat) -> Result<()> {
+    let steps = plan::plan(lab).stages.into_iter().flat_map(|stage| stage.steps);
+    let rows: Vec<RouteRow> = steps
+        .filter_map(|step| match step.step {
+            Step::Route { netns, to, via } => {
+                let to = if to.prefix_len() == 0 { "default".to_owned() } else { to.to_string() };
+                let (via, dev) = match via {
+                    Via::Gateway(gateway, link) => (Some(gateway.to_string()), Some(link.name)),
+                    Via::Link(link) => (None, Some(link.name)),
+                    Via::Blackhole => (Some("blackhole".to_owned()), None),
+                };
+                Some(RouteRow { netns, to, via, dev })
+            }
+            _ => None,
+        })
+        .collect();
+    let listing = Listing { kind: "routes", header: &["WHERE", "TO", "VIA", "DEV"], wide: &[] };
+    listing.print(format, &rows, |row| {
+        let text = |it: &Option<String>| it.clone().unwrap_or_else(|| "-".to_owned());
+        vec![row.netns.clone(), row.to.clone(), text(&row.via), text(&row.dev)]
+    })
+}
+
+/// A node's rules, as they are listed.
+#[derive(Debug, Serialize)]
+struct RulesRow {
+    node: String,
+    proxy: String,
+    rules: usize,
+    text: String,
+}
+
+fn rules(lab: &Lab, format: ListFormat) -> Result<()> {
+    let rows: Vec<RulesRow> = lab
+        .node_ids()
+        .map(|id| {
+            let text = proxy::render(lab.cluster.proxy, &proxy::view::view(lab, id));
+            let is_rule = |line: &&str| !line.is_empty() && !line.starts_with(['#', '*', ':']) && *line != "COMMIT";
+            RulesRow {
+                node: lab.node(id).name.to_string(),
+                proxy: lab.cluster.proxy.to_string(),
+                rules: text.lines().map(str::trim).filter(is_rule).count(),
+                text,
+            }
+        })
+        .collect();
+    if format == ListFormat::Wide {
+        for row in &rows {
+            print(&format!("# {}\n{}\n", row.node, row.text));
+        }
+        return Ok(());
+    }
+    let listing = Listing { kind: "rules", header: &["NODE", "PROXY", "RULES"], wide: &[] };
+    listing.print(format, &rows, |row| vec![row.node.clone(), row.proxy.clone(), row.rules.to_string()])
+}

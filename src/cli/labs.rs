@@ -1,0 +1,56 @@
+//! Running labs: which one is meant.
+
+use std::path::Path;
+
+use crate::{
+    agent::directory::{self, Directory},
+    error::{Error, Result},
+    lab::{self, model::Lab},
+};
+
+/// The lab that was named, by its name or by the file it came from; or the only one.
+pub(super) fn choose(lab: Option<&str>) -> Result<Directory> {
+    let living = directory::living()?;
+    match lab {
+        Some(lab) => find(&living, lab)
+            .cloned()
+            .ok_or_else(|| Error::usage(format!("no lab {lab} runs")).hint(whats_up(&living))),
+        None => match living.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Error::usage("no lab runs").hint("bring one up: netlab up FILE")),
+            _ => Err(Error::usage(format!("{} labs run", living.len())).hint(whats_up(&living))),
+        },
+    }
+}
+
+/// By name, by the file that it came from, or by the name in that file.
+pub(super) fn find<'a>(living: &'a [Directory], lab: &str) -> Option<&'a Directory> {
+    living.iter().find(|directory| directory.name == lab).or_else(|| {
+        let path = std::fs::canonicalize(lab).ok().filter(|path| path.is_file())?;
+        let from = |directory: &&Directory| directory.meta().is_some_and(|meta| meta.file.as_deref() == Some(&path));
+        // The same file may be up under several names; its own comes first.
+        let named = Path::new(lab).file_stem()?.to_str()?;
+        living.iter().filter(from).find(|directory| directory.name == named).or_else(|| living.iter().find(from))
+    })
+}
+
+fn whats_up(living: &[Directory]) -> String {
+    match living {
+        [] => "none does; bring one up: netlab up FILE".to_owned(),
+        _ => {
+            let names: Vec<&str> = living.iter().map(|directory| directory.name.as_str()).collect();
+            format!("name one of these: {}", names.join(", "))
+        }
+    }
+}
+
+/// The lab as it was brought up.
+pub(super) fn load(directory: &Directory) -> Result<Lab> {
+    let text = directory.text()?;
+    let mut lab = lab::load(&text).map_err(|_| {
+        Error::usage(format!("the lab {} was made by another version of netlab", directory.name))
+            .hint(format!("netlab down {}", directory.name))
+    })?;
+    lab.name = directory.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
+    Ok(lab)
+}

@@ -1,0 +1,82 @@
+//! The command line: one file a verb. Here is what can be said; each verb says what it does.
+
+mod args;
+mod check;
+mod describe;
+mod doctor;
+mod down;
+mod exec;
+mod get;
+mod labs;
+mod logs;
+mod ls;
+mod new;
+mod output;
+mod plan;
+mod rules;
+mod run;
+mod schema;
+mod shell;
+mod source;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    agent,
+    error::{Error, ErrorKind},
+};
+use args::{Cli, Verb};
+use output::Terminal;
+
+/// Runs the program. This process has one thread; verbs that need more start them late.
+pub fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(orders) = agent::Orders::parse(&arguments) {
+        return agent::main(&orders);
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are not errors; what cannot be printed, nobody reads.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ErrorKind::Usage.exit_code()));
+        }
+    };
+    let terminal = Terminal::new(&cli.global);
+    match dispatch(cli.verb, &terminal) {
+        Ok(code) => code,
+        Err(error) => {
+            terminal.complain(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
+    match verb {
+        Verb::Up(args) => up::up(&args, terminal),
+        Verb::Verify(args) => verify::verify(&args, terminal),
+        Verb::Down(args) => down::down(&args, terminal),
+        Verb::Run(args) => run::run(&args, terminal),
+        Verb::Ls(args) => ls::ls(&args, terminal),
+        Verb::Get(args) => get::get(&args, terminal),
+        Verb::Describe(args) => describe::describe(&args, terminal),
+        Verb::Exec(args) => exec::exec(&args),
+        Verb::Shell(args) => shell::shell(&args),
+        Verb::Logs(args) => logs::logs(&args),
+        Verb::Rules(args) => rules::rules(&args, terminal),
+        Verb::Check(args) => check::check(&args, terminal),
+        Verb::Plan(args) => plan::plan(&args, terminal),
+        Verb::New(args) => new::new(&args, terminal),
+        Verb::Doctor(args) => doctor::doctor(&args, terminal),
+        Verb::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "netlab", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Schema => schema::schema(),
+    }
+}

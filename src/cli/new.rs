@@ -1,0 +1,65 @@
+//! `netlab new`: a lab file to begin with.
+
+use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode};
+
+use super::{
+    args,
+    output::{Terminal, print, table},
+};
+use crate::error::{Context, Error, Result};
+
+/// A lab file to begin with.
+struct Template {
+    name: &'static str,
+    about: &'static str,
+    text: &'static str,
+}
+
+/// The labs of this repository.
+const TEMPLATES: &[Template] = &[
+    Template {
+        name: "minimal",
+        about: "the smallest useful lab: every default at work",
+        text: include_str!("../../labs/minimal.toml"),
+    },
+    Template {
+        name: "clusterip",
+        about: "two nodes, three pods with python servers, a ClusterIP Service",
+        text: include_str!("../../labs/clusterip.toml"),
+    },
+    Template {
+        name: "nodeport",
+        about: "the same behind a NodePort, with a machine outside the cluster",
+        text: include_str!("../../labs/nodeport.toml"),
+    },
+    Template {
+        name: "echo",
+        about: "the nodeport lab with built-in servers, which start at once",
+        text: include_str!("../../labs/echo.toml"),
+    },
+];
+
+pub(super) fn new(args: &args::New, terminal: &Terminal) -> Result<ExitCode> {
+    let Some(name) = &args.template else {
+        let rows = TEMPLATES.iter().map(|template| vec![template.name.to_owned(), template.about.to_owned()]);
+        print(&table(&["TEMPLATE", "WHAT"], rows));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let template = TEMPLATES.iter().find(|template| template.name == name).ok_or_else(|| {
+        let names: Vec<&str> = TEMPLATES.iter().map(|template| template.name).collect();
+        Error::usage(format!("there is no template {name}")).hint(format!("the templates are: {}", names.join(", ")))
+    })?;
+    let path = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
+    if path.as_os_str() == "-" {
+        print(template.text);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = OpenOptions::new().write(true).create_new(true).open(&path);
+    let mut file = file.map_err(|error| {
+        let error = Error::usage(format!("cannot make {}: {error}", path.display()));
+        error.hint("name another file after the template")
+    })?;
+    file.write_all(template.text.as_bytes()).context(format!("cannot write {}", path.display()))?;
+    terminal.say(format!("wrote {p}; now: netlab up {p}", p = path.display()));
+    Ok(ExitCode::SUCCESS)
+}

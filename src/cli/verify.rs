@@ -1,0 +1,123 @@
+//! `netlab verify`: probes every path of a running lab.
+
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{
+    args, labs,
+    output::{Terminal, print},
+};
+use crate::{
+    agent::{
+        directory::Directory,
+        link::{self, Hearing},
+        protocol::{Reply, Request},
+    },
+    error::{Error, ErrorKind, Result},
+    kernel::rules,
+    probe::{
+        judge,
+        order::{Order, Outcome},
+        suite::{self, SuiteOptions},
+    },
+    report::{self, Format, Report},
+};
+
+/// How many functional probes run at a time. Each is a process; those that must time out only
+/// wait.
+const PROBES_AT_ONCE: usize = 32;
+/// How many measurements run at a time: each keeps up to 64 connections open on its own, and a
+/// machine that is too busy looks like a network that loses packets.
+const MEASUREMENTS_AT_ONCE: usize = 2;
+
+pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCode> {
+    let directory = labs::choose(args.lab.as_deref())?;
+    let lab = labs::load(&directory)?;
+    let engine = match args.engine {
+        args::Engine::Curl => {
+            rules::find("curl").map_err(|error| error.hint("install curl, or use --engine builtin"))?;
+            suite::Engine::Curl
+        }
+        args::Engine::Builtin => suite::Engine::Builtin,
+    };
+    let options = SuiteOptions {
+        engine,
+        samples: args.samples as usize,
+        alpha: args.alpha,
+        only: args.only.clone().into_iter().collect(),
+    };
+    let suite = suite::suite(&lab, &options);
+    if suite.probes.is_empty() {
+        let error = Error::usage(format!("no probe of {} is called like that", lab.name));
+        return Err(error.hint("the groups are: pods, nodes, egress, services, negative, balance, yours"));
+    }
+    let first = suite.first_orders();
+    let bar = bar(terminal, first.len());
+    let mut outcomes = carry_out(&directory, first, PROBES_AT_ONCE, bar.as_ref())?;
+    let second = suite.second_orders(&outcomes);
+    if let Some(bar) = &bar {
+        bar.inc_length(second.len() as u64);
+        bar.set_message("measuring");
+    }
+    outcomes.extend(carry_out(&directory, second, MEASUREMENTS_AT_ONCE, bar.as_ref())?);
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    let mut report = judge::report(&suite, &outcomes, &[]);
+    if !report.passed() {
+        // Looking costs some time, and is worth it only when there is something to explain.
+        let Reply::Drifts(drifts) = link::ask_once(&directory, &Request::Inspect)? else {
+            return Err(Error::bug("an inspection was asked for, and something else was given"));
+        };
+        report = judge::report(&suite, &outcomes, &drifts);
+    }
+    show(&report, args.output, terminal);
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Probe.exit_code()) })
+}
+
+fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
+    let format = match format {
+        args::ReportFormat::Table => Format::Table,
+        args::ReportFormat::Json => Format::Json,
+        args::ReportFormat::Junit => Format::Junit,
+        args::ReportFormat::Tap => Format::Tap,
+    };
+    let colour = match terminal.colour() {
+        crate::diag::Colour::On => report::Colour::Always,
+        crate::diag::Colour::Off => report::Colour::Never,
+    };
+    print(&report::render(report, format, colour));
+}
+
+fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {
+    terminal.is_interactive().then(|| {
+        let style = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} probes {msg}");
+        ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    })
+}
+
+/// Has the agent try everything, and collects what came of it.
+fn carry_out(
+    directory: &Directory,
+    orders: Vec<Order>,
+    at_once: usize,
+    bar: Option<&ProgressBar>,
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::with_capacity(orders.len());
+    if orders.is_empty() {
+        return Ok(outcomes);
+    }
+    link::ask(directory, &Request::Probe { orders, at_once }, |reply| match reply {
+        Reply::Outcome(outcome) => {
+            outcomes.push(outcome);
+            if let Some(bar) = bar {
+                bar.inc(1);
+            }
+            Ok(Hearing::More)
+        }
+        Reply::Done => Ok(Hearing::Last),
+        _ => Err(Error::bug("outcomes were asked for, and something else was given")),
+    })?;
+    Ok(outcomes)
+}

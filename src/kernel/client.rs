@@ -1,0 +1,173 @@
+//! Tries what an [`Order`] says from inside a namespace, with curl or the built-in client.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpSocket, UdpSocket},
+    time::timeout,
+};
+
+use super::{curl, echo, netns, process::Processes};
+use crate::{
+    error::{Context, Result},
+    probe::order::{Answer, CLIENT_HEADER, Failure, FailureKind, Order, Outcome, POD_HEADER, Try, What},
+};
+
+/// How many connections of one order are open at a time.
+const AT_ONCE: usize = 64;
+/// How much of a body is kept.
+pub(super) const BODY_LIMIT: usize = 4096;
+
+/// Carries out one order.
+pub async fn attempt(order: Order, processes: &Processes) -> Outcome {
+    let Order { id, netns, what, times } = order;
+    let tries = match what {
+        What::Curl { url, timeout_ms } => {
+            let tries = (0..times).map(|_| curl::get(&netns, &url, timeout_ms, processes));
+            stream::iter(tries).buffer_unordered(curl::AT_ONCE).collect().await
+        }
+        What::Http { to, path, timeout_ms } => {
+            let limit = Duration::from_millis(timeout_ms.into());
+            each_socket(&netns, times, || tcp_socket(to), |socket| http(socket, to, &path, limit)).await
+        }
+        What::Udp { to, timeout_ms } => {
+            let limit = Duration::from_millis(timeout_ms.into());
+            each_socket(&netns, times, || udp_socket(to), |socket| udp(socket, to, limit)).await
+        }
+    };
+    Outcome { id, tries }
+}
+
+/// Opens as many sockets in the namespace as there are tries, and tries with each. They are
+/// opened a batch at a time, so that a long order neither hops into the namespace for every
+/// try nor holds thousands of descriptors.
+async fn each_socket<S: Send, F: Future<Output = Try>>(
+    netns: &str,
+    times: usize,
+    open: impl Fn() -> io::Result<S> + Sync,
+    attempt: impl Fn(S) -> F,
+) -> Vec<Try> {
+    let mut tries = Vec::with_capacity(times);
+    while tries.len() < times {
+        let count = AT_ONCE.min(times - tries.len());
+        let runtime = tokio::runtime::Handle::current();
+        let sockets = netns::inside(netns, || {
+            let _guard = runtime.enter();
+            (0..count).map(|_| open()).collect::<io::Result<Vec<S>>>().context("cannot open a socket")
+        });
+        match sockets {
+            Ok(sockets) => {
+                let batch = stream::iter(sockets.into_iter().map(&attempt));
+                tries.extend(batch.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
+            }
+            Err(error) => {
+                let result = Err(Failure { kind: FailureKind::Other, text: error.to_string() });
+                tries.resize(times, Try { result, micros: 0 });
+            }
+        }
+    }
+    tries
+}
+
+fn tcp_socket(to: SocketAddr) -> io::Result<TcpSocket> {
+    match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }
+}
+
+fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0; 16], 0).into(),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
+    let began = Instant::now();
+    let result = timeout(limit, attempt).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} ms", limit.as_millis());
+        Err(Failure { kind: FailureKind::Timeout, text })
+    });
+    Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
+}
+
+async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: Duration) -> Try {
+    timed(limit, async {
+        let stream = socket.connect(to).await.map_err(|error| failure(&error))?;
+        let broken = |error: hyper::Error| Failure { kind: FailureKind::Broken, text: error.to_string() };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = Request::get(path)
+            .header(header::HOST, to.to_string())
+            .header(header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Failure { kind: FailureKind::Other, text: error.to_string() })?;
+        let conversation = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (pod, client) = (text(POD_HEADER), text(CLIENT_HEADER));
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+        let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+        conversation.abort();
+        Ok(Answer { status, pod, client: client.and_then(|ip| ip.parse::<IpAddr>().ok()), body })
+    })
+    .await
+}
+
+async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> Try {
+    timed(limit, async {
+        socket.connect(to).await.map_err(|error| failure(&error))?;
+        socket.send(echo::WHO_ARE_YOU).await.map_err(|error| failure(&error))?;
+        let mut answer = [0; BODY_LIMIT];
+        let length = socket.recv(&mut answer).await.map_err(|error| failure(&error))?;
+        let body = String::from_utf8_lossy(&answer[..length]).into_owned();
+        let (pod, client) = match body.split_once(' ') {
+            Some((pod, client)) => (Some(pod.to_owned()), client.parse().ok()),
+            None => (None, None),
+        };
+        Ok(Answer { status: 0, pod, client, body })
+    })
+    .await
+}
+
+fn failure(error: &io::Error) -> Failure {
+    Failure { kind: kind(error.kind()), text: error.to_string() }
+}
+
+fn kind(kind: io::ErrorKind) -> FailureKind {
+    match kind {
+        io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+        io::ErrorKind::TimedOut => FailureKind::Timeout,
+        // EINVAL is what `connect` says to a blackhole route.
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::InvalidInput => {
+            FailureKind::Unreachable
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            FailureKind::Broken
+        }
+        _ => FailureKind::Other,
+    }
+}
+
+/// What a probe of a whole suite needs at most, in open descriptors.
+///
+/// # Errors
+///
+/// When the limit cannot be read.
+pub fn raise_descriptor_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read a limit")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise a limit")
+}

@@ -1,0 +1,105 @@
+//! The real curl: an independent client, and its output read back.
+
+use std::{process::Command, time::Instant};
+
+use super::{
+    client::BODY_LIMIT,
+    process::{Entrance, Output, Processes},
+    rules,
+};
+use crate::{
+    error::Result,
+    probe::order::{Answer, CLIENT_HEADER, Failure, FailureKind, POD_HEADER, Try},
+};
+
+/// How many curls of one order run at a time.
+pub(super) const AT_ONCE: usize = 8;
+
+/// What curl is called with besides the URL: no user's settings, no proxy, the response with
+/// its headers, and a transcript on stderr that names the kernel's refusal.
+const ARGUMENTS: [&str; 6] = ["-q", "-sS", "-v", "-i", "--noproxy", "*"];
+
+/// GETs a URL from a namespace.
+pub(super) async fn get(netns: &str, url: &str, timeout_ms: u32, processes: &Processes) -> Try {
+    let began = Instant::now();
+    let result = match run(netns, url, timeout_ms, processes).await {
+        Ok(output) => read(&output),
+        Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
+    };
+    Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
+}
+
+async fn run(netns: &str, url: &str, timeout_ms: u32, processes: &Processes) -> Result<Output> {
+    let mut command = Command::new(rules::find("curl")?);
+    let seconds = format!("{}.{:03}", timeout_ms / 1000, timeout_ms % 1000);
+    command.env_clear().env("LC_ALL", "C").args(ARGUMENTS);
+    command.args(["--connect-timeout", &seconds, "--max-time", &seconds, "--", url]);
+    processes.run(command, Entrance::to_netns(netns)?, Vec::new()).await
+}
+
+fn read(output: &Output) -> Result<Answer, Failure> {
+    let transcript = String::from_utf8_lossy(&output.stderr);
+    let failure = |kind| {
+        // The last line is curl's own sentence: `curl: (7) Failed to connect …`.
+        let sentence = transcript.lines().rev().find(|line| line.starts_with("curl: "));
+        Failure { kind, text: sentence.unwrap_or("curl failed").to_owned() }
+    };
+    match output.status.code() {
+        Some(0) => answer(&output.stdout).ok_or_else(|| failure(FailureKind::Broken)),
+        Some(7) => Err(failure(connect_failure(&transcript))),
+        Some(28) => Err(failure(FailureKind::Timeout)),
+        Some(52 | 55 | 56) => Err(failure(FailureKind::Broken)),
+        _ => Err(failure(FailureKind::Other)),
+    }
+}
+
+/// curl has one exit code for every failed `connect`; the transcript has the errno's text.
+fn connect_failure(transcript: &str) -> FailureKind {
+    const WORDS: [(&str, FailureKind); 5] = [
+        ("Connection refused", FailureKind::Refused),
+        ("Network is unreachable", FailureKind::Unreachable),
+        ("No route to host", FailureKind::Unreachable),
+        // What `connect` says to a blackhole route.
+        ("Invalid argument", FailureKind::Unreachable),
+        ("Connection reset", FailureKind::Broken),
+    ];
+    WORDS.iter().find(|(words, _)| transcript.contains(words)).map_or(FailureKind::Other, |(_, kind)| *kind)
+}
+
+fn answer(stdout: &[u8]) -> Option<Answer> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(body) = response.parse(stdout).ok()? else { return None };
+    let text = |name: &str| {
+        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(header.value).ok().map(str::to_owned)
+    };
+    let body = &stdout[body..];
+    Some(Answer {
+        status: response.code?,
+        pod: text(POD_HEADER),
+        client: text(CLIENT_HEADER).and_then(|ip| ip.parse().ok()),
+        body: String::from_utf8_lossy(&body[..body.len().min(BODY_LIMIT)]).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_response_with_its_headers() {
+        let stdout = b"HTTP/1.1 200 OK\r\nX-Netlab-Pod: pod1a\r\nx-netlab-client: 10.0.0.1\r\n\r\nhi\n";
+        let read = answer(stdout).unwrap();
+        assert_eq!((read.status, read.pod.as_deref(), read.body.as_str()), (200, Some("pod1a"), "hi\n"));
+        assert_eq!(read.client, Some([10, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn tells_a_refusal_from_an_unreachable_network() {
+        let refused = "* connect to 10.0.0.1 port 80 failed: Connection refused\ncurl: (7) Failed to connect";
+        assert_eq!(connect_failure(refused), FailureKind::Refused);
+        let immediate = "* Immediate connect fail for 10.0.0.1: Network is unreachable";
+        assert_eq!(connect_failure(immediate), FailureKind::Unreachable);
+    }
+}

@@ -1,0 +1,151 @@
+//! The built-in server: the endpoints of Kubernetes' own test image (`agnhost netexec`), and
+//! the lesson's two lines on every other path.
+//!
+//! | HTTP GET | answer |
+//! | --- | --- |
+//! | `/hostname` | the pod's name |
+//! | `/clientip` | the client's address and port |
+//! | `/echo?msg=TEXT` | the text |
+//! | `/healthz` | `200 OK` |
+//! | anything else | `HTTP Server IP address: IP` and `Request path: PATH` |
+//!
+//! | datagram | answer |
+//! | --- | --- |
+//! | `hostname` | the pod's name |
+//! | `clientip` | the client's address and port |
+//! | `echo TEXT` | the text |
+//! | anything else | the datagram itself |
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use http_body_util::Full;
+use hyper::{Request, Response, body::Bytes, header, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::datagram::Datagrams;
+use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
+
+/// One echo server: what it says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Echo {
+    /// The pod's name, or the machine's.
+    pub(super) name: String,
+}
+
+impl Echo {
+    /// Answers every connection, each on a task of its own, for as long as the agent lives.
+    pub(super) async fn serve_http(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, client)) => {
+                    tokio::spawn(self.clone().converse(stream, client));
+                }
+                // Out of descriptors, or a client that went away before it was accepted:
+                // let the open connections end first.
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    async fn converse(self, stream: TcpStream, client: SocketAddr) {
+        let Ok(here) = stream.local_addr() else { return };
+        let answer = service_fn(|request: Request<hyper::body::Incoming>| {
+            let response = self.http(&request, here, client);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        // A client that breaks off, or does not speak HTTP, gets what hyper answers; the
+        // server has nobody to tell.
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+    }
+
+    fn http<B>(&self, request: &Request<B>, here: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {
+        let target = request.uri();
+        let body = match target.path() {
+            "/hostname" => self.name.clone(),
+            "/clientip" => client.to_string(),
+            "/echo" => message(target.query().unwrap_or_default()),
+            "/healthz" => "ok".to_owned(),
+            _ => {
+                let path = target.path_and_query().map_or("/", |path| path.as_str());
+                format!("HTTP Server IP address: {}\nRequest path: {path}\n", here.ip())
+            }
+        };
+        let response = Response::builder()
+            .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+            .header(POD_HEADER, &self.name)
+            .header(CLIENT_HEADER, client.ip().to_string());
+        // A name is a DNS label and an address is an address: both are header values.
+        response.body(Full::new(Bytes::from(body))).unwrap_or_default()
+    }
+
+    /// Answers every datagram.
+    pub(super) async fn serve_udp(self, socket: Datagrams) {
+        loop {
+            let Ok(received) = socket.receive().await else {
+                // A port-unreachable that an earlier answer brought back.
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let answer = self.udp(&received.bytes, received.from);
+            // An answer that cannot be sent is a lost datagram, like any other.
+            let _ = socket.answer(&received, &answer).await;
+        }
+    }
+
+    fn udp(&self, datagram: &[u8], client: SocketAddr) -> Vec<u8> {
+        let command = datagram.trim_ascii();
+        match command {
+            b"hostname" => self.name.clone().into_bytes(),
+            b"clientip" => client.to_string().into_bytes(),
+            WHO_ARE_YOU => format!("{} {}", self.name, client.ip()).into_bytes(),
+            _ => command.strip_prefix(b"echo ").unwrap_or(datagram).to_vec(),
+        }
+    }
+}
+
+/// The built-in client's question: answered by the pod's name and the client's address.
+pub(super) const WHO_ARE_YOU: &[u8] = b"netlab who";
+
+/// The value of `msg` in a query, with `%XX` and `+` undone.
+fn message(query: &str) -> String {
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == "msg")
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(path: &str) -> Vec<u8> {
+        use http_body_util::BodyExt;
+        let echo = Echo { name: "pod1a".into() };
+        let request = Request::builder().uri(path).body(()).unwrap();
+        let response = echo.http(&request, ([192, 168, 1, 10], 80).into(), ([10, 0, 0, 1], 5555).into());
+        assert_eq!(response.headers()[POD_HEADER], "pod1a");
+        assert_eq!(response.headers()[CLIENT_HEADER], "10.0.0.1");
+        let body = futures::executor::block_on(response.into_body().collect()).unwrap();
+        body.to_bytes().to_vec()
+    }
+
+    #[test]
+    fn http_answers() {
+        assert_eq!(ask("/hostname"), b"pod1a");
+        assert_eq!(ask("/clientip"), b"10.0.0.1:5555");
+        assert_eq!(ask("/echo?x=1&msg=a+b%21"), b"a b!");
+        assert_eq!(ask("/a?b"), b"HTTP Server IP address: 192.168.1.10\nRequest path: /a?b\n");
+    }
+
+    #[test]
+    fn udp_answers() {
+        let echo = Echo { name: "pod1a".into() };
+        let client = ([10, 0, 0, 1], 5555).into();
+        assert_eq!(echo.udp(b"hostname\n", client), b"pod1a");
+        assert_eq!(echo.udp(b"clientip", client), b"10.0.0.1:5555");
+        assert_eq!(echo.udp(b"echo hi", client), b"hi");
+        assert_eq!(echo.udp(b"\x00raw ", client), b"\x00raw ");
+        assert_eq!(echo.udp(WHO_ARE_YOU, client), b"pod1a 10.0.0.1");
+    }
+}

@@ -1,0 +1,24 @@
+//! Every effect on the kernel: namespaces, links, processes, sockets, rules.
+//!
+//! `unsafe`, `setns`, `unshare`, netlink, processes and sockets live here (and in the agent's
+//! loop), and nowhere else. Nothing here decides anything: what is to be done comes in as
+//! [`Step`](crate::plan::step::Step)s and [`Order`](crate::probe::order::Order)s.
+
+pub mod apply;
+pub mod client;
+mod curl;
+mod datagram;
+mod echo;
+pub mod examine;
+pub mod inspect;
+pub mod join;
+pub mod leftovers;
+pub mod nest;
+pub mod netlink;
+pub mod netns;
+pub mod process;
+pub mod requirements;
+pub mod rules;
+pub mod serve;
+pub mod tools;
+pub mod view;

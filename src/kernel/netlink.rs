@@ -1,0 +1,192 @@
+//! Links, addresses and routes of one namespace, over one rtnetlink socket.
+
+use std::os::fd::AsRawFd;
+
+use futures::TryStreamExt;
+use netlink_packet_route::{
+    link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
+    neighbour::NeighbourState,
+    route::{RouteScope, RouteType},
+};
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+};
+use tokio::runtime;
+
+use super::netns;
+use crate::{
+    error::{Context, Error, Result},
+    plan::step::{IfIndex, Link, Mac, Via},
+};
+
+/// A socket for the routing tables and links of one namespace. Its task on the runtime ends
+/// when the last clone of it is dropped.
+#[derive(Debug, Clone)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's namespace; it is driven by `runtime`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no socket.
+    pub fn open(runtime: &runtime::Handle) -> Result<Self> {
+        let _guard = runtime.enter();
+        let (connection, handle, _) = new_connection().context("cannot open a netlink socket")?;
+        runtime.spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    /// Opens a socket in a namespace by name.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such namespace.
+    pub fn open_in(netns: &str, runtime: &runtime::Handle) -> Result<Self> {
+        netns::inside(netns, || Netlink::open(runtime))
+    }
+
+    /// The rtnetlink handle, to read with.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Brings `lo` up.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn loopback_up(&self) -> Result<()> {
+        self.up(IfIndex(1)).await
+    }
+
+    async fn up(&self, index: IfIndex) -> Result<()> {
+        self.set(LinkUnspec::new_with_index(index.0).up().build()).await
+    }
+
+    async fn set(&self, message: LinkMessage) -> Result<()> {
+        // `set` would be RTM_SETLINK, which ignores what is said of a bridge port.
+        refusal(self.handle.link().change(message).execute().await)
+    }
+
+    /// Makes a bridge and brings it up.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn bridge(&self, link: &Link, mac: Mac) -> Result<()> {
+        let bridge = LinkBridge::new(&link.name).index(link.index.0).address(mac.0.to_vec()).mcast_snooping(false).up();
+        refusal(self.handle.link().add(bridge.build()).execute().await)
+    }
+
+    /// Makes a veth with its near end here, up, and its far end in another namespace, down.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because a name is taken at either end.
+    pub async fn cable(&self, near: (&Link, Mac), far: (&Link, Mac), bridge: Option<&Link>) -> Result<()> {
+        let far_netns = netns::open(&far.0.netns)?;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(&far.0.name)
+            .index(far.0.index.0)
+            .address(far.1.0.to_vec())
+            .setns_by_fd(far_netns.as_raw_fd());
+        let mut cable = LinkMessageBuilder::<LinkVeth>::new(&near.0.name, &far.0.name)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+            .index(near.0.index.0)
+            .address(near.1.0.to_vec())
+            .up();
+        if let Some(bridge) = bridge {
+            cable = cable.controller(bridge.index.0);
+        }
+        refusal(self.handle.link().add(cable.build()).execute().await)
+    }
+
+    /// Lets a bridge port send a frame back where it came from. In the message that makes the
+    /// link the kernel ignores this without a word, so it is one of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn hairpin(&self, port: &Link) -> Result<()> {
+        self.set(LinkBridgePort::new(port.index.0).hairpin(true).build()).await
+    }
+
+    /// Adds an address and brings the link up.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn address(&self, link: &Link, address: ipnet::IpNet) -> Result<()> {
+        let index = link.index;
+        refusal(self.handle.address().add(index.0, address.addr(), address.prefix_len()).execute().await)?;
+        self.up(index).await
+    }
+
+    /// Asks for one link, which makes the kernel notice its carrier now.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such link.
+    pub async fn settle(&self, link: &Link) -> Result<()> {
+        let mut links = self.handle.link().get().match_index(link.index.0).execute();
+        refusal(links.try_next().await).map(|_| ())
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because the gateway is no neighbour.
+    pub async fn route(&self, to: ipnet::IpNet, via: &Via) -> Result<()> {
+        let builder = RouteMessageBuilder::<std::net::IpAddr>::new();
+        let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
+        let builder = match via {
+            Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
+            Via::Link(link) => builder.output_interface(link.index.0).scope(RouteScope::Link),
+            Via::Blackhole => builder.kind(RouteType::BlackHole),
+        };
+        refusal(self.handle.route().add(builder.build()).execute().await)
+    }
+
+    /// Adds a permanent neighbour.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn neighbour(&self, link: &Link, ip: std::net::IpAddr, mac: Mac) -> Result<()> {
+        let request = self.handle.neighbours().add(link.index.0, ip).link_layer_address(&mac.0);
+        refusal(request.state(NeighbourState::Permanent).execute().await)
+    }
+
+    /// All links of the namespace.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn links(&self) -> Result<Vec<LinkMessage>> {
+        refusal(self.handle.link().get().execute().try_collect().await)
+    }
+}
+
+/// The name in a link message.
+pub fn link_name(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+fn malformed(error: impl std::fmt::Display) -> Error {
+    Error::bug(format!("a route that cannot be written down: {error}"))
+}
+
+/// The kernel's answer in its own words: rtnetlink wraps the errno in a sentence of its own.
+fn refusal<T>(result: Result<T, rtnetlink::Error>) -> Result<T> {
+    result.map_err(|error| match error {
+        rtnetlink::Error::NetlinkError(message) => Error::refused(message.to_io().to_string()),
+        other => Error::refused(other.to_string()),
+    })
+}

@@ -1,0 +1,36 @@
+//! What a lab needs of this host, before anything is touched.
+
+use super::rules;
+use crate::{
+    error::{Error, Result},
+    lab::model::{Lab, ProxyMode, Server},
+};
+
+/// Checks that every program the lab needs is there.
+///
+/// # Errors
+///
+/// The first one that is not, with how to get it.
+pub fn check(lab: &Lab) -> Result<()> {
+    let loader = match lab.cluster.proxy {
+        ProxyMode::Iptables | ProxyMode::Ladder => "iptables-restore",
+        ProxyMode::Nftables => "nft",
+    };
+    rules::find(loader)?;
+    for container in lab.pods.iter().flat_map(|pod| &pod.containers) {
+        match &container.server {
+            Server::Python => {
+                rules::find("python3")?;
+            }
+            Server::Command(argv) => {
+                let program = argv.first().map_or("", String::as_str);
+                rules::find(program).map_err(|_| {
+                    let error = Error::host(format!("{program} is not installed, and a container's command needs it"));
+                    error.hint("install it, or give the container `server = \"echo\"`")
+                })?;
+            }
+            Server::Echo => {}
+        }
+    }
+    Ok(())
+}

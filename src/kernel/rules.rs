@@ -1,0 +1,112 @@
+//! Loads a node's rules, as one transaction, with the host's own tool.
+
+use std::process::Command;
+
+use super::process::{Entrance, Output, Processes};
+use crate::{
+    error::{Context, Error, Result},
+    lab::model::ProxyMode,
+};
+
+/// In a user namespace nft's and iptables-nft's netlink transaction must fit the send buffer
+/// that a socket begins with (`net.core.wmem_default`, 212,992 bytes): they enlarge it with
+/// SO_SNDBUFFORCE, which is not allowed there, and try nothing else. In text, rules are about
+/// half the size of what they become; a set over this many bytes goes to iptables-legacy,
+/// which hands over a table in one piece and has no such limit.
+const NFT_TEXT_LIMIT: usize = 64 << 10;
+
+/// A tool and its arguments.
+struct Tool {
+    program: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// The `iptables-restore` of the distribution's choice, the one that `iptables` belongs to.
+/// `-w` waits for the lock of the legacy one, which others may hold for a moment.
+const RESTORE: Tool = Tool { program: "iptables-restore", arguments: &["--noflush", "-w", "10"] };
+const RESTORE_LEGACY: Tool = Tool { program: "iptables-legacy-restore", arguments: &["--noflush", "-w", "10"] };
+const SAVE: Tool = Tool { program: "iptables-save", arguments: &[] };
+const SAVE_LEGACY: Tool = Tool { program: "iptables-legacy-save", arguments: &[] };
+const NFT: Tool = Tool { program: "nft", arguments: &["-f", "-"] };
+const NFT_LIST: Tool = Tool { program: "nft", arguments: &["-s", "list", "ruleset"] };
+
+/// Loads rules into a namespace.
+///
+/// # Errors
+///
+/// When the tool is missing, or does not take the rules; nothing is loaded then.
+pub async fn load(netns: &str, proxy: ProxyMode, text: String, processes: &Processes) -> Result<()> {
+    load_into(Entrance::to_netns(netns)?, proxy, text, processes).await
+}
+
+/// Loads rules at the other end of an entrance.
+///
+/// # Errors
+///
+/// When the tool is missing, or does not take the rules; nothing is loaded then.
+pub async fn load_into(entrance: Entrance, proxy: ProxyMode, text: String, processes: &Processes) -> Result<()> {
+    let tool = match proxy {
+        ProxyMode::Nftables => NFT,
+        ProxyMode::Iptables | ProxyMode::Ladder => restore_tool(text.len()),
+    };
+    let output = run(&tool, entrance, text.into_bytes(), processes).await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(complaint(&tool, &output))
+}
+
+/// The rules at the other end of an entrance, as the tool prints them; `loaded` is the length
+/// of the text that was loaded there, which decides about the tool.
+///
+/// # Errors
+///
+/// When the tool is missing or fails.
+pub async fn save_from(entrance: Entrance, proxy: ProxyMode, loaded: usize, processes: &Processes) -> Result<String> {
+    let tool = match proxy {
+        ProxyMode::Nftables => NFT_LIST,
+        ProxyMode::Iptables | ProxyMode::Ladder => match restore_tool(loaded).program {
+            "iptables-legacy-restore" => SAVE_LEGACY,
+            _ => SAVE,
+        },
+    };
+    let output = run(&tool, entrance, Vec::new(), processes).await?;
+    if !output.status.success() {
+        return Err(complaint(&tool, &output));
+    }
+    String::from_utf8(output.stdout).context(format!("{} printed something strange", tool.program))
+}
+
+fn restore_tool(bytes: usize) -> Tool {
+    let rootless = !super::nest::is_privileged();
+    if rootless && bytes > NFT_TEXT_LIMIT && which::which(RESTORE_LEGACY.program).is_ok() {
+        RESTORE_LEGACY
+    } else {
+        RESTORE
+    }
+}
+
+async fn run(tool: &Tool, entrance: Entrance, input: Vec<u8>, processes: &Processes) -> Result<Output> {
+    let program = find(tool.program)?;
+    let mut command = Command::new(program);
+    command.args(tool.arguments);
+    processes.run(command, entrance, input).await
+}
+
+/// Finds a program; those of the administrator are often not on a user's PATH.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn find(program: &str) -> Result<std::path::PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin");
+    which::which_in(program, Some(path), "/")
+        .map_err(|_| Error::host(format!("{program} is not installed")).hint("netlab doctor --fix"))
+}
+
+fn complaint(tool: &Tool, output: &Output) -> Error {
+    let words = String::from_utf8_lossy(&output.stderr);
+    let words: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Error::refused(format!("{} refused the rules: {}", tool.program, words.join("; ")))
+}

@@ -1,0 +1,260 @@
+//! The lab's servers: python and other programs as processes, `echo` on the agent's runtime.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader},
+    net::{IpAddr, SocketAddr},
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::watch,
+};
+
+use super::{
+    datagram::Datagrams,
+    echo::Echo,
+    netns,
+    process::{Entrance, Processes, Spawned},
+    rules, view,
+};
+use crate::{
+    error::{Context, Error, Result},
+    lab::model::{Container, Lab, PodId, Protocol, Server},
+};
+
+/// The servers that run, and those that have ended.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    logs: PathBuf,
+    states: Arc<Mutex<States>>,
+}
+
+/// By pod and container.
+type States = BTreeMap<(PodId, usize), watch::Receiver<ServerState>>;
+
+/// How a container's server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerState {
+    /// It runs in the agent.
+    BuiltIn,
+    /// It is a process.
+    Running {
+        /// Its id in the lab.
+        pid: i32,
+    },
+    /// It has ended.
+    Ended {
+        /// How, in words.
+        how: String,
+    },
+}
+
+/// Which server to start.
+#[derive(Debug, Clone, Copy)]
+pub struct Serving<'a> {
+    /// The lab.
+    pub lab: &'a Lab,
+    /// The namespace it runs in.
+    pub netns: &'a str,
+    /// Its pod.
+    pub pod: PodId,
+    /// Index into the pod's containers.
+    pub container: usize,
+}
+
+impl Servers {
+    /// None yet; what they print goes into files below `logs`.
+    pub fn new(logs: PathBuf) -> Self {
+        Servers { logs, states: Arc::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, States> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How each container's server is.
+    pub fn states(&self) -> BTreeMap<(PodId, usize), ServerState> {
+        self.table().iter().map(|(key, state)| (*key, state.borrow().clone())).collect()
+    }
+
+    /// The file with what a container's server prints.
+    pub fn log(&self, lab: &Lab, pod: PodId, container: usize) -> PathBuf {
+        let pod = lab.pod(pod);
+        self.logs.join(format!("{}.{}.log", pod.full_name(), pod.containers[container].name))
+    }
+
+    /// Starts a container's server.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be started, or a port of a built-in server is taken.
+    pub async fn start(&self, serving: Serving<'_>, processes: &Processes) -> Result<()> {
+        let Serving { lab, netns, pod, container } = serving;
+        let it = &lab.pod(pod).containers[container];
+        let state = match &it.server {
+            Server::Echo => {
+                let echo = Echo { name: lab.pod(pod).name.to_string() };
+                for port in &it.ports {
+                    listen(netns, port.container_port, port.protocol, &echo)?;
+                }
+                watch::channel(ServerState::BuiltIn).1
+            }
+            Server::Python => {
+                let ports = it.ports.iter().map(|port| port.container_port.to_string());
+                let mut argv = vec![python()?, view::HTTP_SERVER.to_owned(), lab.pod(pod).name.to_string()];
+                argv.extend(ports);
+                self.spawn(serving, &argv, processes)?
+            }
+            Server::Command(argv) => self.spawn(serving, argv, processes)?,
+        };
+        self.table().insert((pod, container), state);
+        self.listening(serving, it).await
+    }
+
+    /// Starts the built-in server of a machine outside the cluster.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn start_outside(&self, netns: &str, port: u16) -> Result<()> {
+        listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
+    }
+
+    fn spawn(
+        &self,
+        serving: Serving<'_>,
+        argv: &[String],
+        processes: &Processes,
+    ) -> Result<watch::Receiver<ServerState>> {
+        let Serving { lab, netns, pod, container } = serving;
+        let it = &lab.pod(pod).containers[container];
+        let log = self.log(lab, pod, container);
+        let out = File::create(&log).context(format!("cannot make {}", log.display()))?;
+        let err = out.try_clone().context("cannot share a log")?;
+        let [program, arguments @ ..] = argv else { return Err(Error::bug("a command without a program")) };
+        let mut command = Command::new(rules::find(program)?);
+        command.args(arguments).envs(&it.env).env("HOSTNAME", lab.pod(pod).name.as_str());
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let entrance = Entrance::to_place(netns, view::of(lab, pod)?)?;
+        let Spawned { pid, ended, .. } = processes.spawn(command, entrance)?;
+        let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw() });
+        tokio::spawn(async move {
+            let how = ended.await.map_or_else(|_| "nobody saw how".to_owned(), describe);
+            // Nobody may be looking any more.
+            let _ = sender.send(ServerState::Ended { how });
+        });
+        Ok(state)
+    }
+
+    /// Waits until every TCP port of a process is open. What tells is the port itself: a
+    /// program of the host has no other way to say that it is there. Who serves in the agent
+    /// listens already.
+    async fn listening(&self, serving: Serving<'_>, it: &Container) -> Result<()> {
+        if it.server == Server::Echo {
+            return Ok(());
+        }
+        let Serving { lab, netns, pod, container } = serving;
+        let state = self.table().get(&(pod, container)).cloned();
+        let mut state = state.ok_or_else(|| Error::bug("a server that was never started"))?;
+        let ended = async {
+            let gone = state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await;
+            match gone.as_deref() {
+                Ok(ServerState::Ended { how }) => how.clone(),
+                _ => std::future::pending().await,
+            }
+        };
+        let open = async {
+            for port in it.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+                opened(netns, lab.pod(pod).ip, port.container_port).await?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            open = open => open,
+            how = ended => {
+                let last = last_line(&self.log(lab, pod, container));
+                Err(Error::refused(format!("the server of {} {how}{last}", lab.pod(pod).full_name())))
+            }
+        }
+    }
+}
+
+/// Waits until a port is open: asks, and asks again a little later each time, as a kubelet's
+/// TCP readiness probe does; the kernel has no event for "somebody listens now".
+async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
+    let to = SocketAddr::new(ip, port);
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let socket = netns::inside(netns, || tcp_socket(to))?;
+        if socket.connect(to).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
+    match to {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+    }
+    .context("cannot make a socket")
+}
+
+/// Opens a port in a namespace and serves `echo` on it.
+fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()> {
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    let what = format!("cannot listen on port {port}/{protocol}");
+    match protocol {
+        Protocol::Tcp => {
+            let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;
+            listener.set_nonblocking(true).context(&what)?;
+            tokio::spawn(echo.clone().serve_http(TcpListener::from_std(listener).context(&what)?));
+        }
+        Protocol::Udp => {
+            let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
+            socket.set_nonblocking(true).context(&what)?;
+            let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
+            tokio::spawn(echo.clone().serve_udp(socket));
+        }
+        Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
+    }
+    Ok(())
+}
+
+/// The host's python3. A version manager's shim is a shell script that looks for the real
+/// one each time; the distribution's own starts at once.
+fn python() -> Result<String> {
+    let path = match which::which("/usr/bin/python3") {
+        Ok(path) => path,
+        Err(_) => rules::find("python3")?,
+    };
+    Ok(path.to_string_lossy().into_owned())
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(signal) => format!("was ended by {signal}"),
+            Err(_) => format!("was ended by signal {signal}"),
+        },
+        _ => "ended".to_owned(),
+    }
+}
+
+fn last_line(log: &std::path::Path) -> String {
+    let lines = File::open(log).map(|file| BufReader::new(file).lines().map_while(Result::ok)).into_iter().flatten();
+    match lines.filter(|line| !line.trim().is_empty()).last() {
+        Some(line) => format!(": {}", line.trim()),
+        None => String::new(),
+    }
+}

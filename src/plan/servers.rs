@@ -1,0 +1,44 @@
+//! Which servers have to run where.
+
+use super::step::{PlannedStep, Step};
+use crate::{
+    lab::model::{Container, Lab, Place, Protocol, Server},
+    proxy::view::OUTSIDE_PORT,
+};
+
+/// One step per container, and one per machine outside the cluster.
+pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
+    let containers = lab.pod_ids().flat_map(move |id| {
+        let pod = lab.pod(id);
+        pod.containers.iter().enumerate().map(move |(container, it)| PlannedStep {
+            step: Step::Serve { netns: lab.netns(lab.pod_place(id)), pod: id, container, argv: argv(it) },
+            at: it.at.clone(),
+        })
+    });
+    let outside = std::iter::once((Place::Host, &lab.cluster.at))
+        .chain(lab.client_ids().map(|id| (Place::Client(id), &lab.client(id).at)))
+        .map(move |(place, at)| PlannedStep {
+            step: Step::ServeOutside { netns: lab.netns(place), port: OUTSIDE_PORT },
+            at: at.clone(),
+        });
+    containers.chain(outside)
+}
+
+/// The command line of a container's server, as a person would read it.
+fn argv(container: &Container) -> Vec<String> {
+    let ports = |protocol| {
+        let of_protocol = container.ports.iter().filter(move |port| port.protocol == protocol);
+        of_protocol.map(|port| port.container_port.to_string())
+    };
+    match &container.server {
+        Server::Python => {
+            let head = ["python3", "http_server.py"].map(str::to_owned);
+            head.into_iter().chain(ports(Protocol::Tcp)).collect()
+        }
+        Server::Echo => {
+            let udp = ports(Protocol::Udp).map(|port| format!("{port}/udp"));
+            std::iter::once("netlab-echo".to_owned()).chain(ports(Protocol::Tcp)).chain(udp).collect()
+        }
+        Server::Command(argv) => argv.clone(),
+    }
+}

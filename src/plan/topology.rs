@@ -1,0 +1,261 @@
+//! Wires a lab: from its nodes, pods and clients to namespaces, bridges, veths, addresses and
+//! routes. Decides every interface name, index and link-layer address.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use super::{
+    addressing,
+    step::{IfIndex, Link, Mac, PlannedStep, StageName, Step, Via},
+    sysctl,
+};
+use crate::lab::model::{Attach, Client, Lab, Node, NodeId, Place, Pod, Span};
+
+/// The bridge in `host` that the nodes are plugged into.
+const LAN: &str = "lan0";
+/// The interface of a node, pod or client that leads out of it.
+const UPLINK: &str = "eth0";
+/// What the names of near ends begin with; also how a routed node tells its pods' interfaces.
+pub const VETH_PREFIX: &str = "veth-";
+/// The first index given. `lo` has 1 in every namespace; some kernels put fallback tunnel
+/// devices (`tunl0`, `sit0`, …) into every new namespace, right after it.
+const FIRST_INDEX: u32 = 100;
+
+/// Labs with more pods than this get permanent neighbours between pods and their nodes. In
+/// smaller ones ARP is left to do its work, as in a real cluster.
+const NEIGHBOURS_LEARNED: usize = 128;
+
+/// Collects the steps of one lab.
+pub(super) struct Wiring<'a> {
+    lab: &'a Lab,
+    next_index: u32,
+    steps: Vec<(StageName, PlannedStep)>,
+}
+
+/// Every step that makes the lab's network, each with its stage.
+pub(super) fn wire(lab: &Lab) -> Vec<(StageName, PlannedStep)> {
+    let mut wiring = Wiring { lab, next_index: FIRST_INDEX, steps: Vec::new() };
+    wiring.namespaces();
+    let lan = wiring.lan();
+    for node in lab.node_ids() {
+        wiring.node(node, &lan);
+    }
+    wiring.clients();
+    wiring.steps
+}
+
+impl Wiring<'_> {
+    fn add(&mut self, stage: StageName, at: &Span, step: Step) {
+        self.steps.push((stage, PlannedStep { step, at: at.clone() }));
+    }
+
+    fn link(&mut self, netns: &str, name: impl Into<String>) -> Link {
+        let index = IfIndex(self.next_index);
+        self.next_index += 1;
+        Link { netns: netns.to_owned(), name: name.into(), index }
+    }
+
+    fn namespaces(&mut self) {
+        let lab = self.lab;
+        for place in lab.places() {
+            let netns = lab.netns(place);
+            let at = match place {
+                Place::Host => &lab.cluster.at,
+                Place::Node(id) => &lab.node(id).at,
+                Place::Pod(id) => &lab.pod(id).at,
+                Place::Client(id) => &lab.client(id).at,
+            };
+            let sysctls = sysctl::of(lab, place);
+            self.add(StageName::Namespaces, at, Step::Netns { netns: netns.clone(), sysctls });
+            self.add(StageName::Bridges, at, Step::Loopback { netns });
+        }
+    }
+
+    /// The LAN: a bridge in `host` that holds the nodes' gateway address. Packets to a
+    /// cluster-internal address that come this far have lost their way; a real network drops
+    /// them in silence, and so does `host`.
+    fn lan(&mut self) -> Link {
+        let lab = self.lab;
+        let cluster = &lab.cluster;
+        let lan = self.link("host", LAN);
+        self.bridge(&cluster.at, &lan, addressing::mac_of(cluster.gateway));
+        self.address(&cluster.at, &lan, cluster.gateway, cluster.node_subnet);
+        for to in [cluster.cluster_cidr, cluster.service_cidr] {
+            let step = Step::Route { netns: "host".to_owned(), to, via: Via::Blackhole };
+            self.add(StageName::Routes, &cluster.at, step);
+        }
+        lan
+    }
+
+    fn bridge(&mut self, at: &Span, link: &Link, mac: Mac) {
+        self.add(StageName::Bridges, at, Step::Bridge { link: link.clone(), mac });
+    }
+
+    fn address(&mut self, at: &Span, link: &Link, ip: IpAddr, subnet: IpNet) {
+        let address = addressing::with_prefix(ip, subnet);
+        self.add(StageName::Addresses, at, Step::Address { link: link.clone(), address });
+    }
+
+    fn route(&mut self, at: &Span, netns: &str, to: IpNet, via: Via) {
+        self.add(StageName::Routes, at, Step::Route { netns: netns.to_owned(), to, via });
+    }
+
+    fn node(&mut self, id: NodeId, lan: &Link) {
+        let lab = self.lab;
+        let node = lab.node(id);
+        let netns = node.name.as_str();
+        let uplink = self.plug(&node.at, netns, node.ip, Some(lan), Hairpin::Off);
+        self.address(&node.at, &uplink, node.ip, lab.cluster.node_subnet);
+        let gateway = lab.cluster.gateway;
+        self.route(&node.at, netns, addressing::default_of(gateway), Via::Gateway(gateway, uplink.clone()));
+        for peer in lab.nodes.iter().filter(|peer| peer.name != node.name) {
+            self.route(&node.at, netns, peer.pod_subnet, Via::Gateway(peer.ip, uplink.clone()));
+        }
+        let pods = lab.pods.iter().filter(|pod| pod.node == id && !pod.host_network);
+        match &node.attach {
+            Attach::Bridge(name) => {
+                let bridge = self.link(netns, name.as_str());
+                self.bridge(&node.at, &bridge, addressing::mac_of(node.pod_gateway));
+                self.address(&node.at, &bridge, node.pod_gateway, node.pod_subnet);
+                for pod in pods {
+                    self.bridged_pod(node, pod, &bridge);
+                }
+            }
+            Attach::Routed => {
+                for pod in pods {
+                    self.routed_pod(node, pod);
+                }
+            }
+        }
+    }
+
+    /// Hairpin mode lets the bridge send a frame back where it came from: a pod's packet to
+    /// its own Service, DNATed to itself while still a bridged frame (`br_netfilter`).
+    fn bridged_pod(&mut self, node: &Node, pod: &Pod, bridge: &Link) {
+        let netns = pod.full_name();
+        let uplink = self.plug(&pod.at, &netns, pod.ip, Some(bridge), Hairpin::On);
+        self.address(&pod.at, &uplink, pod.ip, node.pod_subnet);
+        self.acquaint(pod, (bridge, addressing::mac_of(node.pod_gateway)), node.pod_gateway, &uplink);
+        let default = addressing::default_of(pod.ip);
+        self.route(&pod.at, &netns, default, Via::Gateway(node.pod_gateway, uplink));
+    }
+
+    /// Makes a pod and its node permanent neighbours, in a lab that is too big for ARP.
+    fn acquaint(&mut self, pod: &Pod, node: (&Link, Mac), gateway: IpAddr, uplink: &Link) {
+        if self.lab.pods.len() > NEIGHBOURS_LEARNED {
+            let (link, mac) = node;
+            for (link, ip, mac) in [(link, pod.ip, addressing::mac_of(pod.ip)), (uplink, gateway, mac)] {
+                self.add(StageName::Routes, &pod.at, Step::Neighbour { link: link.clone(), ip, mac });
+            }
+        }
+    }
+
+    fn routed_pod(&mut self, node: &Node, pod: &Pod) {
+        let netns = pod.full_name();
+        let near_name = near_name(&netns);
+        let near = self.link(node.name.as_str(), near_name);
+        let far = self.link(&netns, UPLINK);
+        self.cable(&pod.at, near.clone(), far.clone(), None, Hairpin::Off, pod.ip);
+        self.add(
+            StageName::Addresses,
+            &pod.at,
+            Step::Address { link: near.clone(), address: addressing::host(node.pod_gateway) },
+        );
+        self.acquaint(pod, (&near, addressing::mac_of_port(near.index)), node.pod_gateway, &far);
+        let address = addressing::host(pod.ip);
+        self.add(StageName::Addresses, &pod.at, Step::Address { link: far.clone(), address });
+        self.route(&pod.at, node.name.as_str(), addressing::host(pod.ip), Via::Link(near));
+        // The gateway is not in the pod's /32: a link route makes it a neighbour first.
+        self.route(&pod.at, &netns, addressing::host(node.pod_gateway), Via::Link(far.clone()));
+        let default = addressing::default_of(pod.ip);
+        self.add(
+            StageName::DefaultRoutes,
+            &pod.at,
+            Step::Route { netns, to: default, via: Via::Gateway(node.pod_gateway, far) },
+        );
+    }
+
+    /// Each client network is a bridge in `host`, which holds the network's first address.
+    fn clients(&mut self) {
+        let lab = self.lab;
+        let mut networks: Vec<(IpNet, Link)> = Vec::new();
+        for client in &lab.clients {
+            let bridge = match networks.iter().find(|(network, _)| *network == client.ip.trunc()) {
+                Some((_, bridge)) => bridge.clone(),
+                None => {
+                    let bridge = self.client_network(client, networks.len());
+                    networks.push((client.ip.trunc(), bridge.clone()));
+                    bridge
+                }
+            };
+            let netns = client.name.as_str();
+            let uplink = self.plug(&client.at, netns, client.ip.addr(), Some(&bridge), Hairpin::Off);
+            self.address(&client.at, &uplink, client.ip.addr(), client.ip);
+            let gateway = addressing::first_of(client.ip);
+            self.route(&client.at, netns, addressing::default_of(gateway), Via::Gateway(gateway, uplink));
+        }
+    }
+
+    fn client_network(&mut self, client: &Client, number: usize) -> Link {
+        let bridge = self.link("host", format!("net{number}"));
+        let gateway = addressing::first_of(client.ip);
+        self.bridge(&client.at, &bridge, addressing::mac_of(gateway));
+        self.address(&client.at, &bridge, gateway, client.ip);
+        bridge
+    }
+
+    /// Plugs a place into a bridge; gives back the end inside the place.
+    fn plug(&mut self, at: &Span, netns: &str, ip: IpAddr, bridge: Option<&Link>, hairpin: Hairpin) -> Link {
+        let near_netns = bridge.map_or("host", |bridge| bridge.netns.as_str()).to_owned();
+        let near = self.link(&near_netns, near_name(netns));
+        let far = self.link(netns, UPLINK);
+        self.cable(at, near, far.clone(), bridge.cloned(), hairpin, ip);
+        far
+    }
+
+    fn cable(&mut self, at: &Span, near: Link, far: Link, bridge: Option<Link>, hairpin: Hairpin, ip: IpAddr) {
+        for link in [&near, &far] {
+            self.add(StageName::Carriers, at, Step::Settle { link: link.clone() });
+        }
+        let near_mac = addressing::mac_of_port(near.index);
+        let far_mac = addressing::mac_of(ip);
+        let hairpin = hairpin == Hairpin::On;
+        self.add(StageName::Cables, at, Step::Cable { near, near_mac, bridge, hairpin, far, far_mac });
+    }
+}
+
+/// Whether a bridge port may send a frame back where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hairpin {
+    On,
+    Off,
+}
+
+/// `veth-NAME`, or, where that is over the kernel's 15 bytes, `veth-` and ten hex digits of
+/// the name's hash: 40 bits, so that even 20,000 pods clash less than once in 5,000 labs (and
+/// a clash is an EEXIST at `up`, not a wrong network).
+fn near_name(netns: &str) -> String {
+    let name = format!("{VETH_PREFIX}{netns}");
+    if name.len() <= 15 {
+        return name;
+    }
+    let digest = Sha256::digest(netns.as_bytes());
+    let hex = data_encoding::HEXLOWER.encode(&digest[..5]);
+    format!("{VETH_PREFIX}{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::near_name;
+
+    #[test]
+    fn near_names_fit_the_kernel() {
+        assert_eq!(near_name("pod1a"), "veth-pod1a");
+        assert_eq!(near_name("frontend-0"), "veth-frontend-0");
+        let long = near_name("frontend-10");
+        assert_eq!(long.len(), 15);
+        assert_ne!(long, near_name("frontend-11"));
+    }
+}

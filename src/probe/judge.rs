@@ -1,0 +1,573 @@
+//! From what came of a probe to a verdict, and from all verdicts to the report.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    drift::Drift,
+    explain::{self, LookAt},
+    order::{Answer, Failure, FailureKind, Outcome, What},
+    stats,
+    suite::{Answerer, Expect, Outcomes, Probe, Speaks, Suite, Wish},
+};
+use crate::report::{Distribution, Report, Share};
+
+/// The report on a run of `suite`: `outcomes` of its orders, in any order, and how the lab
+/// differs from its plan.
+pub fn report(suite: &Suite, outcomes: &[Outcome], drifts: &[Drift]) -> Report {
+    let by_id: Outcomes<'_> = outcomes.iter().map(|outcome| (outcome.id, outcome)).collect();
+    let hopeless = hopeless(suite, &by_id);
+    let judged: Vec<Judged> = suite
+        .probes
+        .iter()
+        .map(|probe| {
+            let own: Vec<&Outcome> = probe.orders.iter().filter_map(|order| by_id.get(&order.id).copied()).collect();
+            match hopeless.get(&probe.id) {
+                Some(because) if own.is_empty() => Judged::skipped(because),
+                _ => judge(probe, &own, suite.alpha_each()),
+            }
+        })
+        .collect();
+    Report::new(suite, judged, drifts)
+}
+
+/// What to say of a probe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Whether it is as it must be.
+    pub verdict: Verdict,
+    /// How the load was spread, for a distribution test that was answered at all.
+    pub distribution: Option<Distribution>,
+    /// The longest that a try took.
+    pub micros: Option<u64>,
+}
+
+/// Whether a probe showed what it must.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It did; and what happened, in a few words.
+    Pass(String),
+    /// It did not.
+    Fail(Box<Fault>),
+    /// It was not tried, for this reason.
+    Skipped(String),
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// The class of it.
+    pub kind: FaultKind,
+    /// What must happen.
+    pub expected: String,
+    /// What did.
+    pub happened: String,
+    /// The rule behind the expectation.
+    pub why: String,
+    /// Who should have answered and did not, where that can be told.
+    pub suspects: Vec<String>,
+    /// Where to look, best first.
+    pub look_at: Vec<LookAt>,
+}
+
+/// The classes of faults, which lead to different places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    /// Nothing came back.
+    Timeout,
+    /// Something refused.
+    Refused,
+    /// There was no way.
+    Unreachable,
+    /// The connection broke.
+    Broken,
+    /// The probe could not be made.
+    NotTried,
+    /// Somebody answered where nobody must.
+    Answered,
+    /// The wrong one answered.
+    WrongAnswerer,
+    /// The server saw another client address than it must.
+    WrongSource,
+    /// The load is not spread evenly.
+    WrongShares,
+    /// The client did not stay with one endpoint.
+    NotSticky,
+    /// The answer does not say what it must.
+    WrongContent,
+}
+
+/// Judges one probe by what came of its orders; `alpha` is the false-alarm rate of one
+/// distribution test.
+pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
+    let micros = outcomes.iter().flat_map(|outcome| &outcome.tries).map(|one| one.micros).max();
+    let mut tally = Tally::of(probe.expect.answerers(), outcomes);
+    let complete = outcomes.len() == probe.orders.len() && outcomes.iter().all(|outcome| !outcome.tries.is_empty());
+    let judgement = match &probe.expect {
+        _ if !complete => Err((FaultKind::NotTried, "the agent reported nothing".to_owned())),
+        Expect::Silence(kinds) => silent(&tally, |kind| kinds.contains(&kind)),
+        Expect::Mixed(_, kinds) if tally.failures.keys().all(|kind| kinds.contains(kind)) => {
+            let failures = if tally.failures.is_empty() { String::new() } else { tally.failures_text() };
+            tally.failures.clear();
+            served(probe, &tally).map(|answers| if failures.is_empty() { answers } else { failures })
+        }
+        Expect::Mixed(..) => served(probe, &tally),
+        Expect::Answer(_) => served(probe, &tally),
+        Expect::Itself(answerers) => served(probe, &tally).and_then(|happened| {
+            let me = answerers.first().map_or("", |answerer| answerer.name.as_str());
+            match tally.answers.get(me) {
+                None | Some(0) => Err((FaultKind::WrongAnswerer, format!("it never met itself: {happened}"))),
+                Some(_) => Ok(happened),
+            }
+        }),
+        Expect::Shares(answerers) => served(probe, &tally).and_then(|_| shared(&tally, answerers, alpha)),
+        Expect::Sticky(answerers) => served(probe, &tally).and_then(|_| stuck(probe, answerers, outcomes)),
+        Expect::Yours(wish) => granted(probe, wish, &tally, outcomes),
+    };
+    let distribution = match &probe.expect {
+        Expect::Shares(answerers) if tally.answered() > 0 => Some(distribution(probe, &tally, answerers, alpha)),
+        _ => None,
+    };
+    let verdict = match judgement {
+        Ok(happened) => Verdict::Pass(happened),
+        Err((kind, happened)) => {
+            let suspects = tally.absent(probe);
+            let look_at = explain::advice(probe, kind, &suspects);
+            let why = probe.why.clone();
+            Verdict::Fail(Box::new(Fault { kind, expected: expected(&probe.expect), happened, why, suspects, look_at }))
+        }
+    };
+    Judged { verdict, distribution, micros }
+}
+
+/// The measurements that are not worth making, with the reason: a functional probe of the same
+/// way has already failed.
+pub(super) fn hopeless(suite: &Suite, outcomes: &Outcomes<'_>) -> BTreeMap<String, String> {
+    let (measured, functional): (Vec<&Probe>, Vec<&Probe>) =
+        suite.probes.iter().partition(|probe| probe.is_measurement());
+    let mut failed: BTreeMap<(&str, SocketAddr), String> = BTreeMap::new();
+    for probe in functional {
+        let own: Vec<&Outcome> = probe.orders.iter().filter_map(|order| outcomes.get(&order.id).copied()).collect();
+        if let Verdict::Fail(_) = judge(probe, &own, 0.0).verdict {
+            for (order, to) in probe.orders.iter().filter_map(|order| Some((order, destination(probe, &order.what)?))) {
+                failed.entry((&order.netns, to)).or_insert_with(|| probe.name());
+            }
+        }
+    }
+    let mut hopeless = BTreeMap::new();
+    for probe in measured {
+        let because = probe.orders.iter().find_map(|order| {
+            let to = destination(probe, &order.what)?;
+            failed.get(&(order.netns.as_str(), to))
+        });
+        if let Some(because) = because {
+            hopeless.insert(probe.id.clone(), format!("{because} fails"));
+        }
+    }
+    hopeless
+}
+
+fn destination(probe: &Probe, what: &What) -> Option<SocketAddr> {
+    match what {
+        What::Http { to, .. } | What::Udp { to, .. } => Some(*to),
+        What::Curl { .. } => match probe.target.address {
+            super::suite::Address::Socket(to) => Some(to),
+            _ => None,
+        },
+    }
+}
+
+impl Judged {
+    fn skipped(because: &str) -> Self {
+        Judged { verdict: Verdict::Skipped(because.to_owned()), distribution: None, micros: None }
+    }
+}
+
+/// A judgement: what happened, and of a failure its class.
+type Judgement = Result<String, (FaultKind, String)>;
+
+/// What came of all tries of a probe, counted.
+#[derive(Debug, Default)]
+struct Tally {
+    /// By the name of who answered; those who may answer are all there, be it with 0.
+    answers: BTreeMap<String, u64>,
+    /// Answers that do not say whose they are, where that is all right.
+    anonymous: u64,
+    /// Answers of those who must not answer, by what they say they are.
+    strangers: BTreeMap<String, u64>,
+    /// Client addresses that must not be seen, by who saw them.
+    wrong_sources: BTreeMap<(String, IpAddr), u64>,
+    /// Failures, with the words of the first of each kind.
+    failures: BTreeMap<FailureKind, (u64, String)>,
+    /// All tries.
+    total: u64,
+}
+
+impl Tally {
+    fn of(answerers: &[Answerer], outcomes: &[&Outcome]) -> Tally {
+        let mut tally = Tally::default();
+        for answerer in answerers {
+            tally.answers.insert(answerer.name.clone(), 0);
+        }
+        for one in outcomes.iter().flat_map(|outcome| &outcome.tries) {
+            tally.total += 1;
+            match &one.result {
+                Ok(answer) => tally.answer(answerers, answer),
+                // A server that does not speak HTTP may break off; that it could is an answer.
+                Err(Failure { kind: FailureKind::Broken, .. }) if may_break(answerers) => tally.anonymous += 1,
+                Err(failure) => tally.failures.entry(kind(failure)).or_insert((0, failure.text.clone())).0 += 1,
+            }
+        }
+        tally
+    }
+
+    fn answer(&mut self, answerers: &[Answerer], answer: &Answer) {
+        match identify(answerers, answer) {
+            Identity::Known(answerer) => {
+                *self.answers.entry(answerer.name.clone()).or_default() += 1;
+                if let Some(client) = answer.client
+                    && !answerer.sources.is_empty()
+                    && !answerer.sources.contains(&client)
+                {
+                    *self.wrong_sources.entry((answerer.name.clone(), client)).or_default() += 1;
+                }
+            }
+            Identity::Anonymous => self.anonymous += 1,
+            Identity::Stranger(name) => *self.strangers.entry(name).or_default() += 1,
+        }
+    }
+
+    fn answered(&self) -> u64 {
+        self.answers.values().sum::<u64>() + self.anonymous
+    }
+
+    /// The most frequent failure.
+    fn failure(&self) -> Option<FailureKind> {
+        self.failures.iter().max_by_key(|(_, (count, _))| *count).map(|(kind, _)| *kind)
+    }
+
+    /// Who should have answered and did not, if so many answered that it means something.
+    fn absent(&self, probe: &Probe) -> Vec<String> {
+        let answerers = probe.expect.answerers();
+        let enough = self.total as usize >= stats::tries_to_hit(answerers.len(), 1e-3);
+        answerers
+            .iter()
+            .map(|answerer| answerer.name.clone())
+            .filter(|name| enough && self.answers.get(name) == Some(&0))
+            .collect()
+    }
+
+    fn failures_text(&self) -> String {
+        let one = |(kind, (count, text)): (&FailureKind, &(u64, String))| {
+            let text = text.trim();
+            let words = if text.is_empty() { String::new() } else { format!(" ({text})") };
+            match self.total {
+                1 => format!("{}{words}", failed(*kind)),
+                _ => format!("{count} of {} tries: {}{words}", self.total, failed(*kind)),
+            }
+        };
+        self.failures.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    fn answers_text(&self) -> String {
+        let counts = self.answers.iter().chain(&self.strangers).filter(|(_, count)| **count > 0);
+        let mut words: Vec<String> = match self.total {
+            1 => counts.map(|(name, _)| name.clone()).collect(),
+            _ => counts.map(|(name, count)| format!("{name} {count}")).collect(),
+        };
+        match (self.anonymous, self.total) {
+            (0, _) => {}
+            (_, 1) => words.push("a server that does not say who it is".to_owned()),
+            (count, _) => words.push(format!("without a name {count}")),
+        }
+        match (words.is_empty(), self.total) {
+            (true, _) => "nobody answered".to_owned(),
+            (false, 1) => format!("answered by {}", words.join(", ")),
+            (false, total) => format!("{total} tries, answered by {}", words.join(", ")),
+        }
+    }
+}
+
+/// Who sent an answer.
+enum Identity<'a> {
+    Known(&'a Answerer),
+    Anonymous,
+    Stranger(String),
+}
+
+/// The line by which the lesson's server names itself.
+const SERVER_LINE: &str = "HTTP Server IP address:";
+
+fn identify<'a>(answerers: &'a [Answerer], answer: &Answer) -> Identity<'a> {
+    let said = answer
+        .body
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(SERVER_LINE))
+        .map(|address| address.trim().to_owned());
+    let by_name = answer.pod.as_ref().and_then(|pod| answerers.iter().find(|answerer| answerer.name == *pod));
+    let by_line = said.as_ref().and_then(|said| {
+        let ip = said.parse::<IpAddr>().ok()?;
+        answerers.iter().find(|answerer| answerer.endpoint.ip() == ip)
+    });
+    // The header is what the server was told it is; the line is its own opinion, and a pod on
+    // the host network or with two addresses may say something else there.
+    let known = if answer.pod.is_some() { by_name } else { by_line };
+    let shy = answerers.iter().any(|answerer| answerer.speaks != Speaks::ItsName);
+    match (known, &answer.pod, said) {
+        (Some(answerer), _, _) => Identity::Known(answerer),
+        (None, ..) if shy => Identity::Anonymous,
+        (None, Some(pod), _) => Identity::Stranger(pod.clone()),
+        (None, None, Some(said)) => Identity::Stranger(said),
+        (None, None, None) => Identity::Stranger("a server that does not say who it is".to_owned()),
+    }
+}
+
+fn may_break(answerers: &[Answerer]) -> bool {
+    answerers.iter().any(|answerer| answerer.speaks == Speaks::Anything)
+}
+
+/// A blackhole route is EINVAL to a program on the same machine, which tools have no name for.
+fn kind(failure: &Failure) -> FailureKind {
+    match failure.kind {
+        FailureKind::Other if failure.text.contains("Invalid argument") || failure.text.contains("os error 22") => {
+            FailureKind::Unreachable
+        }
+        kind => kind,
+    }
+}
+
+fn silent(tally: &Tally, is_right: impl Fn(FailureKind) -> bool) -> Judgement {
+    if tally.answered() > 0 || !tally.strangers.is_empty() {
+        return Err((FaultKind::Answered, tally.answers_text()));
+    }
+    match tally.failure() {
+        Some(_) if tally.failures.keys().all(|kind| is_right(*kind)) => Ok(tally.failures_text()),
+        Some(kind) => Err((fault(kind), tally.failures_text())),
+        None => Err((FaultKind::NotTried, "nothing was tried".to_owned())),
+    }
+}
+
+fn served(probe: &Probe, tally: &Tally) -> Judgement {
+    if let Some(kind) = tally.failure() {
+        let mut happened = tally.failures_text();
+        if tally.answered() > 0 {
+            happened = format!("{happened}; the others were answered by {}", counts(tally, probe.expect.answerers()));
+        }
+        return Err((fault(kind), happened));
+    }
+    if !tally.strangers.is_empty() {
+        return Err((FaultKind::WrongAnswerer, tally.answers_text()));
+    }
+    if !tally.wrong_sources.is_empty() {
+        let one = |((name, client), count): (&(String, IpAddr), &u64)| {
+            let times = if tally.total == 1 { String::new() } else { format!(" {count} times") };
+            let right = probe.expect.answerers().iter().find(|answerer| answerer.name == *name);
+            let right = right.map(|answerer| list(answerer.sources.iter(), "or")).unwrap_or_default();
+            format!("{name} saw the client{times} as {client} instead of {right}")
+        };
+        let happened = tally.wrong_sources.iter().map(one).collect::<Vec<_>>().join("; ");
+        return Err((FaultKind::WrongSource, happened));
+    }
+    Ok(tally.answers_text())
+}
+
+fn shared(tally: &Tally, answerers: &[Answerer], alpha: f64) -> Judgement {
+    let observed = observed(tally, answerers);
+    let fit = stats::fit(&observed);
+    let counts = counts(tally, answerers);
+    if fit.p_value >= alpha {
+        return Ok(format!("{} connections: {counts}; p = {}", tally.total, p_text(fit.p_value)));
+    }
+    let takes = stats::ladder(&observed).iter().map(|takes| format!("{takes:.2}")).collect::<Vec<_>>();
+    let right = (1..=observed.len()).rev().map(|left| format!("{:.2}", 1.0 / left as f64)).collect::<Vec<_>>();
+    Err((
+        FaultKind::WrongShares,
+        format!(
+            "{} connections: {counts}; chance alone does this with p = {}. Rules in this order that do it take {} of \
+             what reaches them, instead of {}",
+            tally.total,
+            p_text(fit.p_value),
+            takes.join(", "),
+            right.join(", ")
+        ),
+    ))
+}
+
+fn observed(tally: &Tally, answerers: &[Answerer]) -> Vec<u64> {
+    answerers.iter().map(|answerer| tally.answers.get(&answerer.name).copied().unwrap_or(0)).collect()
+}
+
+fn distribution(probe: &Probe, tally: &Tally, answerers: &[Answerer], alpha: f64) -> Distribution {
+    let observed = observed(tally, answerers);
+    let total: u64 = observed.iter().sum();
+    let fit = stats::fit(&observed);
+    let share = |(answerer, count): (&Answerer, &u64)| {
+        let (low, high) = stats::interval(*count, total);
+        Share {
+            endpoint: answerer.name.clone(),
+            address: answerer.endpoint.to_string(),
+            observed: *count,
+            share: if total == 0 { 0.0 } else { *count as f64 / total as f64 },
+            expected: 1.0 / answerers.len() as f64,
+            low,
+            high,
+        }
+    };
+    Distribution {
+        probe: probe.id.clone(),
+        service_port: probe.target.of.clone(),
+        node: probe.target.node.clone().unwrap_or_default(),
+        from: probe.orders.iter().map(|order| order.netns.clone()).collect(),
+        connections: tally.total,
+        statistic: fit.statistic,
+        freedom: fit.freedom,
+        p_value: fit.p_value,
+        alpha,
+        even: fit.p_value >= alpha,
+        power: stats::power(&stats::wrong_ladder(answerers.len()), total as usize, alpha),
+        shares: answerers.iter().zip(&observed).map(share).collect(),
+    }
+}
+
+/// Each order's tries must all be answered by the same endpoint.
+fn stuck(probe: &Probe, answerers: &[Answerer], outcomes: &[&Outcome]) -> Judgement {
+    let mut words = Vec::new();
+    let mut is_stuck = true;
+    for (order, outcome) in probe.orders.iter().zip(outcomes) {
+        let tally = Tally::of(answerers, &[outcome]);
+        let met = tally.answers.values().filter(|count| **count > 0).count();
+        is_stuck &= met == 1;
+        words.push(format!("{}: {}", order.netns, counts(&tally, answerers)));
+    }
+    let happened = words.join("; ");
+    if is_stuck { Ok(happened) } else { Err((FaultKind::NotSticky, happened)) }
+}
+
+fn granted(probe: &Probe, wish: &Wish, tally: &Tally, outcomes: &[&Outcome]) -> Judgement {
+    let happened = match wish.backends.is_empty() {
+        // With nobody named, everybody is a stranger, and welcome.
+        true => match tally.failure() {
+            Some(kind) => return Err((fault(kind), tally.failures_text())),
+            None => tally.answers_text(),
+        },
+        false => served(probe, tally)?,
+    };
+    let answers = || outcomes.iter().flat_map(|outcome| &outcome.tries).filter_map(|one| one.result.as_ref().ok());
+    if let Some(status) = wish.status
+        && let Some(other) = answers().find(|answer| answer.status != status)
+    {
+        return Err((FaultKind::WrongContent, format!("status {}", other.status)));
+    }
+    if let Some(text) = &wish.body_contains
+        && let Some(other) = answers().find(|answer| !answer.body.contains(text.as_str()))
+    {
+        let first = other.body.lines().next().unwrap_or("").chars().take(80).collect::<String>();
+        return Err((FaultKind::WrongContent, format!("a body that begins {first:?}")));
+    }
+    let missing: Vec<&str> =
+        wish.backends.iter().map(|b| b.name.as_str()).filter(|name| tally.answers.get(*name) == Some(&0)).collect();
+    if !missing.is_empty() {
+        return Err((FaultKind::WrongAnswerer, format!("{} never answered: {happened}", list(missing, "and"))));
+    }
+    Ok(happened)
+}
+
+/// `pod1a 17, pod1b 18, pod2 0`, in the order of the endpoints.
+fn counts(tally: &Tally, answerers: &[Answerer]) -> String {
+    let mut words: Vec<String> = answerers
+        .iter()
+        .map(|answerer| format!("{} {}", answerer.name, tally.answers.get(&answerer.name).copied().unwrap_or(0)))
+        .collect();
+    if tally.anonymous > 0 {
+        words.push(format!("without a name {}", tally.anonymous));
+    }
+    words.join(", ")
+}
+
+fn fault(kind: FailureKind) -> FaultKind {
+    match kind {
+        FailureKind::Refused => FaultKind::Refused,
+        FailureKind::Timeout => FaultKind::Timeout,
+        FailureKind::Unreachable => FaultKind::Unreachable,
+        FailureKind::Broken => FaultKind::Broken,
+        FailureKind::Other => FaultKind::NotTried,
+    }
+}
+
+fn failed(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Refused => "connection refused",
+        FailureKind::Timeout => "nothing came back",
+        FailureKind::Unreachable => "no way there",
+        FailureKind::Broken => "the connection broke",
+        FailureKind::Other => "could not be tried",
+    }
+}
+
+/// What must happen, in words.
+pub(crate) fn expected(expect: &Expect) -> String {
+    let names = |answerers: &[Answerer], word| list(answerers.iter().map(|answerer| &answerer.name), word);
+    match expect {
+        Expect::Answer(answerers) => format!("an answer from {}", names(answerers, "or")),
+        Expect::Itself(answerers) => format!(
+            "every try answered by {}, and {} among them",
+            names(answerers, "or"),
+            answerers.first().map_or("itself", |answerer| answerer.name.as_str())
+        ),
+        Expect::Shares(answerers) => {
+            format!("equal shares for {}: {:.1} % each", names(answerers, "and"), 100.0 / answerers.len().max(1) as f64)
+        }
+        Expect::Sticky(answerers) => format!("all answers to a client from one of {}", names(answerers, "and")),
+        Expect::Mixed(answerers, kinds) => {
+            let silence = expected(&Expect::Silence(kinds.clone()));
+            format!("an answer from {}, or {silence}, as the choice of the endpoint has it", names(answerers, "or"))
+        }
+        Expect::Silence(kinds) => {
+            let ways = kinds.iter().map(|kind| match kind {
+                FailureKind::Refused => "a refusal at once",
+                FailureKind::Timeout => "silence",
+                FailureKind::Unreachable => "no way there",
+                FailureKind::Broken => "a broken connection",
+                FailureKind::Other => "a failure",
+            });
+            format!("no answer: {}", list(ways, "or"))
+        }
+        Expect::Yours(Wish { status, backends, body_contains }) => {
+            let mut words = Vec::new();
+            words.extend(status.map(|status| format!("status {status}")));
+            words.extend(
+                (!backends.is_empty()).then(|| format!("answers from {}, and from no other", names(backends, "and"))),
+            );
+            words.extend(body_contains.as_ref().map(|text| format!("a body with {text:?}")));
+            if words.is_empty() { "any answer".to_owned() } else { list(words, "and") }
+        }
+    }
+}
+
+/// `a, b or c`.
+fn list<T: ToString>(items: impl IntoIterator<Item = T>, word: &str) -> String {
+    let mut items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match items.pop() {
+        None => "nobody".to_owned(),
+        Some(last) if items.is_empty() => last,
+        Some(last) => format!("{} {word} {last}", items.join(", ")),
+    }
+}
+
+/// `0.42`, `0.0031`, `2e-12`.
+pub(crate) fn p_text(p: f64) -> String {
+    if p >= 0.1 {
+        format!("{p:.2}")
+    } else if p >= 0.0001 {
+        format!("{p:.4}")
+    } else if p > 0.0 {
+        format!("{p:.0e}")
+    } else {
+        "0".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! How a Service port's load is spread by one node.
+//!
+//! What is tested is a ladder: the list of rules (or the verdict map) by which a node picks an
+//! endpoint. kube-proxy has one for all addresses of a Service port, so the connections of
+//! several vantages go into one test. The flat rules have one for each hook and sort of address.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use super::{
+    Address, Answerer, Bound, Expect, Group, Probe, Speaks, Target, TargetKind,
+    scene::{Draft, Scene, own_places, spread},
+    services::{is_backend, port_name, rule_name, service_ports},
+    way::{join, way},
+};
+use crate::{
+    lab::model::{NodeId, Place, Protocol, ProxyMode, ServiceId},
+    proxy::truth::Sight,
+};
+
+/// More pairs of node and Service port than this are not all measured.
+const MOST_PAIRS: usize = 40;
+/// A test has at least as many connections as this many vantages would open: with one time the
+/// default of 400 the classic wrong ladder would be missed in several per cent of runs.
+pub(super) const LEAST_VANTAGES: usize = 2;
+/// A test has at least this many connections for each endpoint, so that the chi-square
+/// distribution is a good approximation far out in its tail.
+const LEAST_EACH: usize = 20;
+/// How many connections show that affinity sticks: with two endpoints, chance alone would send
+/// all of them to one once in two thousand million times.
+const STICKY_TRIES: usize = 32;
+
+pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
+    let lab = scene.lab;
+    let pairs: Vec<(NodeId, ServiceId, usize)> = service_ports(lab)
+        .filter(|(service, port)| lab.service(*service).ports[*port].protocol == Protocol::Tcp)
+        .flat_map(|(service, port)| lab.node_ids().map(move |node| (node, service, port)))
+        .collect();
+    let mut tests: Vec<Vec<Probe>> = pairs
+        .into_iter()
+        .map(|(node, service, port)| ladders(scene, node, service, port))
+        .filter(|probes| !probes.is_empty())
+        .collect();
+    let of = tests.len();
+    if of > MOST_PAIRS {
+        let what = "pairs of node and Service port".to_owned();
+        bounds.push(Bound { group: Group::Balance, what, tried: MOST_PAIRS, of });
+        tests = spread(of, MOST_PAIRS).into_iter().map(|index| std::mem::take(&mut tests[index])).collect();
+    }
+    tests.into_iter().flatten().collect()
+}
+
+/// Which ladder of a node a connection meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ladder {
+    /// The only one.
+    Only,
+    /// The one in OUTPUT, for this sort of address.
+    Output(TargetKind),
+    /// The one in PREROUTING, for this sort of address.
+    Prerouting(TargetKind),
+}
+
+/// Who answers behind a ladder, and the vantages that meet it.
+type Seen = (Vec<Answerer>, Vec<Sample>);
+
+/// A test for each ladder of a node for a Service port with more than one endpoint.
+fn ladders(scene: &Scene<'_>, node: NodeId, service: ServiceId, port: usize) -> Vec<Probe> {
+    let mut ladders: BTreeMap<(Ladder, Vec<SocketAddr>), Seen> = BTreeMap::new();
+    for sample in samples(scene, node, service, port) {
+        let Sight::Served(choices) = (scene.sight)(sample.from, sample.to, Protocol::Tcp) else { continue };
+        let answerers = scene.answerers(choices, Protocol::Tcp);
+        if answerers.len() < 2 || answerers.iter().any(|answerer| answerer.speaks != Speaks::ItsName) {
+            continue;
+        }
+        let endpoints = answerers.iter().map(|answerer| answerer.endpoint).collect();
+        let (known, samples) = ladders.entry((sample.ladder(scene), endpoints)).or_default();
+        merge(known, answerers);
+        samples.push(sample);
+    }
+    let several = ladders.len() > 1;
+    let of_ladder = |((ladder, _), (answerers, samples)): ((Ladder, _), Seen)| {
+        let mut probe = test(scene, (node, service, port), answerers, &samples);
+        if several {
+            probe.id.push_str(&match ladder {
+                Ladder::Only => format!("/{}", samples[0].kind.slug()),
+                Ladder::Output(kind) => format!("/output-{}", kind.slug()),
+                Ladder::Prerouting(kind) => format!("/prerouting-{}", kind.slug()),
+            });
+        }
+        probe
+    };
+    ladders.into_iter().map(of_ladder).collect()
+}
+
+fn test(
+    scene: &Scene<'_>,
+    (node, service, port): (NodeId, ServiceId, usize),
+    answerers: Vec<Answerer>,
+    samples: &[Sample],
+) -> Probe {
+    let lab = scene.lab;
+    let (service, ends) = (lab.service(service), answerers.iter().filter_map(|answerer| lab.find(&answerer.name)));
+    let ends: Vec<Place> = ends.collect();
+    let target = Target {
+        kind: TargetKind::Ladder,
+        address: Address::Several(samples.iter().map(|sample| sample.to).collect()),
+        protocol: Protocol::Tcp,
+        of: port_name(service, &service.ports[port]),
+        node: Some(lab.node(node).name.to_string()),
+        service: Some(rule_name(service)),
+    };
+    let times = match service.session_affinity {
+        Some(_) => STICKY_TRIES,
+        None => {
+            let least = (LEAST_VANTAGES * scene.options.samples).max(LEAST_EACH * answerers.len());
+            scene.options.samples.max(least.div_ceil(samples.len()))
+        }
+    };
+    let (expect, why) = match service.session_affinity {
+        Some(seconds) => (
+            Expect::Sticky(answerers),
+            format!("sessionAffinity is ClientIP: for {seconds} seconds a client stays with the endpoint it met first"),
+        ),
+        None => (
+            Expect::Shares(answerers),
+            "each ready endpoint gets the same share of new connections: the i-th of n rules takes 1/(n-i) of what \
+             reaches it"
+                .to_owned(),
+        ),
+    };
+    let orders = samples.iter().map(|sample| scene.crowd(sample.from, sample.to, times)).collect();
+    let from = Place::Node(node);
+    let mut probe =
+        scene.probe_by(Draft { group: Group::Balance, from, target, entry: Some(node), expect, why }, orders);
+    for sample in samples {
+        probe.way = join(probe.way, way(lab, sample.from, sample.entry, &ends));
+    }
+    probe
+}
+
+/// One vantage of a test.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    from: Place,
+    kind: TargetKind,
+    to: SocketAddr,
+    entry: Option<NodeId>,
+}
+
+impl Sample {
+    fn ladder(&self, scene: &Scene<'_>) -> Ladder {
+        match (scene.lab.cluster.proxy, self.from) {
+            (ProxyMode::Iptables | ProxyMode::Nftables, _) => Ladder::Only,
+            (ProxyMode::Ladder, Place::Node(_)) => Ladder::Output(self.kind),
+            (ProxyMode::Ladder, _) => Ladder::Prerouting(self.kind),
+        }
+    }
+}
+
+/// The vantages whose connections this node itself balances.
+fn samples(scene: &Scene<'_>, node: NodeId, service: ServiceId, port: usize) -> Vec<Sample> {
+    let lab = scene.lab;
+    let (this, port) = (lab.service(service), &lab.service(service).ports[port]);
+    let mut pods = own_places(lab);
+    pods.retain(|pod| lab.pod(*pod).node == node);
+    // A bystander sees the same as a backend, and needs no hairpin.
+    pods.sort_by_key(|pod| is_backend(lab, service, *pod));
+    let pod = pods.first().map(|pod| Place::Pod(*pod));
+    let mut samples = Vec::new();
+    let mut add = |from: Option<Place>, kind, ip, port, entry| {
+        samples.extend(from.map(|from| Sample { from, kind, to: SocketAddr::new(ip, port), entry }));
+    };
+    if let Some(ip) = this.cluster_ip {
+        add(Some(Place::Node(node)), TargetKind::ClusterIp, ip, port.port, None);
+        add(pod, TargetKind::ClusterIp, ip, port.port, None);
+    }
+    if let Some(node_port) = port.node_port {
+        let ip = lab.node(node).ip;
+        add(Some(Place::Host), TargetKind::NodePort, ip, node_port, Some(node));
+        if lab.cluster.proxy == ProxyMode::Ladder {
+            // Each of these has rules of its own.
+            add(Some(Place::Node(node)), TargetKind::NodePort, ip, node_port, Some(node));
+            if ip.is_ipv4() {
+                let ip = Ipv4Addr::LOCALHOST.into();
+                add(Some(Place::Node(node)), TargetKind::Localhost, ip, node_port, Some(node));
+            }
+        }
+    }
+    samples
+}
+
+/// The same answerers seen from elsewhere: they may see the client under other addresses.
+fn merge(known: &mut Vec<Answerer>, seen: Vec<Answerer>) {
+    for answerer in seen {
+        match known.iter_mut().find(|other| other.endpoint == answerer.endpoint) {
+            Some(other) => other.sources.extend(answerer.sources),
+            None => known.push(answerer),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Nodes reach pods and pods reach nodes, without NAT.
+
+use std::net::SocketAddr;
+
+use super::{
+    Address, Bound, Group, Probe, Target, TargetKind,
+    scene::{Draft, Scene, own_places, server_ports},
+};
+use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol};
+
+/// More pairs than this, in each direction, are not all tried.
+const MOST_PAIRS: usize = 200;
+
+pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
+    let lab = scene.lab;
+    let nodes: Vec<NodeId> = lab.node_ids().collect();
+    let pods: Vec<PodId> = lab.pod_ids().collect();
+    let senders = own_places(lab);
+    let mut probes = Vec::new();
+    for index in scene.bounded(bounds, (Group::Nodes, "pairs of node and pod"), nodes.len() * pods.len(), MOST_PAIRS) {
+        probes.extend(node_to_pod(scene, nodes[index / pods.len()], pods[index % pods.len()]));
+    }
+    let total = senders.len() * nodes.len();
+    for index in scene.bounded(bounds, (Group::Nodes, "pairs of pod and node"), total, MOST_PAIRS) {
+        probes.push(pod_to_node(scene, senders[index / nodes.len()], nodes[index % nodes.len()]));
+    }
+    probes
+}
+
+fn node_to_pod(scene: &Scene<'_>, node: NodeId, pod: PodId) -> Option<Probe> {
+    if scene.lab.pod(pod).host_network {
+        return None;
+    }
+    let (port, protocol) = server_ports(scene.lab, pod).into_iter().find(|(_, protocol)| *protocol == Protocol::Tcp)?;
+    let from = Place::Node(node);
+    let address = SocketAddr::new(scene.lab.pod(pod).ip, port);
+    let expect = scene.expect((scene.sight)(from, address, protocol), protocol);
+    let target = Target {
+        kind: TargetKind::Pod,
+        address: Address::Socket(address),
+        protocol,
+        of: scene.lab.pod(pod).full_name(),
+        node: None,
+        service: None,
+    };
+    let why = "Kubernetes asks that the agents on a node reach all pods, on any node, without NAT";
+    Some(scene.probe(Draft { group: Group::Nodes, from, target, entry: None, expect, why: why.to_owned() }, 1))
+}
+
+/// Nothing listens on a node, so what shows that a pod reaches it is its refusal.
+fn pod_to_node(scene: &Scene<'_>, pod: PodId, node: NodeId) -> Probe {
+    let from = Place::Pod(pod);
+    let address = SocketAddr::new(scene.lab.node(node).ip, closed_port(scene.lab));
+    let expect = scene.expect((scene.sight)(from, address, Protocol::Tcp), Protocol::Tcp);
+    let target = Target {
+        kind: TargetKind::Node,
+        address: Address::Socket(address),
+        protocol: Protocol::Tcp,
+        of: scene.lab.node(node).name.to_string(),
+        node: None,
+        service: None,
+    };
+    let why = "Kubernetes asks that every pod reaches every node without NAT; nothing listens on this port, so the \
+               node itself must refuse at once";
+    scene.probe(Draft { group: Group::Nodes, from, target, entry: Some(node), expect, why: why.to_owned() }, 1)
+}
+
+/// The discard port, or the first after it that no pod uses on its node.
+pub(super) fn closed_port(lab: &Lab) -> u16 {
+    let used = |port: u16| {
+        lab.pods.iter().any(|pod| {
+            let ports = pod.containers.iter().flat_map(|container| &container.ports);
+            let on_node = |declared: &crate::lab::model::ContainerPort| {
+                (pod.host_network && declared.container_port == port)
+                    || declared.host_port.as_ref().is_some_and(|host_port| host_port.port == port)
+            };
+            ports.into_iter().any(on_node)
+        })
+    };
+    // A lab has fewer ports than there are numbers; 9 would do even if it had not.
+    (9..1024).find(|port| !used(*port)).unwrap_or(9)
+}

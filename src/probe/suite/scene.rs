@@ -1,0 +1,286 @@
+//! What every group of probes needs: the lab, the options, the opinion on what must be seen, and
+//! the words and orders that all probes share.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use super::{
+    Address, Answerer, Bound, Engine, Expect, Group, Probe, Speaks, SuiteOptions, Target, TargetKind,
+    way::{Hop, way},
+};
+use crate::{
+    lab::model::{Lab, NodeId, Place, PodId, Protocol, Server},
+    probe::order::{FailureKind, Order, What},
+    proxy::truth::{Choice, OUTSIDE_PORT, Sight},
+};
+
+/// Says what must be seen from a place at an address.
+pub type SightFn<'a> = dyn Fn(Place, SocketAddr, Protocol) -> Sight + 'a;
+
+/// An answer that should come is waited for this long. It takes a millisecond; but on a small
+/// and busy machine a SYN may be lost to a full backlog and repeated after one second.
+const PATIENCE_MS: u32 = 3000;
+/// The same for a try that is one of many at the same time.
+const CROWD_PATIENCE_MS: u32 = 5000;
+/// Silence is believed after this long: packets of a lab take microseconds.
+const SILENCE_MS: u32 = 1000;
+
+/// What every group of probes needs.
+pub(super) struct Scene<'a> {
+    pub(super) lab: &'a Lab,
+    pub(super) options: &'a SuiteOptions,
+    pub(super) sight: &'a SightFn<'a>,
+}
+
+/// What makes a probe, before it has its id, its orders and its way.
+pub(super) struct Draft {
+    pub(super) group: Group,
+    pub(super) from: Place,
+    pub(super) target: Target,
+    pub(super) entry: Option<NodeId>,
+    pub(super) expect: Expect,
+    pub(super) why: String,
+}
+
+impl Scene<'_> {
+    /// A probe of one socket address, by the engine of the functional probes, tried `times`.
+    pub(super) fn probe(&self, draft: Draft, times: usize) -> Probe {
+        let Address::Socket(to) = draft.target.address else {
+            // Only this module's siblings call it, and only with a socket address.
+            unreachable!("{} is no socket address", draft.target.address)
+        };
+        let silent = matches!(draft.expect, Expect::Silence(_));
+        let timeout_ms = match (silent, times) {
+            (true, _) => SILENCE_MS,
+            (false, 1) => PATIENCE_MS,
+            (false, _) => CROWD_PATIENCE_MS,
+        };
+        let curl = self.options.engine == Engine::Curl && times == 1;
+        let what = match draft.target.protocol {
+            Protocol::Udp => What::Udp { to, timeout_ms },
+            _ if curl => What::Curl { url: url(to), timeout_ms },
+            _ => What::Http { to, path: "/".to_owned(), timeout_ms },
+        };
+        let order = Order { id: 0, netns: self.lab.netns(draft.from), what, times };
+        self.probe_by(draft, vec![order])
+    }
+
+    /// A probe with orders of its own.
+    pub(super) fn probe_by(&self, draft: Draft, orders: Vec<Order>) -> Probe {
+        let Draft { group, from, target, entry, expect, why } = draft;
+        let way = self.way(from, entry, expect.answerers(), &target);
+        let from = self.lab.netns(from);
+        let proxy = self.lab.cluster.proxy;
+        Probe { id: id(group, &from, &target), group, from, proxy, target, orders, expect, why, way }
+    }
+
+    fn way(&self, from: Place, entry: Option<NodeId>, answerers: &[Answerer], target: &Target) -> Vec<Hop> {
+        let mut ends: Vec<Place> = answerers.iter().filter_map(|answerer| self.lab.find(&answerer.name)).collect();
+        if ends.is_empty() && target.kind == TargetKind::Node {
+            ends.extend(self.lab.find(&target.of));
+        }
+        way(self.lab, from, entry, &ends)
+    }
+
+    /// An order to open `times` connections with the built-in client.
+    pub(super) fn crowd(&self, from: Place, to: SocketAddr, times: usize) -> Order {
+        let what = What::Http { to, path: "/".to_owned(), timeout_ms: CROWD_PATIENCE_MS };
+        Order { id: 0, netns: self.lab.netns(from), what, times }
+    }
+
+    /// What must come of a probe, from what must be seen.
+    pub(super) fn expect(&self, sight: Sight, protocol: Protocol) -> Expect {
+        match sight {
+            Sight::Served(choices) => Expect::Answer(self.answerers(choices, protocol)),
+            Sight::Refused => silence(&[FailureKind::Refused]),
+            Sight::Dropped => silence(&[FailureKind::Timeout]),
+            Sight::Unreachable => silence(&[FailureKind::Unreachable]),
+            Sight::Mixed { served, refused, lost } => {
+                let mut ways = BTreeSet::new();
+                ways.extend((!refused.is_empty()).then_some(FailureKind::Refused));
+                if !lost.is_empty() {
+                    ways.extend([FailureKind::Timeout, FailureKind::Unreachable]);
+                }
+                match served.is_empty() {
+                    true => Expect::Silence(ways),
+                    false => Expect::Mixed(self.answerers(served, protocol), ways),
+                }
+            }
+        }
+    }
+
+    /// Those who may answer.
+    pub(super) fn answerers(&self, choices: Vec<Choice>, protocol: Protocol) -> Vec<Answerer> {
+        let answerer = |choice: Choice| {
+            let (name, speaks) = match (choice.pod, self.machine_at(choice.endpoint)) {
+                (Some(pod), _) => {
+                    (self.lab.pod(pod).full_name(), speaks(self.lab, pod, choice.endpoint.port(), protocol))
+                }
+                (None, Some(machine)) => (machine, Speaks::ItsName),
+                (None, None) => (choice.endpoint.to_string(), Speaks::Anything),
+            };
+            Answerer { name, endpoint: choice.endpoint, sources: choice.sources, speaks }
+        };
+        choices.into_iter().map(answerer).collect()
+    }
+
+    fn machine_at(&self, at: SocketAddr) -> Option<String> {
+        machines(self.lab).into_iter().find(|(_, address)| *address == at).map(|(place, _)| self.lab.netns(place))
+    }
+
+    /// All of `0..total`, or `most` of them evenly spread; and a note in `bounds` if it is so.
+    pub(super) fn bounded(
+        &self,
+        bounds: &mut Vec<Bound>,
+        (group, what): (Group, &str),
+        total: usize,
+        most: usize,
+    ) -> Vec<usize> {
+        if total > most {
+            bounds.push(Bound { group, what: what.to_owned(), tried: most, of: total });
+        }
+        spread(total, most)
+    }
+}
+
+/// Whether a client of ours can tell anything from these answerers over this protocol.
+pub(super) fn is_testable(expect: &Expect, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Tcp => true,
+        Protocol::Udp => expect.answerers().iter().all(|answerer| answerer.speaks == Speaks::Datagrams),
+        // There is no SCTP client.
+        Protocol::Sctp => false,
+    }
+}
+
+/// Nothing may answer, and it must fail in one of these ways.
+pub(super) fn silence(kinds: &[FailureKind]) -> Expect {
+    Expect::Silence(kinds.iter().copied().collect::<BTreeSet<_>>())
+}
+
+/// The machines outside the cluster, with the address of their built-in server.
+pub(super) fn machines(lab: &Lab) -> Vec<(Place, SocketAddr)> {
+    let at = |place, ip| (place, SocketAddr::new(ip, OUTSIDE_PORT));
+    let host = at(Place::Host, lab.cluster.gateway);
+    let clients = lab.client_ids().map(|id| at(Place::Client(id), lab.client(id).ip.addr()));
+    std::iter::once(host).chain(clients).collect()
+}
+
+/// What is known of the server behind a pod's port.
+pub(super) fn speaks(lab: &Lab, pod: PodId, port: u16, protocol: Protocol) -> Speaks {
+    let server = lab.pod(pod).containers.iter().find_map(|container| {
+        let declared = |declared: &&crate::lab::model::ContainerPort| {
+            declared.container_port == port && declared.protocol == protocol
+        };
+        container.ports.iter().find(declared).map(|_| &container.server)
+    });
+    match (server, protocol) {
+        (Some(Server::Python | Server::Echo), Protocol::Tcp) => Speaks::ItsName,
+        (Some(Server::Echo), Protocol::Udp) => Speaks::Datagrams,
+        _ => Speaks::Anything,
+    }
+}
+
+/// The ports of a pod on which a server of ours can be asked something.
+pub(super) fn server_ports(lab: &Lab, pod: PodId) -> Vec<(u16, Protocol)> {
+    let ports = lab.pod(pod).containers.iter().flat_map(|container| &container.ports);
+    ports
+        .map(|port| (port.container_port, port.protocol))
+        .filter(|(port, protocol)| match protocol {
+            Protocol::Tcp => true,
+            Protocol::Udp => speaks(lab, pod, *port, *protocol) == Speaks::Datagrams,
+            Protocol::Sctp => false,
+        })
+        .collect()
+}
+
+/// The place that the pods' packets come from, or `None` for a host-network pod, whose node
+/// stands for it.
+pub(super) fn own_places(lab: &Lab) -> Vec<PodId> {
+    lab.pod_ids().filter(|pod| !lab.pod(*pod).host_network).collect()
+}
+
+/// `most` of `0..total`, spread so that they are dense in every division of it; ascending.
+///
+/// Steps of the golden ratio spread evenly for any number of steps; a step that shares no
+/// divisor with `total` visits nothing twice.
+pub(super) fn spread(total: usize, most: usize) -> Vec<usize> {
+    if total <= most {
+        return (0..total).collect();
+    }
+    let mut step = (total as f64 * 0.618_033_988_75) as usize;
+    while gcd(step, total) != 1 {
+        step += 1;
+    }
+    let mut taken: Vec<usize> = (0..most).map(|k| (k as u128 * step as u128 % total as u128) as usize).collect();
+    taken.sort_unstable();
+    taken
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// As a person would type it.
+pub(super) fn url(to: SocketAddr) -> String {
+    match (to, to.port()) {
+        (SocketAddr::V4(v4), 80) => format!("http://{}/", v4.ip()),
+        (SocketAddr::V6(v6), 80) => format!("http://[{}]/", v6.ip()),
+        _ => format!("http://{to}/"),
+    }
+}
+
+fn id(group: Group, from: &str, target: &Target) -> String {
+    let mut id = format!("{group}/{from}/{}/{}", target.kind.slug(), target.of);
+    if target.kind == TargetKind::Url {
+        return format!("{group}/{}", target.of);
+    }
+    match (&target.node, &target.address) {
+        (Some(node), _) => id.push_str(&format!("@{node}")),
+        (None, Address::Socket(address)) if matches!(target.kind, TargetKind::Pod | TargetKind::Node) => {
+            id.push_str(&format!(":{}", address.port()));
+        }
+        (None, Address::Socket(address))
+            if matches!(target.kind, TargetKind::ExternalIp | TargetKind::LoadBalancer) =>
+        {
+            id.push_str(&format!("@{}", address.ip()));
+        }
+        _ => {}
+    }
+    if target.protocol != Protocol::Tcp {
+        id.push('/');
+        id.push_str(target.protocol.lower());
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_visits_nothing_twice_and_neglects_no_part() {
+        assert_eq!(spread(5, 9), [0, 1, 2, 3, 4]);
+        for (total, most) in [(999_000, 400), (100, 99), (1000, 10), (90, 45)] {
+            let taken = spread(total, most);
+            assert_eq!(taken.len(), most);
+            assert!(taken.windows(2).all(|pair| pair[0] < pair[1]), "{total} {most}");
+            assert!(taken.last().is_some_and(|last| *last < total));
+            // No gap is longer than three times the mean one.
+            let gap = taken.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+            assert!(gap <= 3 * total.div_ceil(most), "{total} {most}: gap {gap}");
+        }
+        // Pairs of 1000 pods: as good as every first and every second pod differs.
+        let pairs = spread(999_000, 400);
+        let second: BTreeSet<usize> = pairs.iter().map(|pair| pair % 999).collect();
+        let first: BTreeSet<usize> = pairs.iter().map(|pair| pair / 999).collect();
+        assert!(first.len() > 250 && second.len() > 250, "{} {}", first.len(), second.len());
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(url("10.0.0.1:80".parse().unwrap()), "http://10.0.0.1/");
+        assert_eq!(url("10.0.0.1:8080".parse().unwrap()), "http://10.0.0.1:8080/");
+        assert_eq!(url("[fd00::1]:80".parse().unwrap()), "http://[fd00::1]/");
+        assert_eq!(url("[fd00::1]:81".parse().unwrap()), "http://[fd00::1]:81/");
+    }
+}

@@ -1,0 +1,343 @@
+//! Every Service from every kind of vantage at each of its addresses, and what must not work.
+
+use std::net::SocketAddr;
+
+use super::{
+    Address, Answerer, Bound, Expect, Group, Probe, Target, TargetKind,
+    scene::{Draft, Scene, is_testable, own_places, silence},
+};
+use crate::{
+    lab::model::{Lab, NodeId, Place, PodId, Protocol, Service, ServiceId, ServicePort},
+    probe::{order::FailureKind, stats},
+    proxy::truth::{self, AddressKind, Sight},
+};
+
+/// More ways to a Service than this are not all tried.
+const MOST_WAYS: usize = 600;
+/// More ways from a backend to itself than this are not all tried.
+const MOST_HAIRPINS: usize = 200;
+/// More unanswered ways than this are not all tried.
+const MOST_SILENT: usize = 200;
+/// The probability with which a probe of a backend that asks its own Service never happens to
+/// be sent to itself, and so shows nothing.
+pub(super) const MISS: f64 = 1e-9;
+/// More tries than this an agent is not asked for in one probe.
+const MOST_TRIES: usize = 2000;
+
+/// What must answer.
+pub(super) fn served(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
+    let (ways, hairpins) = (ways(scene.lab), hairpins(scene));
+    let mut probes = Vec::new();
+    let open: Vec<(&Way, Expect)> = ways
+        .iter()
+        .filter_map(|way| match (scene.sight)(way.from, way.to, way.port(scene.lab).protocol) {
+            Sight::Served(choices) if !choices.is_empty() => {
+                let protocol = way.port(scene.lab).protocol;
+                let expect = Expect::Answer(scene.answerers(choices, protocol));
+                is_testable(&expect, protocol).then_some((way, expect))
+            }
+            _ => None,
+        })
+        .collect();
+    for index in scene.bounded(bounds, (Group::Services, "ways to Services"), open.len(), MOST_WAYS) {
+        let (way, expect) = &open[index];
+        // Nothing measures how datagrams are shared, so each way meets every endpoint here.
+        let times = match way.port(scene.lab).protocol {
+            Protocol::Udp => tries(expect.answerers()),
+            Protocol::Tcp | Protocol::Sctp => 1,
+        };
+        probes.push(scene.probe(way.draft(scene.lab, Group::Services, expect.clone()), times));
+    }
+    for index in
+        scene.bounded(bounds, (Group::Services, "ways from a backend to itself"), hairpins.len(), MOST_HAIRPINS)
+    {
+        let (way, answerers) = &hairpins[index];
+        let mut draft = way.draft(scene.lab, Group::Services, Expect::Itself(answerers.clone()));
+        draft.why = "a backend that reaches itself through its Service must be masqueraded (hairpin): otherwise it \
+                     sees a packet from its own address and answers itself"
+            .to_owned();
+        // Two tries at least make it a crowd, which the built-in client serves.
+        let mut probe = scene.probe(draft, tries(answerers).max(2));
+        probe.id.push_str("/itself");
+        probes.push(probe);
+    }
+    probes
+}
+
+/// What must not answer.
+pub(super) fn negative(scene: &Scene<'_>) -> Vec<Probe> {
+    let lab = scene.lab;
+    let mut probes = Vec::new();
+    for way in ways(lab) {
+        let protocol = way.port(lab).protocol;
+        let sight = (scene.sight)(way.from, way.to, protocol);
+        if matches!(sight, Sight::Served(_)) || protocol == Protocol::Sctp {
+            continue;
+        }
+        let why = way.why_not(lab, &sight);
+        let expect = match (&sight, way.from, way.kind) {
+            // How a packet to nowhere dies outside the cluster is not Kubernetes' business.
+            (Sight::Dropped | Sight::Unreachable, Place::Host | Place::Client(_), TargetKind::ClusterIp) => {
+                silence(&[FailureKind::Timeout, FailureKind::Unreachable])
+            }
+            _ => scene.expect(sight, protocol),
+        };
+        let mut draft = way.draft(lab, Group::Negative, expect);
+        draft.why = why;
+        probes.push(scene.probe(draft, 1));
+    }
+    probes.extend(wrong_ports(scene));
+    probes.extend(closed_node_ports(scene));
+    let keep = super::scene::spread(probes.len(), MOST_SILENT);
+    let mut index = 0;
+    probes.retain(|_| {
+        index += 1;
+        keep.binary_search(&(index - 1)).is_ok()
+    });
+    probes
+}
+
+/// One way to a Service port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) from: Place,
+    pub(super) service: ServiceId,
+    pub(super) port: usize,
+    pub(super) kind: TargetKind,
+    pub(super) to: SocketAddr,
+    pub(super) entry: Option<NodeId>,
+}
+
+impl Way {
+    fn service<'a>(&self, lab: &'a Lab) -> &'a Service {
+        lab.service(self.service)
+    }
+
+    pub(super) fn port<'a>(&self, lab: &'a Lab) -> &'a ServicePort {
+        &self.service(lab).ports[self.port]
+    }
+
+    fn draft(&self, lab: &Lab, group: Group, expect: Expect) -> Draft {
+        let target = Target {
+            kind: self.kind,
+            address: Address::Socket(self.to),
+            protocol: self.port(lab).protocol,
+            of: port_name(self.service(lab), self.port(lab)),
+            node: self.entry.map(|node| lab.node(node).name.to_string()),
+            service: Some(rule_name(self.service(lab))),
+        };
+        Draft { group, from: self.from, target, entry: self.entry, why: self.why(lab, expect.answerers()), expect }
+    }
+
+    fn why(&self, lab: &Lab, answerers: &[Answerer]) -> String {
+        let rule = match self.kind {
+            TargetKind::ClusterIp => "a ClusterIP leads from every pod and node to any ready endpoint of its Service",
+            TargetKind::Localhost => {
+                "a nodePort is served on the node's own 127.0.0.1 as well, for which the node routes loopback packets \
+                 on (route_localnet)"
+            }
+            TargetKind::ExternalIp => "an external IP leads to any ready endpoint of its Service",
+            TargetKind::LoadBalancer => "a load balancer's address leads to any ready endpoint of its Service",
+            _ => "a nodePort leads, on each node, to any ready endpoint of its Service, on whatever node that is",
+        };
+        let kept = match self.from {
+            Place::Pod(pod) => {
+                // Itself it sees under its gateway's address; that is another probe's business.
+                let others = answerers.iter().filter(|answerer| answerer.name != lab.pod(pod).full_name());
+                others.into_iter().all(|answerer| answerer.sources.iter().eq([&lab.pod(pod).ip]))
+            }
+            Place::Client(client) => {
+                answerers.iter().all(|answerer| answerer.sources.iter().eq([&lab.client(client).ip.addr()]))
+            }
+            Place::Host | Place::Node(_) => false,
+        };
+        let source = match kept {
+            true => "the client's address stays as it is",
+            false => "it is masqueraded, so that the answer comes back through the same node",
+        };
+        format!("{rule}; {source}")
+    }
+
+    fn why_not(&self, lab: &Lab, sight: &Sight) -> String {
+        let outside = matches!(self.from, Place::Host | Place::Client(_));
+        match (self.kind, sight) {
+            (TargetKind::ClusterIp, Sight::Dropped | Sight::Unreachable) if outside => {
+                "a ClusterIP means something only inside the cluster; no machine outside has a way to it".to_owned()
+            }
+            (TargetKind::Localhost, _) => {
+                format!("nodePorts are not served on 127.0.0.1 by {} rules", lab.cluster.proxy)
+            }
+            (_, Sight::Dropped) => {
+                "the traffic policy is Local and no endpoint is on this node, so packets are dropped without a word"
+                    .to_owned()
+            }
+            _ if lab.cluster.proxy == crate::lab::model::ProxyMode::Ladder => {
+                "the flat rules of the ladder do not serve this way".to_owned()
+            }
+            _ => "the Service has no ready endpoint, so connections are refused".to_owned(),
+        }
+    }
+}
+
+/// Every way from every vantage to every address of every Service port.
+pub(super) fn ways(lab: &Lab) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for service in lab.service_ids() {
+        let addresses = truth::addresses(lab, service);
+        for (port, from) in
+            ports(lab, service).flat_map(|port| vantages(lab, service).into_iter().map(move |f| (port, f)))
+        {
+            let addresses = addresses.iter().filter(|address| address.port == port);
+            ways.extend(addresses.filter_map(|address| way(lab, service, from, address)));
+        }
+    }
+    ways
+}
+
+/// The way from one vantage to one address; none from elsewhere to a node's own 127.0.0.1.
+fn way(lab: &Lab, service: ServiceId, from: Place, address: &truth::Address) -> Option<Way> {
+    let (kind, entry) = match (address.kind, from) {
+        (AddressKind::ClusterIp, _) => (TargetKind::ClusterIp, None),
+        (AddressKind::NodePort(node), _) => (TargetKind::NodePort, Some(node)),
+        (AddressKind::LocalhostNodePort, Place::Node(node)) if lab.node(node).ip.is_ipv4() => {
+            (TargetKind::Localhost, Some(node))
+        }
+        (AddressKind::LocalhostNodePort, _) => return None,
+        (AddressKind::External, _) => (TargetKind::ExternalIp, None),
+        (AddressKind::LoadBalancer, _) => (TargetKind::LoadBalancer, None),
+    };
+    Some(Way { from, service, port: address.port, kind, to: address.to, entry })
+}
+
+/// Every port of every Service.
+pub(super) fn service_ports(lab: &Lab) -> impl Iterator<Item = (ServiceId, usize)> + '_ {
+    lab.service_ids().flat_map(|service| ports(lab, service).map(move |port| (service, port)))
+}
+
+fn ports(lab: &Lab, service: ServiceId) -> impl Iterator<Item = usize> + use<> {
+    0..lab.service(service).ports.len()
+}
+
+/// For each node a pod that is no backend, if there is one; each backend; each node; `host`;
+/// each client.
+pub(super) fn vantages(lab: &Lab, service: ServiceId) -> Vec<Place> {
+    let pods = own_places(lab);
+    let bystanders = lab.node_ids().filter_map(|node| {
+        pods.iter().copied().find(|pod| lab.pod(*pod).node == node && !is_backend(lab, service, *pod))
+    });
+    let backends = pods.iter().copied().filter(|pod| is_backend(lab, service, *pod));
+    bystanders
+        .chain(backends)
+        .map(Place::Pod)
+        .chain(lab.node_ids().map(Place::Node))
+        .chain([Place::Host])
+        .chain(lab.client_ids().map(Place::Client))
+        .collect()
+}
+
+/// The Service selects the pod.
+pub(super) fn is_backend(lab: &Lab, service: ServiceId, pod: PodId) -> bool {
+    let (service, pod) = (lab.service(service), lab.pod(pod));
+    !service.selector.is_empty()
+        && service.namespace == pod.namespace
+        && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+}
+
+/// The ways from a backend to its own Service, with who may answer, the backend itself first.
+///
+/// With session affinity a backend may be bound to another one for good, so nothing is asked.
+fn hairpins(scene: &Scene<'_>) -> Vec<(Way, Vec<Answerer>)> {
+    let mut hairpins = Vec::new();
+    for way in ways(scene.lab) {
+        let (Place::Pod(pod), Protocol::Tcp, None) =
+            (way.from, way.port(scene.lab).protocol, way.service(scene.lab).session_affinity)
+        else {
+            continue;
+        };
+        let Sight::Served(choices) = (scene.sight)(way.from, way.to, Protocol::Tcp) else { continue };
+        if !choices.iter().any(|choice| choice.pod == Some(pod)) {
+            continue;
+        }
+        let name = scene.lab.pod(pod).full_name();
+        let mut answerers = scene.answerers(choices, Protocol::Tcp);
+        if answerers.iter().all(|answerer| answerer.speaks == super::Speaks::ItsName) {
+            answerers.sort_by_key(|answerer| answerer.name != name);
+            hairpins.push((way, answerers));
+        }
+    }
+    hairpins
+}
+
+/// How many tries meet a given one of these, but for a probability of [`MISS`].
+pub(super) fn tries(answerers: &[Answerer]) -> usize {
+    stats::tries_to_hit(answerers.len(), MISS).min(MOST_TRIES)
+}
+
+/// A ClusterIP at a port that its Service does not have.
+fn wrong_ports(scene: &Scene<'_>) -> Vec<Probe> {
+    let lab = scene.lab;
+    let from: Vec<Place> =
+        own_places(lab).first().map(|pod| Place::Pod(*pod)).into_iter().chain([Place::Node(NodeId(0))]).collect();
+    let mut probes = Vec::new();
+    for service in lab.service_ids() {
+        let Some(ip) = lab.service(service).cluster_ip else { continue };
+        let Some(port) = (1..=u16::MAX).find(|port| lab.service(service).ports.iter().all(|p| p.port != *port)) else {
+            continue;
+        };
+        for from in from.iter().filter(|from| lab.places().contains(from)) {
+            let target = Target {
+                kind: TargetKind::ClusterIp,
+                address: Address::Socket(SocketAddr::new(ip, port)),
+                protocol: Protocol::Tcp,
+                of: format!("{}:{port}", lab.service(service).full_name()),
+                node: None,
+                service: Some(rule_name(lab.service(service))),
+            };
+            let why = "a ClusterIP serves the ports of its Service and no other".to_owned();
+            // iptables rules let such a packet go its way, and how it ends depends on the network.
+            let expect = silence(&[FailureKind::Refused, FailureKind::Timeout, FailureKind::Unreachable]);
+            probes
+                .push(scene.probe(Draft { group: Group::Negative, from: *from, target, entry: None, expect, why }, 1));
+        }
+    }
+    probes
+}
+
+/// A nodePort that no Service has: each node must refuse it.
+fn closed_node_ports(scene: &Scene<'_>) -> Vec<Probe> {
+    let lab = scene.lab;
+    let taken = |port: u16| {
+        let ports = lab.services.iter().flat_map(|service| &service.ports);
+        let health = lab.services.iter().filter_map(|service| service.health_check_node_port);
+        ports.filter_map(|port| port.node_port).chain(health).any(|taken| taken == port)
+    };
+    let any = lab.services.iter().flat_map(|service| &service.ports).any(|port| port.node_port.is_some());
+    let Some(port) = (30000..=32767).rev().find(|port| any && !taken(*port)) else { return Vec::new() };
+    let mut probes = Vec::new();
+    for node in lab.node_ids() {
+        for from in [Place::Host].into_iter().chain(lab.client_ids().map(Place::Client)) {
+            let target = Target {
+                kind: TargetKind::NodePort,
+                address: Address::Socket(SocketAddr::new(lab.node(node).ip, port)),
+                protocol: Protocol::Tcp,
+                of: format!("nobody:{port}"),
+                node: Some(lab.node(node).name.to_string()),
+                service: None,
+            };
+            let why = "no Service has this nodePort and nothing listens there, so the node refuses".to_owned();
+            let expect = silence(&[FailureKind::Refused]);
+            probes.push(scene.probe(Draft { group: Group::Negative, from, target, entry: Some(node), expect, why }, 1));
+        }
+    }
+    probes
+}
+
+/// `shop:8080`, as people write it.
+pub(super) fn port_name(service: &Service, port: &ServicePort) -> String {
+    format!("{}:{}", service.full_name(), port.port)
+}
+
+/// `default/shop`, as the comments of rules have it.
+pub(super) fn rule_name(service: &Service) -> String {
+    format!("{}/{}", service.namespace, service.name)
+}

@@ -1,0 +1,215 @@
+//! From a Service and what is known of its pods to the endpoints that serve each class of client.
+//!
+//! This is the endpoint controller ([`endpoints`]) and the part of kube-proxy that all its
+//! modes share ([`choose`]). It knows nothing of rules.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::lab::model::{
+    Lab, Labels, NodeId, PodId, Protocol, Service, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
+};
+use crate::lab::name::Name;
+
+/// One endpoint of a Service port, as an EndpointSlice has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address and the port of the pod.
+    pub addr: SocketAddr,
+    /// The pod behind it; `None` if it was given by hand.
+    pub pod: Option<PodId>,
+    /// The node that it is local to.
+    pub node: Option<NodeId>,
+    /// The zone of that node.
+    pub zone: Option<Name>,
+    /// It may take new connections.
+    pub ready: bool,
+    /// Its pod is ready, terminating or not.
+    pub serving: bool,
+    /// Its pod is being deleted.
+    pub terminating: bool,
+}
+
+/// What is known of the pods; a pod that is not in it is ready and not terminating.
+pub type Conditions = BTreeMap<PodId, Condition>;
+
+/// What is known of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    /// Its readiness probe succeeds.
+    pub ready: bool,
+    /// It is being deleted, and still runs.
+    pub terminating: bool,
+}
+
+/// The endpoints that one node uses for a Service port.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chosen {
+    /// For traffic under the `Cluster` policy.
+    pub cluster: Vec<Endpoint>,
+    /// For traffic under the `Local` policy.
+    pub local: Vec<Endpoint>,
+    /// Some endpoint is usable on some node: without one, all addresses of the Service refuse.
+    pub has_endpoints: bool,
+    /// Some endpoint is usable for the ClusterIP on this node.
+    pub has_internal: bool,
+    /// Some endpoint is usable on this node for traffic from outside.
+    pub has_external: bool,
+}
+
+impl Chosen {
+    /// The endpoints that this node needs to reach: both sets, without repetition.
+    pub fn reachable(&self) -> Vec<&Endpoint> {
+        let mut all: Vec<&Endpoint> = self.cluster.iter().chain(&self.local).collect();
+        all.sort_by_key(|endpoint| endpoint.addr.to_string());
+        all.dedup_by_key(|endpoint| endpoint.addr);
+        all
+    }
+}
+
+/// All endpoints of a Service port, usable or not, sorted as text so that rules are stable.
+pub fn endpoints(lab: &Lab, service: &Service, port: &ServicePort, conditions: &Conditions) -> Vec<Endpoint> {
+    let from_pods = lab.pod_ids().filter(|pod| selected(lab, service, *pod)).filter_map(|id| {
+        let pod = lab.pod(id);
+        let target = port.target_port.resolve(pod, port.protocol)?;
+        let Condition { ready: serving, terminating } =
+            conditions.get(&id).copied().unwrap_or(Condition { ready: true, terminating: false });
+        Some(Endpoint {
+            addr: SocketAddr::new(pod.ip, target),
+            pod: Some(id),
+            node: Some(pod.node),
+            zone: lab.node(pod.node).zone.clone(),
+            ready: service.publish_not_ready_addresses || (serving && !terminating),
+            serving,
+            terminating,
+        })
+    });
+    let by_hand = service.endpoints.iter().filter_map(|manual| {
+        // Nothing says what a port name stands for on a machine that is not a pod.
+        let TargetPort::Number(target) = port.target_port else { return None };
+        Some(Endpoint {
+            addr: SocketAddr::new(manual.ip, target),
+            pod: pod_at(lab, manual.ip, target, port.protocol),
+            node: manual.node,
+            zone: manual.node.and_then(|node| lab.node(node).zone.clone()),
+            ready: true,
+            serving: true,
+            terminating: false,
+        })
+    });
+    let mut unique: BTreeMap<String, Endpoint> = BTreeMap::new();
+    for endpoint in from_pods.chain(by_hand) {
+        let key = endpoint.addr.to_string();
+        // A pod's address may be used again while its last holder still terminates.
+        if unique.get(&key).is_none_or(|held| held.terminating && !endpoint.terminating) {
+            unique.insert(key, endpoint);
+        }
+    }
+    unique.into_values().collect()
+}
+
+/// A Service's selector selects a pod; an empty one selects none.
+fn selected(lab: &Lab, service: &Service, pod: PodId) -> bool {
+    let pod = lab.pod(pod);
+    pod.namespace == service.namespace && !service.selector.is_empty() && contains(&pod.labels, &service.selector)
+}
+
+fn contains(labels: &Labels, selector: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// The pod that listens at an address, so that a manual endpoint which is a pod is known as one.
+pub(super) fn pod_at(lab: &Lab, ip: IpAddr, port: u16, protocol: Protocol) -> Option<PodId> {
+    lab.pod_ids().find(|id| {
+        let pod = lab.pod(*id);
+        let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
+        pod.ip == ip && ports.any(|declared| declared.container_port == port && declared.protocol == protocol)
+    })
+}
+
+/// What a Service asks of the choice of its endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// For the ClusterIP.
+    pub internal: TrafficPolicy,
+    /// For all other addresses.
+    pub external: TrafficPolicy,
+    /// There are such other addresses.
+    pub externally_accessible: bool,
+    /// Which of the ready endpoints are preferred.
+    pub distribution: Option<TrafficDistribution>,
+}
+
+impl Policy {
+    /// The same, for whoever takes any endpoint anywhere.
+    pub fn without_wishes(self) -> Policy {
+        let any = TrafficPolicy::Cluster;
+        Policy { internal: any, external: any, distribution: None, ..self }
+    }
+
+    /// Some traffic may go to any node.
+    pub fn uses_cluster(self) -> bool {
+        self.internal == TrafficPolicy::Cluster || self.externally_accessible
+    }
+
+    /// Some traffic must stay on the node.
+    pub fn uses_local(self) -> bool {
+        self.internal == TrafficPolicy::Local || (self.external == TrafficPolicy::Local && self.externally_accessible)
+    }
+}
+
+/// The endpoints that `node`, in `zone`, uses (kube-proxy's CategorizeEndpoints).
+pub fn choose(endpoints: &[Endpoint], policy: Policy, node: NodeId, zone: Option<&Name>) -> Chosen {
+    let is_local = |endpoint: &Endpoint| endpoint.node == Some(node);
+    let is_last_resort = |endpoint: &Endpoint| endpoint.serving && endpoint.terminating;
+    let pick = |test: &dyn Fn(&Endpoint) -> bool| -> Vec<Endpoint> {
+        endpoints.iter().filter(|endpoint| test(endpoint)).cloned().collect()
+    };
+
+    let mut cluster = Vec::new();
+    if policy.uses_cluster() {
+        cluster = prefer(pick(&|endpoint| endpoint.ready), policy.distribution, node, zone);
+        if cluster.is_empty() {
+            cluster = pick(&is_last_resort);
+        }
+    }
+    let mut local = Vec::new();
+    if policy.uses_local() {
+        local = pick(&|endpoint| endpoint.ready && is_local(endpoint));
+        if local.is_empty() {
+            local = pick(&|endpoint| is_last_resort(endpoint) && is_local(endpoint));
+        }
+    }
+    let any = endpoints.iter().any(|endpoint| endpoint.ready || is_last_resort(endpoint));
+    let has_endpoints = !cluster.is_empty() || (policy.uses_local() && any);
+    Chosen {
+        has_internal: has_endpoints && !(policy.internal == TrafficPolicy::Local && local.is_empty()),
+        has_external: has_endpoints && !(policy.external == TrafficPolicy::Local && local.is_empty()),
+        has_endpoints,
+        cluster,
+        local,
+    }
+}
+
+/// Those of the ready endpoints that the hints of `trafficDistribution` are for: a level of
+/// hints counts only if every endpoint has one and some endpoint is for this client.
+fn prefer(
+    ready: Vec<Endpoint>,
+    distribution: Option<TrafficDistribution>,
+    node: NodeId,
+    zone: Option<&Name>,
+) -> Vec<Endpoint> {
+    let Some(distribution) = distribution else { return ready };
+    let here = |endpoint: &Endpoint| endpoint.node == Some(node);
+    let same_zone = |endpoint: &Endpoint| zone.is_some() && endpoint.zone.as_ref() == zone;
+    let by_node = distribution == TrafficDistribution::PreferSameNode;
+    if by_node && ready.iter().all(|endpoint| endpoint.node.is_some()) && ready.iter().any(here) {
+        return ready.into_iter().filter(here).collect();
+    }
+    if ready.iter().all(|endpoint| endpoint.zone.is_some()) && ready.iter().any(same_zone) {
+        return ready.into_iter().filter(same_zone).collect();
+    }
+    ready
+}

@@ -1,0 +1,125 @@
+//! Where an address of a lab is, and what becomes of a packet that no Service rule touches: the
+//! lab's fixed topology, which every opinion on a path takes for granted.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol};
+use crate::proxy::view::OUTSIDE_PORT;
+
+/// What is at the other end of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// A place holds the address.
+    At(Place),
+    /// No one does, and whoever is asked for it says nothing: `host` has a blackhole for the
+    /// pods' and the Services' addresses.
+    Blackhole,
+    /// No one does, and a router or the client's own kernel says so.
+    Nowhere,
+}
+
+/// Where a packet from `from` to `to` ends if no rule changes it.
+pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
+    if to.is_loopback() {
+        return End::At(from);
+    }
+    let in_cluster = |ip: IpAddr| lab.cluster.cluster_cidr.contains(&ip);
+    let virtual_ip = |ip: IpAddr| lab.cluster.service_cidr.contains(&ip);
+    match from {
+        // A blackhole answers EINVAL to its own node's connect(), and nothing to a packet that it
+        // forwards; both mean that the client has no way there, but only the first says so.
+        Place::Host if in_cluster(to) || virtual_ip(to) => End::Nowhere,
+        Place::Client(_) if in_cluster(to) || virtual_ip(to) => End::Blackhole,
+        _ => match holder(lab, to) {
+            Some(place) => End::At(place),
+            // A subnet of pods is on-link at its node, which finds no neighbour there.
+            None if lab.nodes.iter().any(|node| node.pod_subnet.contains(&to)) => End::Nowhere,
+            None if in_cluster(to) || virtual_ip(to) => End::Blackhole,
+            None => End::Nowhere,
+        },
+    }
+}
+
+/// The place that holds an address other than a loopback one.
+pub(super) fn holder(lab: &Lab, ip: IpAddr) -> Option<Place> {
+    if ip == lab.cluster.gateway || lab.clients.iter().any(|client| client_gateway(client.ip) == Some(ip)) {
+        return Some(Place::Host);
+    }
+    if let Some(node) = lab.node_ids().find(|id| lab.node(*id).ip == ip || lab.node(*id).pod_gateway == ip) {
+        return Some(Place::Node(node));
+    }
+    if let Some(pod) = lab.pod_ids().find(|id| lab.pod(*id).ip == ip && !lab.pod(*id).host_network) {
+        return Some(Place::Pod(pod));
+    }
+    lab.client_ids().find(|id| lab.client(*id).ip.addr() == ip).map(Place::Client)
+}
+
+/// The node that a place is, or is on.
+pub(super) fn node_of(lab: &Lab, place: Place) -> Option<NodeId> {
+    match place {
+        Place::Node(node) => Some(node),
+        Place::Pod(pod) => Some(lab.pod(pod).node),
+        Place::Host | Place::Client(_) => None,
+    }
+}
+
+/// The address that a connection from `from` to `to` starts with: that of the device it leaves by.
+///
+/// An address of the place itself is its own source; the loopback network has one for all.
+pub(super) fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
+    if to.is_loopback() {
+        return if to.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { to };
+    }
+    if holder(lab, to) == Some(from) {
+        return to;
+    }
+    match from {
+        Place::Host => {
+            let net = lab.clients.iter().map(|client| client.ip).find(|net| net.contains(&to));
+            net.and_then(client_gateway).unwrap_or(lab.cluster.gateway)
+        }
+        Place::Node(node) => egress_address(lab, node, to),
+        Place::Pod(pod) => lab.pod(pod).ip,
+        Place::Client(client) => lab.client(client).ip.addr(),
+    }
+}
+
+/// The primary address of the device by which a node sends to `to`: the bridge's, or that of a
+/// routed pod's veth, towards its own pods, and its own elsewhere.
+pub(super) fn egress_address(lab: &Lab, node: NodeId, to: IpAddr) -> IpAddr {
+    let node = lab.node(node);
+    if node.pod_subnet.contains(&to) { node.pod_gateway } else { node.ip }
+}
+
+/// What listens on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listener {
+    /// A pod.
+    Pod(PodId),
+    /// The built-in server of a machine outside.
+    Outside,
+}
+
+/// What listens at a place.
+pub(super) fn listener(lab: &Lab, place: Place, port: u16, protocol: Protocol) -> Option<Listener> {
+    match place {
+        Place::Host | Place::Client(_) => {
+            (port == OUTSIDE_PORT && protocol == Protocol::Tcp).then_some(Listener::Outside)
+        }
+        Place::Node(_) | Place::Pod(_) => lab
+            .pod_ids()
+            .find(|pod| lab.pod_place(*pod) == place && answers(lab, *pod, port, protocol))
+            .map(Listener::Pod),
+    }
+}
+
+/// A container of the pod declares the port.
+fn answers(lab: &Lab, pod: PodId, port: u16, protocol: Protocol) -> bool {
+    let mut ports = lab.pod(pod).containers.iter().flat_map(|container| &container.ports);
+    ports.any(|declared| declared.container_port == port && declared.protocol == protocol)
+}
+
+/// `host`'s address on a client's network: the first.
+pub(super) fn client_gateway(net: ipnet::IpNet) -> Option<IpAddr> {
+    net.trunc().hosts().next()
+}

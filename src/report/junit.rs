@@ -1,0 +1,58 @@
+//! The report as JUnit XML: a test suite per group, a test case per probe.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+
+use super::{ProbeReport, Report, ResultKind};
+
+pub(super) fn render(report: &Report) -> String {
+    let mut junit = Junit::new(format!("netlab verify {}", report.lab));
+    for count in &report.groups {
+        let mut suite = TestSuite::new(count.group.as_str());
+        suite.add_test_cases(report.probes.iter().filter(|probe| probe.group == count.group).map(case));
+        junit.add_test_suite(suite);
+    }
+    // Writing to memory does not fail, and what XML cannot hold is taken out of the strings.
+    let mut text = junit.to_string().expect("a report is plain text");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn case(probe: &ProbeReport) -> TestCase {
+    let status = match probe.result {
+        ResultKind::Passed => TestCaseStatus::success(),
+        ResultKind::Skipped => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(probe.happened.clone());
+            status
+        }
+        ResultKind::Failed => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(probe.happened.clone()).set_description(details(probe));
+            status
+        }
+    };
+    let mut case = TestCase::new(probe.id.clone(), status);
+    case.set_classname(format!("netlab.{}", probe.group));
+    case.set_time(Duration::from_micros(probe.micros.unwrap_or(0)));
+    case
+}
+
+fn details(probe: &ProbeReport) -> String {
+    let mut lines = vec![
+        probe.name.clone(),
+        format!("expected: {}", probe.expected),
+        format!("happened: {}", probe.happened),
+        format!("why: {}", probe.why),
+        format!("try: {}", probe.command),
+    ];
+    lines.extend(probe.drifts.iter().map(|drift| format!("differs: {}: {}", drift.netns, drift.text)));
+    for look in &probe.look_at {
+        let command = look.command.as_deref().map(|command| format!(": {command}")).unwrap_or_default();
+        lines.push(format!("look at: {}{command}", look.what));
+    }
+    lines.join("\n")
+}
