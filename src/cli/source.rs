@@ -75,7 +75,11 @@ impl Source {
         eprint!("{}", problems.render(&self.name, &self.text, terminal.error_colour()));
         let count = problems.0.len();
         let plural = if count == 1 { "" } else { "s" };
-        Error { kind: ErrorKind::Usage, message: format!("{count} problem{plural} in {}; nothing was touched", self.name), hint: None }
+        Error {
+            kind: ErrorKind::Usage,
+            message: format!("{count} problem{plural} in {}; nothing was touched", self.name),
+            hint: None,
+        }
     }
 
     /// The lab's name where the file gives none: the file's.
@@ -96,7 +100,9 @@ fn only_lab_file() -> Result<PathBuf> {
     files.sort();
     match files.as_slice() {
         [file] => Ok(file.strip_prefix(".").unwrap_or(file).to_owned()),
-        [] => Err(Error::usage("there is no lab file in this folder").hint("name one, or make one: netlab new minimal")),
+        [] => {
+            Err(Error::usage("there is no lab file in this folder").hint("name one, or make one: netlab new minimal"))
+        }
         [first, ..] => Err(Error::usage(format!("there are {} lab files in this folder", files.len()))
             .hint(format!("name one, like {}", first.strip_prefix(".").unwrap_or(first).display()))),
     }

@@ -41,7 +41,12 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         }
         args::Engine::Builtin => suite::Engine::Builtin,
     };
-    let options = SuiteOptions { engine, samples: args.samples as usize, alpha: args.alpha, only: args.only.clone().into_iter().collect() };
+    let options = SuiteOptions {
+        engine,
+        samples: args.samples as usize,
+        alpha: args.alpha,
+        only: args.only.clone().into_iter().collect(),
+    };
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));

@@ -17,7 +17,12 @@ use tokio::{
     sync::watch,
 };
 
-use super::{echo::Echo, netns, process::{Entrance, Processes, Spawned}, rules, view};
+use super::{
+    echo::Echo,
+    netns,
+    process::{Entrance, Processes, Spawned},
+    rules, view,
+};
 use crate::{
     error::{Context, Error, Result},
     lab::model::{Container, Lab, PodId, Protocol, Server},
@@ -118,7 +123,12 @@ impl Servers {
         listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
     }
 
-    fn spawn(&self, serving: Serving<'_>, argv: &[String], processes: &Processes) -> Result<watch::Receiver<ServerState>> {
+    fn spawn(
+        &self,
+        serving: Serving<'_>,
+        argv: &[String],
+        processes: &Processes,
+    ) -> Result<watch::Receiver<ServerState>> {
         let Serving { lab, netns, pod, container } = serving;
         let it = &lab.pod(pod).containers[container];
         let log = self.log(lab, pod, container);
