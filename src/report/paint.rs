@@ -18,6 +18,7 @@ pub(super) enum Ink {
 pub(super) fn paint(colour: Colour, ink: Ink, text: &str) -> String {
     let style = match (colour, ink) {
         (Colour::Never, _) => return text.to_owned(),
+        _ if text.is_empty() => return String::new(),
         (Colour::Always, Ink::Good) => AnsiColor::Green.on_default(),
         (Colour::Always, Ink::Bad) => AnsiColor::Red.on_default().bold(),
         (Colour::Always, Ink::Doubtful) => AnsiColor::Yellow.on_default(),

@@ -51,13 +51,15 @@ fn by_place(role: Role, kind: DriftKind) -> i32 {
 /// server is a refusal by its kernel; rules can do anything.
 fn by_fault(fault: FaultKind, kind: DriftKind) -> i32 {
     match (fault, kind) {
-        (FaultKind::Timeout, DriftKind::Link) => 25,
-        (FaultKind::Timeout, DriftKind::Address | DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,
+        // A link that goes down takes its routes with it, so it is the cause of both.
+        (FaultKind::Timeout, DriftKind::Link | DriftKind::Address) => 40,
+        (FaultKind::Timeout, DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,
         (FaultKind::Timeout, DriftKind::Server) => -30,
         (FaultKind::Refused | FaultKind::Broken, DriftKind::Server) => 40,
         (FaultKind::Refused, DriftKind::Rule) => 20,
         (FaultKind::Refused | FaultKind::Broken, DriftKind::Link | DriftKind::Route) => -30,
-        (FaultKind::Unreachable, DriftKind::Route | DriftKind::Link | DriftKind::Address) => 30,
+        (FaultKind::Unreachable, DriftKind::Link | DriftKind::Address) => 55,
+        (FaultKind::Unreachable, DriftKind::Route) => 30,
         (FaultKind::Unreachable, DriftKind::Server) => -50,
         (FaultKind::WrongSource | FaultKind::WrongShares | FaultKind::NotSticky, DriftKind::Rule) => 40,
         (FaultKind::WrongShares | FaultKind::NotSticky, _) => -100,
