@@ -16,12 +16,10 @@ use crate::lab::model::{
     Attach, DetectLocal, Lab, NodeId, Protocol, Service, ServiceId, ServiceKind, ServicePort, Span, TrafficPolicy,
 };
 use crate::lab::name::{Name, ServiceName};
+use crate::plan::VETH_PREFIX;
 
 /// The port on which `host` and the clients answer HTTP.
 pub const OUTSIDE_PORT: u16 = 80;
-
-/// How the node ends of the pods' veths begin, so that one interface match covers them all.
-pub const POD_LINK_PREFIX: &str = "veth";
 
 /// What one node must do.
 #[derive(Debug, Clone)]
@@ -256,7 +254,7 @@ fn local_traffic(lab: &Lab, id: NodeId) -> Option<LocalTraffic> {
         (DetectLocal::ClusterCidr, _) => LocalTraffic::Source(lab.cluster.cluster_cidr),
         (DetectLocal::NodeCidr, _) => LocalTraffic::Source(node.pod_subnet),
         (DetectLocal::Bridge, Attach::Bridge(bridge)) => LocalTraffic::Interface(bridge.to_string()),
-        (DetectLocal::Bridge, Attach::Routed) => LocalTraffic::InterfacePrefix(POD_LINK_PREFIX.to_owned()),
+        (DetectLocal::Bridge, Attach::Routed) => LocalTraffic::InterfacePrefix(VETH_PREFIX.to_owned()),
         (DetectLocal::None, _) => return None,
     })
 }
