@@ -167,6 +167,7 @@ async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
         Step::Address { link, address } => socket.address(link, *address).await,
         Step::Settle { link } => socket.settle(link).await,
         Step::Route { to, via, .. } => socket.route(*to, via).await,
+        Step::Neighbour { link, ip, mac } => socket.neighbour(link, *ip, *mac).await,
         other => Err(Error::bug(format!("not a step of this stage: {other}"))),
     }
 }

@@ -163,6 +163,7 @@ fn missing(netns: &str, step: &Step, found: &Found) -> Vec<Drift> {
         }
         Step::Netns { .. }
         | Step::Settle { .. }
+        | Step::Neighbour { .. }
         | Step::Rules { .. }
         | Step::Serve { .. }
         | Step::ServeOutside { .. } => Vec::new(),

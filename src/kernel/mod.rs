@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod client;
+pub mod examine;
 mod curl;
 mod echo;
 pub mod inspect;
@@ -18,4 +19,5 @@ pub mod process;
 pub mod requirements;
 pub mod rules;
 pub mod serve;
+pub mod tools;
 pub mod view;

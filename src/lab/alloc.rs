@@ -80,10 +80,10 @@ fn hosts(net: Ipv4Net) -> (u32, u32) {
     (low.saturating_add(1), high.saturating_sub(1))
 }
 
-/// How many pods a subnet has room for: not its own, the gateway's and the broadcast address.
-pub(super) fn room(net: Ipv4Net) -> usize {
-    let size = 1usize << (32 - u32::from(net.prefix_len()));
-    size.saturating_sub(3)
+/// How many pods a subnet of a prefix length has room for: its own address, the gateway's and the
+/// broadcast address are not for them.
+pub(super) fn room(length: u8) -> usize {
+    (1usize << (32 - u32::from(length.min(32)))).saturating_sub(3)
 }
 
 /// The /24 subnets of a network, lowest first, that touch none of those given.
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn room_and_pool_agree() {
         for text in ["10.0.0.0/30", "10.0.0.0/29", "10.0.0.0/24", "10.0.0.0/20"] {
-            assert_eq!(ips(Pool::pods(net(text)), 100_000).len(), room(net(text)), "{text}");
+            assert_eq!(ips(Pool::pods(net(text)), 100_000).len(), room(net(text).prefix_len()), "{text}");
         }
     }
 

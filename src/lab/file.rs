@@ -14,7 +14,7 @@ use super::{
     address::{ClusterIp, Interface, SourceRange},
     model::{ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficPolicy},
     name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
-    table::{Key, Table, object, plain, record},
+    table::{Key, Table, first, object, plain, record},
     value::{
         Affinity, At, AttachKind, Distribution, Environment, Port, Replicas, Said, Seconds, ServerKind, ServiceType,
         Status, Value,

@@ -62,6 +62,19 @@ pub fn load_named(text: &str, default_name: &Name) -> Result<Lab, Diagnostics> {
     }
 }
 
+/// The text of a lab file, of which the bytes may be anything.
+///
+/// # Errors
+///
+/// One problem at the first byte that is not UTF-8; it can be rendered against the lossy text.
+pub fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let problem = Diagnostic::new(at..at + 1, "the file is not text: this byte is not UTF-8");
+        Diagnostics(vec![problem.hint("a lab file is TOML; see `netlab new`")])
+    })
+}
+
 fn read(text: &str, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());
@@ -102,5 +115,16 @@ fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
         };
     }
     let message: String = error.message().chars().take(300).collect();
-    Diagnostic::new(at, format!("not valid TOML: {message}"))
+    // Sorted by how much they say: the first that fits is shown.
+    const HINTS: [(&str, &str); 7] = [
+        ("recur", "nothing in a lab file is nested that deep"),
+        ("string values must be quoted", "put text in quotes: `name = \"web\"`"),
+        ("basic string", "end it with a quote on the same line, and write control characters as \\n, \\t or \\u001B"),
+        ("inline table", "end it with `}`"),
+        ("unclosed table", "a header is `[cluster]` or `[[pod]]`"),
+        ("array", "end it with `]`, with commas between the elements"),
+        ("", "a lab file is TOML: `key = value` lines below headers such as `[[pod]]`"),
+    ];
+    let hint = HINTS.iter().find(|(part, _)| message.contains(part)).map_or("", |(_, hint)| hint);
+    Diagnostic::new(at, format!("not valid TOML: {message}")).hint(hint)
 }

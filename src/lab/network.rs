@@ -69,7 +69,7 @@ const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 1
 const CLUSTER_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
 
 /// What a pod range is called that was derived from the pod subnets.
-const COVER: &str = "the smallest range that covers all pod subnets,";
+const COVER: &str = "the smallest range that covers all pod subnets";
 
 /// Names of interfaces that nodes have anyway, or that mean something to sysctl.
 const TAKEN_INTERFACES: [&str; 4] = ["all", "default", "eth0", "lo"];
@@ -83,7 +83,7 @@ impl Network {
         let mut range = |said: Option<&Said<Ipv4Net>>, default, what: &str, key, longest, problems: &mut Problems| {
             let said = said.unwrap_or(&Said::Nothing);
             let net = said.or(default).filter(|net| sized(*net, longest, key, said.at(), problems))?;
-            ranges.push(Range { what: what.to_owned(), net, at: said.at().map(|said| said.at.clone()), key });
+            ranges.push(Range { what: format!("{what} {net}"), net, at: said.at().map(|said| said.at.clone()), key });
             Some(net)
         };
 
@@ -92,11 +92,13 @@ impl Network {
         let service_cidr =
             range(table.map(|t| &t.service_cidr), SERVICE_CIDR, "the service range", "service_cidr", 12..=30, problems);
         let tables = file.node.list();
-        let given: Vec<&At<Ipv4Net>> = tables
+        let subnets: Vec<Option<&At<Ipv4Net>>> = tables
             .iter()
-            .filter_map(|node| node.pod_subnet.at())
-            .filter(|said| sized(said.value, 8..=30, "pod_subnet", Some(said), problems))
+            .map(|node| {
+                node.pod_subnet.at().filter(|said| sized(said.value, 8..=30, "pod_subnet", Some(said), problems))
+            })
             .collect();
+        let given: Vec<&At<Ipv4Net>> = subnets.iter().copied().flatten().collect();
         let (default, origin) = default_cluster_cidr(&given);
         let cluster_cidr =
             range(table.map(|t| &t.cluster_cidr), default, "the cluster's pod range", "cluster_cidr", 0..=30, problems);
@@ -104,7 +106,10 @@ impl Network {
             && cluster_cidr.is_some()
             && last.at.is_none()
         {
-            last.what = COVER.to_owned();
+            last.what = match given.as_slice() {
+                [only] => format!("the pod subnet {}", only.value),
+                _ => format!("{COVER} ({})", last.net),
+            };
             last.at = Some(at);
         }
 
@@ -118,7 +123,7 @@ impl Network {
             node_subnet,
             service_cidr,
             domain: table.map_or_else(cluster_local, |table| table.domain.or(cluster_local()?)),
-            nodes: nodes(tables, problems),
+            nodes: nodes(tables, &subnets, table, problems),
             clients,
             ranges,
             names_known: !file.node.is_nonsense() && !file.client.is_nonsense(),
@@ -154,7 +159,7 @@ impl Network {
         let mut first_use = BTreeMap::new();
         for said in tables.iter().filter_map(|table| table.ip.at()) {
             let hint = "choose an address of `node_subnet`, or set `node_subnet` in `[cluster]`";
-            place(said, subnet, "the node subnet", hint, &mut pool, &mut first_use, problems);
+            place(said, subnet, &format!("the node subnet {subnet}"), hint, &mut pool, &mut first_use, problems);
         }
         for nth in 0..self.nodes.len() {
             let said = tables.get(nth).map_or(&Said::Nothing, |table| &table.ip);
@@ -203,13 +208,12 @@ pub(super) fn place(
     let address = said.value;
     match unusable(subnet, address) {
         Some(why) if !subnet.contains(&address) => {
-            let message = format!("{address} {} {subnet}", why.replace("the network", what));
-            problems.push(Diagnostic::new(said.at.clone(), message).hint(hint));
+            problems.push(Diagnostic::new(said.at.clone(), format!("{address} {why} {what}")).hint(hint));
             return;
         }
         Some(why) => {
-            let message = format!("{address} {why} {subnet}");
-            problems.push(Diagnostic::new(said.at.clone(), message).hint("choose another address, or leave `ip` out"));
+            let problem = Diagnostic::new(said.at.clone(), format!("{address} {why} {what}"));
+            problems.push(problem.hint("choose another address, or leave `ip` out"));
             return;
         }
         None => {}
@@ -301,11 +305,11 @@ fn clients(tables: &[ClientTable], ranges: &mut Vec<Range>, problems: &mut Probl
             }
             if let Some(why) = unusable(network.value, ip.addr()) {
                 let hint = "choose another address of that network, for example the tenth";
-                problems.push(invalid("ip", ip, said.at.clone(), why).hint(hint));
+                problems.push(invalid("ip", ip, said.at.clone(), format!("{why} its network")).hint(hint));
                 return None;
             }
             let name = table.name.get().map_or_else(String::new, |name| format!(" `{name}`"));
-            let what = format!("the network of the client{name}");
+            let what = format!("the network {} of the client{name}", network.value);
             ranges.push(Range { what, net: network.value, at: Some(network.at), key: "ip" });
             Some(ip)
         });
@@ -315,7 +319,14 @@ fn clients(tables: &[ClientTable], ranges: &mut Vec<Range>, problems: &mut Probl
     clients
 }
 
-fn nodes(tables: &[NodeTable], problems: &mut Problems) -> Vec<NodeDraft> {
+fn nodes(
+    tables: &[NodeTable],
+    subnets: &[Option<&At<Ipv4Net>>],
+    cluster: Option<&ClusterTable>,
+    problems: &mut Problems,
+) -> Vec<NodeDraft> {
+    // What is wrong with a node that nobody wrote can only be the cluster's fault.
+    let nowhere = cluster.map_or(0..0, |table| table.node_subnet.span(&table.at));
     if tables.is_empty() {
         return ["node1", "node2"]
             .into_iter()
@@ -325,18 +336,19 @@ fn nodes(tables: &[NodeTable], problems: &mut Problems) -> Vec<NodeDraft> {
                 pod_subnet: None,
                 attach: br0().map(Attach::Bridge),
                 zone: Some(None),
-                at: 0..0,
-                subnet_at: 0..0,
-                name_at: 0..0,
+                at: nowhere.clone(),
+                subnet_at: nowhere.clone(),
+                name_at: nowhere.clone(),
             })
             .collect();
     }
     tables
         .iter()
-        .map(|table| NodeDraft {
+        .zip(subnets)
+        .map(|(table, subnet)| NodeDraft {
             name: table.name.get().cloned(),
             ip: None,
-            pod_subnet: table.pod_subnet.get().copied(),
+            pod_subnet: subnet.map(|said| said.value),
             attach: attach(table, problems),
             zone: table.zone.maybe(),
             at: table.at.clone(),
@@ -391,17 +403,17 @@ fn clash(a: &Range, b: &Range, problems: &mut Problems) {
     let (earlier, later) = if start(a) <= start(b) { (a, b) } else { (b, a) };
     // Two defaults never clash, so the later one has a place.
     let Some(at) = &later.at else { return };
-    let message = format!("{} {} overlaps {} {}", later.what, later.net, earlier.what, earlier.net);
+    let message = format!("{} overlaps {}", later.what, earlier.what);
     let problem = Diagnostic::new(at.clone(), message);
     problems.push(match &earlier.at {
-        Some(place) => problem.also(place.clone(), format!("{} {}", earlier.what, earlier.net)).hint(
-            if earlier.what == COVER || later.what == COVER {
+        Some(place) => {
+            problem.also(place.clone(), earlier.what.clone()).hint(if earlier.is_cover() || later.is_cover() {
                 "choose pod subnets nearer to each other, or leave them out"
             } else {
                 "give every network of the lab addresses of its own"
-            },
-        ),
-        None if later.what == COVER => problem.hint("choose pod subnets nearer to each other, or leave them out"),
+            })
+        }
+        None if later.is_cover() => problem.hint("choose pod subnets nearer to each other, or leave them out"),
         None => problem.hint(format!("choose another network, or set `{}` in `[cluster]`", earlier.key)),
     });
 }
@@ -432,6 +444,11 @@ fn subnets_apart(given: &[&At<Ipv4Net>], cluster: Option<&At<Ipv4Net>>, problems
 }
 
 impl Range {
+    /// It was derived from several pod subnets.
+    fn is_cover(&self) -> bool {
+        self.what.starts_with(COVER)
+    }
+
     /// It is a range inside the cluster: of ClusterIPs or of pods.
     pub(super) fn is_internal(&self) -> bool {
         matches!(self.key, "service_cidr" | "cluster_cidr")

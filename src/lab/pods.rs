@@ -74,7 +74,7 @@ impl Pods {
         pods.place(tables, network, problems);
         pods.address(tables, network, problems);
         check_room(&pods, network, problems);
-        check_node_ports(&pods, network, problems);
+        check_node_ports(&pods, tables, network, problems);
         pods
     }
 
@@ -139,7 +139,7 @@ impl Pods {
                 let Some(node) = self.drafts[pod].node else { continue };
                 let (Some(subnet), Some(pool)) = (network.nodes[node].pod_subnet, &mut pools[node]) else { continue };
                 let name = network.nodes[node].name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
-                let what = format!("the pod subnet{name}");
+                let what = format!("the pod subnet {subnet}{name}");
                 let hint = "choose an address of that subnet, or another `node`, or leave `ip` out";
                 place(said, subnet, &what, hint, pool, &mut first_use, problems);
                 self.drafts[pod].ip = Some(said.value);
@@ -331,17 +331,6 @@ fn container(source: Source<'_>, nth: usize, host_network: bool, problems: &mut 
     })
 }
 
-impl<T> Said<Vec<T>> {
-    /// The list, `Some(None)` if the key is not there; `None` if it was refused.
-    fn maybe_list(&self) -> Option<Option<&[T]>> {
-        match self {
-            Said::Nothing => Some(None),
-            Said::Nonsense => None,
-            Said::Value(said) => Some(Some(&said.value)),
-        }
-    }
-}
-
 fn server(source: &Source<'_>, problems: &mut Problems) -> Option<Server> {
     if let (Some(server), Some(command)) = (source.server.at(), source.command.at()) {
         let problem = Diagnostic::new(command.at.clone(), "a container runs a `server` or a `command`, not both");
@@ -494,6 +483,22 @@ fn check_containers(
     }
 }
 
+impl PodTable {
+    /// The ports of all containers as they are written; empty if any container has default ports,
+    /// since then the two do not correspond.
+    fn written_ports(&self) -> Vec<&ContainerPortTable> {
+        let lists: Vec<_> = match self.containers.get() {
+            None => vec![&self.ports],
+            Some(containers) => containers.iter().map(|table| &table.ports).collect(),
+        };
+        if lists.iter().all(|list| !list.is_nothing()) {
+            lists.into_iter().flat_map(|list| list.list()).collect()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
 /// Every node has room for its pods: addresses, and ports of its bridge.
 fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
     let mut count = vec![0usize; network.nodes.len()];
@@ -502,13 +507,13 @@ fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
     }
     for (node, count) in network.nodes.iter().zip(count) {
         let name = node.name.as_ref().map_or("?", Name::as_str);
-        if let Some(subnet) = node.pod_subnet.filter(|subnet| room(*subnet) < count) {
+        if let Some(subnet) = node.pod_subnet.filter(|subnet| room(subnet.prefix_len()) < count) {
             let message = format!(
                 "the pod subnet {subnet} of `{name}` has room for {} pods, and {count} run there",
-                room(subnet)
+                room(subnet.prefix_len())
             );
-            // 2^10 - 3 is the first that is larger than a bridge's; the loop ends at a /8 at the latest.
-            let length = (8..32).rev().find(|length| (1usize << (32 - length)) - 3 >= count).unwrap_or(8);
+            // A lab has fewer pods than a /8 has addresses.
+            let length = (8..=30).rev().find(|length| room(*length) >= count).unwrap_or(8);
             let hint = format!("give the node a larger `pod_subnet` (a /{length} is enough), or spread the pods");
             problems.push(Diagnostic::new(node.subnet_at.clone(), message).hint(hint));
         }
@@ -521,13 +526,17 @@ fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
 }
 
 /// No two pods want the same port of the same node.
-fn check_node_ports(pods: &Pods, network: &Network, problems: &mut Problems) {
-    type Users<'p> = Vec<(Option<std::net::IpAddr>, &'p Template)>;
-    let mut used: BTreeMap<(usize, u16, Protocol), Users<'_>> = BTreeMap::new();
+fn check_node_ports(pods: &Pods, tables: &[PodTable], network: &Network, problems: &mut Problems) {
+    type Users = Vec<(Option<std::net::IpAddr>, Span)>;
+    let mut used: BTreeMap<(usize, u16, Protocol), Users> = BTreeMap::new();
     for draft in &pods.drafts {
         let template = &pods.templates[draft.template];
         let (Some(node), Some(containers)) = (draft.node, &template.containers) else { continue };
-        for port in containers.iter().flat_map(|container| &container.ports) {
+        let written = tables[draft.template].written_ports();
+        for (nth, port) in containers.iter().flat_map(|container| &container.ports).enumerate() {
+            // Ports that nobody wrote have the place of their pod.
+            let said = written.get(nth);
+            let at = said.map_or_else(|| template.at.clone(), |table| table.at.clone());
             let (number, address) = match (&port.host_port, template.host_network) {
                 (Some(host), false) => (host.port, host.ip),
                 (_, true) => (port.container_port, None),
@@ -537,21 +546,21 @@ fn check_node_ports(pods: &Pods, network: &Network, problems: &mut Problems) {
             let foreign = address.filter(|address| !address.is_loopback() && node_draft.ip.map(ip) != Some(*address));
             if let (Some(address), Some(name), Some(_)) = (foreign, &node_draft.name, node_draft.ip) {
                 let message = format!("`host_ip` {address} is not an address of `{name}`, where this pod runs");
-                problems
-                    .push(Diagnostic::new(template.at.clone(), message).hint("leave `host_ip` out for all addresses"));
+                let at = said.map_or_else(|| at.clone(), |table| table.host_ip.span(&at));
+                problems.push(Diagnostic::new(at, message).hint("leave `host_ip` out for all addresses"));
             }
             let users = used.entry((node, number, port.protocol)).or_default();
             let clash = users.iter().find(|(other, _)| other.is_none() || address.is_none() || *other == address);
             if let (Some((_, other)), Some(name)) = (clash, &node_draft.name) {
                 let message = format!("port {number}/{} of `{name}` is used twice", port.protocol);
-                let problem = Diagnostic::new(template.at.clone(), message);
-                problems.push(if other.at == template.at {
+                let problem = Diagnostic::new(at.clone(), message);
+                problems.push(if *other == at {
                     problem.hint("replicas with a port of the node need a node each")
                 } else {
-                    problem.also(other.at.clone(), "first used by this pod").hint("choose another port or another node")
+                    problem.also(other.clone(), "first used here").hint("choose another port or another node")
                 });
             } else {
-                users.push((address, template));
+                users.push((address, at));
             }
         }
     }

@@ -488,16 +488,14 @@ fn backends(
             problems.push(problem.hint("give `target_port` as a number"));
         }
     }
-    let endpoints: Vec<Option<ManualEndpoint>> =
-        table.endpoints.or_list()?.iter().map(|endpoint| manual(endpoint, index, network, problems)).collect();
+    let endpoints: Vec<Option<ManualEndpoint>> = table
+        .endpoints
+        .maybe_list()?
+        .unwrap_or_default()
+        .iter()
+        .map(|endpoint| manual(endpoint, index, network, problems))
+        .collect();
     endpoints.into_iter().collect()
-}
-
-impl<T> Said<Vec<T>> {
-    /// The list, empty if the key is not there; `None` if it was refused.
-    fn or_list(&self) -> Option<&[T]> {
-        if self.is_nonsense() { None } else { Some(self.list()) }
-    }
 }
 
 fn manual(
@@ -566,7 +564,7 @@ fn check_external_addresses(tables: &[ServiceTable], network: &Network, problems
             let taken = network.ranges.iter().filter(|range| range.net.contains(&address));
             let inside = taken.into_iter().find(|range| key == "load_balancer_ips" || range.is_internal());
             if let Some(range) = inside {
-                let why = format!("is an address of {} {}", range.what, range.net);
+                let why = format!("is an address of {}", range.what);
                 let mut problem = invalid(key, address, said.at.clone(), why);
                 if let Some(at) = &range.at {
                     problem = problem.also(at.clone(), range.what.clone());
@@ -661,11 +659,13 @@ impl<'p> Index<'p> {
         problems: &mut Problems,
     ) {
         let mut others: BTreeSet<&str> = BTreeSet::new();
+        let mut other_protocol = None;
         for template in self.select(&selector.value, namespace) {
             let Some(containers) = &template.containers else { return };
             for port in containers.iter().flat_map(|container| &container.ports) {
                 match &port.name {
                     Some(other) if other == name && port.protocol == protocol => return,
+                    Some(other) if other == name => other_protocol = Some(port.protocol),
                     Some(other) if port.protocol == protocol => _ = others.insert(other.as_str()),
                     _ => {}
                 }
@@ -673,6 +673,10 @@ impl<'p> Index<'p> {
         }
         let message = format!("no selected pod has a {protocol} port called `{name}`");
         let problem = Diagnostic::new(said.at.clone(), message);
+        if let Some(other) = other_protocol {
+            problems.push(problem.hint(format!("`{name}` is a {other} port; set `protocol = \"{other}\"`")));
+            return;
+        }
         problems.push_nearest(problem, name.as_str(), others.iter().copied(), || {
             let words: Vec<&str> = others.iter().copied().collect();
             Some(match words.as_slice() {

@@ -90,10 +90,9 @@ impl<'a> Truth<'a> {
         let end = ways::end(self.lab, from, to.ip());
         let own = ways::node_of(self.lab, from);
         // A pod's own addresses are never seen by its node.
-        if let Some(node) = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from)) {
-            if let Some(sight) = self.at_node(&flow, node) {
-                return sight;
-            }
+        let passed = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from));
+        if let Some(sight) = passed.and_then(|node| self.at_node(&flow, node)) {
+            return sight;
         }
         match end {
             End::At(Place::Node(node)) if own != Some(node) => {
@@ -193,8 +192,8 @@ impl<'a> Truth<'a> {
             return Some(Sight::Dropped);
         }
         Some(self.any_of(endpoints, |endpoint| {
-            // nftables knows only the endpoints on its own node for coming back to themselves.
-            let known = self.mode == ProxyMode::Iptables || endpoint.node == Some(view.node);
+            // nftables mode knows the endpoints on its own node alone, by address.
+            let known = self.mode == ProxyMode::Iptables || comes_to_itself(view, port.protocol, endpoint.addr);
             let hairpin = known && endpoint.addr.ip() == flow.source;
             self.fate(flow, view, endpoint, masquerade || hairpin)
         }))
@@ -333,13 +332,16 @@ struct Flow {
 }
 
 /// What becomes of a connection to one endpoint.
-#[derive(Debug)]
-pub(super) enum Fate {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It answers.
     Served(Choice),
+    /// It, or a rule, refuses.
     Refused(SocketAddr),
     /// The reply does not come back through the node that translated the address, or nothing
     /// answers at all.
     Lost(SocketAddr),
+    /// There is no way there.
     Unreachable(SocketAddr),
 }
 
@@ -367,6 +369,13 @@ pub(super) fn sum(fates: Vec<Fate>) -> Sight {
             Sight::Mixed { served, refused, lost }
         }
     }
+}
+
+/// The address is that of an endpoint on this node, of any Service.
+fn comes_to_itself(view: &NodeView, protocol: Protocol, endpoint: SocketAddr) -> bool {
+    let here = |found: &&Endpoint| found.addr == endpoint && found.node == Some(view.node);
+    let mut ports = view.ports.iter().filter(|port| port.protocol == protocol);
+    ports.any(|port| port.endpoints.cluster.iter().chain(&port.endpoints.local).any(|found| here(&found)))
 }
 
 /// `loadBalancerSourceRanges` lets the client through. A node in the ranges may also send from
