@@ -41,7 +41,9 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         }
         args::Engine::Builtin => suite::Engine::Builtin,
     };
-    let options = SuiteOptions { engine, samples: args.samples as usize, alpha: args.alpha, only: args.only.clone().into_iter().collect() };
+    let options = SuiteOptions { engine, samples: args.samples as usize, alpha: args.alpha, only: args.only.clone().into_iter().collect(),
+        lab: args.lab.is_some().then(|| lab.name.to_string()),
+    };
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));

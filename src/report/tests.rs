@@ -334,3 +334,21 @@ fn the_opinion_can_be_given() {
     assert!(refused.tests() == 0 && !refused.probes.is_empty());
     let _: std::net::IpAddr = parsed("10.0.0.1");
 }
+
+/// With several labs up, a command that is to be pasted says which one it means.
+#[test]
+fn commands_name_the_lab_where_they_must() {
+    let lab = book();
+    let fate: fn(&Flow<'_>) -> Fate = |_| Fate::Fails(FailureKind::Timeout);
+    let commands = |named: Option<&str>| -> Vec<String> {
+        let options = SuiteOptions { lab: named.map(str::to_owned), ..SuiteOptions::default() };
+        let suite = suite(&lab, &options);
+        let report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &[]);
+        let looks = report.causes.into_iter().flat_map(|cause| cause.look_at);
+        let looks = looks.chain(report.probes.iter().flat_map(|probe| probe.look_at.clone()));
+        let commands = report.probes.iter().map(|probe| probe.command.clone());
+        looks.filter_map(|look| look.command).chain(commands).collect()
+    };
+    assert!(commands(Some("two")).iter().all(|command| command.contains(" -l two ")));
+    assert!(commands(None).iter().all(|command| !command.contains(" -l ")));
+}
