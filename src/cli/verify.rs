@@ -46,6 +46,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         samples: args.samples as usize,
         alpha: args.alpha,
         only: args.only.clone().into_iter().collect(),
+        lab: args.lab.is_some().then(|| lab.name.to_string()),
     };
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
