@@ -84,11 +84,7 @@ fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
         args::ReportFormat::Junit => Format::Junit,
         args::ReportFormat::Tap => Format::Tap,
     };
-    let colour = match terminal.colour() {
-        crate::diag::Colour::On => report::Colour::Always,
-        crate::diag::Colour::Off => report::Colour::Never,
-    };
-    print(&report::render(report, format, colour));
+    print(&report::render(report, format, terminal.colour()));
 }
 
 fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::diag::Colour;
 pub use crate::probe::explain::{Cause, Evidence, LookAt};
 use crate::probe::{
     drift::Drift,
@@ -48,15 +49,6 @@ pub enum Format {
     Junit,
     /// Test Anything Protocol, version 14.
     Tap,
-}
-
-/// Whether text for people has colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Colour {
-    /// Plain text.
-    Never,
-    /// ANSI escape sequences.
-    Always,
 }
 
 /// What a run of the probes showed.

@@ -29,7 +29,7 @@ fn broken(name: &str, fate: fn(&Flow<'_>) -> Fate, drifts: &[Drift]) {
         assert_eq!(report.causes.len(), 1, "{name}{suffix}: {:#?}", report.causes);
         assert_eq!(first.probes.len(), report.count(ResultKind::Failed), "{name}{suffix}");
         if suffix.is_empty() {
-            golden(&format!("{name}.txt"), &render(&report, Format::Table, Colour::Never));
+            golden(&format!("{name}.txt"), &render(&report, Format::Table, Colour::Off));
         }
     }
 }
@@ -59,12 +59,12 @@ fn a_lab_as_it_must_be() {
             let mut lab = book_with(server);
             lab.cluster.proxy = proxy;
             let report = report_of(&lab, &Breakage::NONE, &[]);
-            assert!(report.passed(), "{proxy}: {}", render(&report, Format::Table, Colour::Never));
+            assert!(report.passed(), "{proxy}: {}", render(&report, Format::Table, Colour::Off));
             assert!(report.causes.is_empty());
         }
     }
     let report = report_of(&book(), &Breakage::NONE, &[]);
-    golden("passed.txt", &render(&report, Format::Table, Colour::Never));
+    golden("passed.txt", &render(&report, Format::Table, Colour::Off));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn probability_is_wrong() {
     assert_eq!(report.causes.len(), 1);
     assert_eq!(report.causes[0].text, drifts[0].text);
     assert_eq!(report.causes[0].also.len(), 1);
-    golden("probability-wrong.txt", &render(&report, Format::Table, Colour::Never));
+    golden("probability-wrong.txt", &render(&report, Format::Table, Colour::Off));
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn harmless_drift_does_not_fail() {
     let report = report_of(&book(), &Breakage::NONE, &drifts);
     assert!(report.passed());
     assert_eq!(report.idle_drifts, drifts);
-    assert!(render(&report, Format::Table, Colour::Never).contains("no probe fails because of it"));
+    assert!(render(&report, Format::Table, Colour::Off).contains("no probe fails because of it"));
 }
 
 #[test]
@@ -301,17 +301,17 @@ fn the_other_forms() {
     };
     let drifts = [drift("pod2", DriftKind::Server, "the server of the container web of pod2 was ended by SIGKILL")];
     let report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &drifts);
-    golden("forms.tap", &render(&report, Format::Tap, Colour::Never));
-    golden("forms.xml", &render(&report, Format::Junit, Colour::Never));
-    let json = render(&report, Format::Json, Colour::Never);
+    golden("forms.tap", &render(&report, Format::Tap, Colour::Off));
+    golden("forms.xml", &render(&report, Format::Junit, Colour::Off));
+    let json = render(&report, Format::Json, Colour::Off);
     golden("forms.json", &json);
     let read: Report = serde_json::from_str(&json).expect("a report can be read back");
     assert_eq!(read.version, VERSION);
-    assert_eq!(render(&read, Format::Json, Colour::Never), json);
-    let coloured = render(&report, Format::Table, Colour::Always);
+    assert_eq!(render(&read, Format::Json, Colour::Off), json);
+    let coloured = render(&report, Format::Table, Colour::On);
     assert!(coloured.contains("\u{1b}["));
     let plain: String = strip(&coloured);
-    assert_eq!(plain, render(&report, Format::Table, Colour::Never));
+    assert_eq!(plain, render(&report, Format::Table, Colour::Off));
 }
 
 fn strip(text: &str) -> String {
