@@ -13,6 +13,7 @@ pub mod examine;
 pub mod inspect;
 pub mod join;
 pub mod leftovers;
+pub mod neighbours;
 pub mod nest;
 pub mod netlink;
 pub mod netns;
