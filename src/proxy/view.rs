@@ -36,7 +36,7 @@ pub struct NodeView {
     pub cluster_cidr: IpNet,
     /// The range of the ClusterIPs.
     pub service_cidr: IpNet,
-    /// The addresses of all nodes, in file order.
+    /// The addresses of all nodes, in file order; this one's as well, for what it sends itself.
     pub node_ips: Vec<IpAddr>,
     /// How it tells that a packet comes from a local pod; `None` if it does not.
     pub local_traffic: Option<LocalTraffic>,
