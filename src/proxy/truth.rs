@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     endpoints::{Conditions, Endpoint},
-    view::{LocalTraffic, NodeView, PortView, proxied, view_under},
+    view::{LocalTraffic, NodeView, PortView, proxied, views_under},
     ways::{self, End, Listener},
 };
 use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol, ProxyMode, ServiceId};
@@ -80,8 +80,7 @@ impl<'a> Truth<'a> {
 
     /// Given what is known of the pods.
     pub fn under(lab: &'a Lab, mode: ProxyMode, conditions: &Conditions) -> Truth<'a> {
-        let views = lab.node_ids().map(|node| view_under(lab, node, conditions)).collect();
-        Truth { lab, mode, views }
+        Truth { lab, mode, views: views_under(lab, conditions) }
     }
 
     /// What `from` must see at `to`.
