@@ -46,6 +46,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         samples: args.samples as usize,
         alpha: args.alpha,
         only: args.only.clone().into_iter().collect(),
+        lab: args.lab.is_some().then(|| lab.name.to_string()),
     };
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
@@ -83,11 +84,7 @@ fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
         args::ReportFormat::Junit => Format::Junit,
         args::ReportFormat::Tap => Format::Tap,
     };
-    let colour = match terminal.colour() {
-        crate::diag::Colour::On => report::Colour::Always,
-        crate::diag::Colour::Off => report::Colour::Never,
-    };
-    print(&report::render(report, format, colour));
+    print(&report::render(report, format, terminal.colour()));
 }
 
 fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {

@@ -6,9 +6,10 @@
 
 pub mod apply;
 pub mod client;
-pub mod examine;
 mod curl;
+mod datagram;
 mod echo;
+pub mod examine;
 pub mod inspect;
 pub mod join;
 pub mod leftovers;

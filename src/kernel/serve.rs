@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    datagram::Datagrams,
     echo::Echo,
     netns,
     process::{Entrance, Processes, Spawned},
@@ -32,8 +33,11 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Servers {
     logs: PathBuf,
-    states: Arc<Mutex<BTreeMap<(PodId, usize), watch::Receiver<ServerState>>>>,
+    states: Arc<Mutex<States>>,
 }
+
+/// By pod and container.
+type States = BTreeMap<(PodId, usize), watch::Receiver<ServerState>>;
 
 /// How a container's server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Servers {
         Servers { logs, states: Arc::default() }
     }
 
-    fn table(&self) -> MutexGuard<'_, BTreeMap<(PodId, usize), watch::Receiver<ServerState>>> {
+    fn table(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -218,7 +222,8 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()>
         Protocol::Udp => {
             let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
             socket.set_nonblocking(true).context(&what)?;
-            tokio::spawn(echo.clone().serve_udp(UdpSocket::from_std(socket).context(&what)?));
+            let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
+            tokio::spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }
