@@ -213,6 +213,15 @@ fn load_balancers() {
 }
 
 #[test]
+fn load_balancer_addresses_are_outside_all_networks() {
+    let lab = service(
+        "type = \"LoadBalancer\"\nports = [{ port = 80 }]\nexternal_ips = [\"198.51.100.1\"]\n\
+         [[client]]\nname = \"laptop\"\nip = \"203.0.113.10/24\"",
+    );
+    assert_eq!(lab.services[0].load_balancer_ips[0].to_string(), "198.51.100.2");
+}
+
+#[test]
 fn load_balancers_without_node_ports() {
     let lab = service("type = \"LoadBalancer\"\nallocate_load_balancer_node_ports = false\nports = [{ port = 80 }]");
     assert_eq!(lab.services[0].ports[0].node_port, None);

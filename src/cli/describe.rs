@@ -84,16 +84,20 @@ type Lines = Vec<(&'static str, Value)>;
 
 fn node(lab: &Lab, id: NodeId) -> Lines {
     let node = lab.node(id);
-    let pods: Vec<String> = lab.pods.iter().filter(|pod| pod.node == id).map(|pod| format!("{} {}", pod.full_name(), pod.ip)).collect();
+    let pods: Vec<String> =
+        lab.pods.iter().filter(|pod| pod.node == id).map(|pod| format!("{} {}", pod.full_name(), pod.ip)).collect();
     vec![
         ("name", json!(node.name.as_str())),
         ("ip", json!(node.ip)),
         ("pod subnet", json!(node.pod_subnet)),
         ("pod gateway", json!(node.pod_gateway)),
-        ("attach", match &node.attach {
-            Attach::Bridge(name) => json!(format!("bridge {name}")),
-            Attach::Routed => json!("routed"),
-        }),
+        (
+            "attach",
+            match &node.attach {
+                Attach::Bridge(name) => json!(format!("bridge {name}")),
+                Attach::Routed => json!("routed"),
+            },
+        ),
         ("zone", json!(node.zone.as_ref().map(|zone| zone.as_str()))),
         ("proxy", json!(lab.cluster.proxy.as_str())),
         ("pods", json!(pods)),

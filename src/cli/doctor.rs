@@ -145,17 +145,16 @@ fn install(terminal: &Terminal) -> Result<()> {
     }
     let by_hand = format!("as root: apt-get install {}", packages.join(" "));
     if which::which("apt-get").is_err() {
-        return Err(Error::host("this is not Debian: there is no apt-get").hint(format!(
-            "install with your distribution's tool what Debian calls {}",
-            packages.join(", ")
-        )));
+        return Err(Error::host("this is not Debian: there is no apt-get")
+            .hint(format!("install with your distribution's tool what Debian calls {}", packages.join(", "))));
     }
     if !geteuid().is_root() {
         return Err(Error::host("only root can install packages").hint(by_hand));
     }
     terminal.say(format!("installing {}", packages.join(", ")));
     let apt = |arguments: Vec<&str>| {
-        let apt = duct::cmd("apt-get", arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin_null().stdout_to_stderr();
+        let apt =
+            duct::cmd("apt-get", arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin_null().stdout_to_stderr();
         apt.run().map_err(|error| Error::refused(format!("apt-get failed: {error}")).hint(by_hand.clone()))
     };
     apt(vec!["update", "-q"])?;

@@ -117,9 +117,9 @@ impl Applier {
     }
 
     async fn one_by_one(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
-        let running = steps.iter().map(|step| async move {
-            self.start(&step.step).await.map_err(|error| step_error(step, error))
-        });
+        let running = steps
+            .iter()
+            .map(|step| async move { self.start(&step.step).await.map_err(|error| step_error(step, error)) });
         stream::iter(running).buffer_unordered(2 * self.cores).try_collect().await
     }
 

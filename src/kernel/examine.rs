@@ -68,23 +68,53 @@ struct Feature {
 }
 
 const IPTABLES: &[Feature] = &[
-    Feature { name: "nat, DNAT, comment", rules: "*nat\n-A OUTPUT -p tcp -m tcp --dport 1 -m comment --comment x -j DNAT --to-destination 192.0.2.1:1\nCOMMIT\n" },
+    Feature {
+        name: "nat, DNAT, comment",
+        rules: "*nat\n-A OUTPUT -p tcp -m tcp --dport 1 -m comment --comment x -j DNAT --to-destination 192.0.2.1:1\nCOMMIT\n",
+    },
     Feature { name: "MASQUERADE", rules: "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n" },
-    Feature { name: "statistic", rules: "*nat\n-A OUTPUT -m statistic --mode random --probability 0.5 -j ACCEPT\nCOMMIT\n" },
+    Feature {
+        name: "statistic",
+        rules: "*nat\n-A OUTPUT -m statistic --mode random --probability 0.5 -j ACCEPT\nCOMMIT\n",
+    },
     Feature { name: "addrtype", rules: "*nat\n-A OUTPUT -m addrtype --dst-type LOCAL -j ACCEPT\nCOMMIT\n" },
     Feature { name: "conntrack", rules: "*filter\n-A FORWARD -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n" },
-    Feature { name: "mark", rules: "*nat\n-A OUTPUT -m mark ! --mark 0x4000/0x4000 -j MARK --or-mark 0x4000\nCOMMIT\n" },
+    Feature {
+        name: "mark",
+        rules: "*nat\n-A OUTPUT -m mark ! --mark 0x4000/0x4000 -j MARK --or-mark 0x4000\nCOMMIT\n",
+    },
     Feature { name: "REJECT", rules: "*filter\n-A FORWARD -j REJECT\nCOMMIT\n" },
-    Feature { name: "recent", rules: "*nat\n-A OUTPUT -m recent --name x --rcheck --seconds 1 --reap -j ACCEPT\nCOMMIT\n" },
+    Feature {
+        name: "recent",
+        rules: "*nat\n-A OUTPUT -m recent --name x --rcheck --seconds 1 --reap -j ACCEPT\nCOMMIT\n",
+    },
 ];
 
 const NFTABLES: &[Feature] = &[
-    Feature { name: "nat, verdict maps", rules: "flush ruleset\ntable ip t {\nmap m { type ipv4_addr . inet_proto . inet_service : verdict; }\nchain c { type nat hook output priority -100; ip daddr . meta l4proto . th dport vmap @m; }\n}\n" },
-    Feature { name: "numgen", rules: "flush ruleset\ntable ip t {\nchain c { type nat hook output priority -100; meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 192.0.2.1 . 1, 1 : 192.0.2.2 . 1 }; }\n}\n" },
-    Feature { name: "masquerade", rules: "flush ruleset\ntable ip t {\nchain c { type nat hook postrouting priority 100; masquerade fully-random; }\n}\n" },
-    Feature { name: "fib", rules: "flush ruleset\ntable ip t {\nchain c { type nat hook output priority -100; fib daddr type local accept; }\n}\n" },
-    Feature { name: "reject", rules: "flush ruleset\ntable ip t {\nchain c { type filter hook forward priority 0; reject; }\n}\n" },
-    Feature { name: "dynamic sets", rules: "flush ruleset\ntable ip t {\nset s { type ipv4_addr; flags dynamic,timeout; timeout 1s; }\nchain c { type nat hook output priority -100; update @s { ip saddr }; }\n}\n" },
+    Feature {
+        name: "nat, verdict maps",
+        rules: "flush ruleset\ntable ip t {\nmap m { type ipv4_addr . inet_proto . inet_service : verdict; }\nchain c { type nat hook output priority -100; ip daddr . meta l4proto . th dport vmap @m; }\n}\n",
+    },
+    Feature {
+        name: "numgen",
+        rules: "flush ruleset\ntable ip t {\nchain c { type nat hook output priority -100; meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 192.0.2.1 . 1, 1 : 192.0.2.2 . 1 }; }\n}\n",
+    },
+    Feature {
+        name: "masquerade",
+        rules: "flush ruleset\ntable ip t {\nchain c { type nat hook postrouting priority 100; masquerade fully-random; }\n}\n",
+    },
+    Feature {
+        name: "fib",
+        rules: "flush ruleset\ntable ip t {\nchain c { type nat hook output priority -100; fib daddr type local accept; }\n}\n",
+    },
+    Feature {
+        name: "reject",
+        rules: "flush ruleset\ntable ip t {\nchain c { type filter hook forward priority 0; reject; }\n}\n",
+    },
+    Feature {
+        name: "dynamic sets",
+        rules: "flush ruleset\ntable ip t {\nset s { type ipv4_addr; flags dynamic,timeout; timeout 1s; }\nchain c { type nat hook output priority -100; update @s { ip saddr }; }\n}\n",
+    },
 ];
 
 /// Tries everything. The calling process must have one thread only.
@@ -163,7 +193,11 @@ fn enter_scratch() -> Result<String, Finding> {
 /// The one setting that forbids it, of those that distributions have.
 fn user_namespace_hint() -> String {
     const SETTINGS: [(&str, &str, &str); 3] = [
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
         ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
     ];
@@ -211,7 +245,8 @@ fn links() -> Vec<Finding> {
         netns::on_a_thread(|| netns::create("there"))?;
         runtime.block_on(async {
             let socket = Netlink::open(runtime.handle())?;
-            let link = |netns: &str, name: &str, index| Link { netns: netns.into(), name: name.into(), index: IfIndex(index) };
+            let link =
+                |netns: &str, name: &str, index| Link { netns: netns.into(), name: name.into(), index: IfIndex(index) };
             let bridge = link("here", "br0", 100);
             socket.bridge(&bridge, Mac([2, 0, 0, 0, 0, 1])).await?;
             let (near, far) = (link("here", "veth0", 101), link("there", "eth0", 102));
@@ -251,7 +286,9 @@ fn features(name: &str, program: &str, arguments: &[&str], features: &[Feature])
         let all: Vec<&str> = features.iter().map(|feature| feature.name).collect();
         return vec![Finding::good(name, all.join(", "))];
     }
-    let hint = format!("the kernel lacks parts of netfilter that {name} rules need; as root, `{program}` may load its modules");
+    let hint = format!(
+        "the kernel lacks parts of netfilter that {name} rules need; as root, `{program}` may load its modules"
+    );
     vec![Finding::lack(name, Grade::Warn, missing.join("; "), Some(hint))]
 }
 

@@ -6,12 +6,14 @@
 
 pub mod apply;
 pub mod client;
-pub mod examine;
 mod curl;
+mod datagram;
 mod echo;
+pub mod examine;
 pub mod inspect;
 pub mod join;
 pub mod leftovers;
+pub mod neighbours;
 pub mod nest;
 pub mod netlink;
 pub mod netns;

@@ -145,9 +145,7 @@ impl Netlink {
         let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
         let builder = match via {
             Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
-            Via::Link(link) => {
-                builder.output_interface(link.index.0).scope(RouteScope::Link)
-            }
+            Via::Link(link) => builder.output_interface(link.index.0).scope(RouteScope::Link),
             Via::Blackhole => builder.kind(RouteType::BlackHole),
         };
         refusal(self.handle.route().add(builder.build()).execute().await)

@@ -46,14 +46,22 @@ impl Pool {
         pool
     }
 
+    /// Addresses outside the cluster, network by network.
+    pub(super) fn outside(nets: impl IntoIterator<Item = Ipv4Net>) -> Self {
+        Pool::new(nets.into_iter().map(|net| {
+            let (low, high) = hosts(net);
+            low..=high
+        }))
+    }
+
     /// Node ports in the two bands of Kubernetes (KEP-3668).
     pub(super) fn node_ports() -> Self {
         Pool::new([30086..=32767, 30000..=30085])
     }
 
-    /// Takes a number out; false if it was taken already.
-    pub(super) fn take(&mut self, number: u32) -> bool {
-        self.taken.insert(number)
+    /// Takes a number out.
+    pub(super) fn take(&mut self, number: u32) {
+        self.taken.insert(number);
     }
 
     /// The next free number; `None` if there is no more.
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn node_ports_come_from_the_dynamic_band_first() {
         let mut pool = Pool::node_ports();
-        assert!(pool.take(30086));
+        pool.take(30086);
         assert_eq!(pool.next(), Some(30087));
         let rest: Vec<u32> = std::iter::from_fn(|| pool.next()).collect();
         assert_eq!(rest.len(), 2766);

@@ -1,12 +1,15 @@
 //! The lab file: from its text to a [`model::Lab`], or to all that is wrong with it.
 //!
-//! Text → TOML (`toml`) → records as written ([`file`], whose values are checked each for
-//! itself) → the lab as meant ([`lower`]: defaults, allocation, references, checks between items).
+//! Text → TOML (`toml`) → records as written (`file`, whose values are checked each for
+//! itself) → the lab as meant (`lower`: defaults, allocation, references, checks between items).
 //! Every stage goes on after a problem as far as something true can still be said.
 
 mod address;
 mod alloc;
+mod backends;
+mod block;
 mod check;
+mod containers;
 mod file;
 mod lower;
 pub mod model;
@@ -14,8 +17,11 @@ pub mod name;
 mod network;
 mod pods;
 mod probes;
+mod range;
+mod said;
 mod schema;
 mod services;
+mod shared;
 mod table;
 mod value;
 

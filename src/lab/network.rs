@@ -1,17 +1,20 @@
 //! `[cluster]`, `[[node]]` and `[[client]]` → the lab's networks and the machines on them, with
 //! the subnets and addresses that the file leaves out.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
 use super::{
-    address::{first, ip, net, overlap, reserved, unusable},
+    address::{first, ip, net, reserved, unusable},
     alloc::{Pool, Subnets, cover},
+    block::Block,
     file::{ClientTable, ClusterTable, LabFile, NodeTable},
     model::{Attach, Client, Cluster, DetectLocal, Node, ProxyMode, Span},
     name::{Domain, IfName, Name},
-    value::{At, AttachKind, Said, invalid},
+    range::{COVER, Range, apart, sized, subnets_apart},
+    said::{At, Said},
+    value::{AttachKind, invalid},
 };
 use crate::diag::{Diagnostic, Problems};
 
@@ -53,23 +56,9 @@ pub(super) struct ClientDraft {
     pub(super) name_at: Span,
 }
 
-/// A network and what it is to the lab.
-#[derive(Debug, Clone)]
-pub(super) struct Range {
-    pub(super) what: String,
-    pub(super) net: Ipv4Net,
-    /// `None` for a default.
-    pub(super) at: Option<Span>,
-    /// How to choose another.
-    key: &'static str,
-}
-
 const NODE_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 30, 45, 0), 24);
 const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
 const CLUSTER_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
-
-/// What a pod range is called that was derived from the pod subnets.
-const COVER: &str = "the smallest range that covers all pod subnets";
 
 /// Names of interfaces that nodes have anyway, or that mean something to sysctl.
 const TAKEN_INTERFACES: [&str; 4] = ["all", "default", "eth0", "lo"];
@@ -100,15 +89,20 @@ impl Network {
             .collect();
         let given: Vec<&At<Ipv4Net>> = subnets.iter().copied().flatten().collect();
         let (default, origin) = default_cluster_cidr(&given);
-        let cluster_cidr =
-            range(table.map(|t| &t.cluster_cidr), default, "the cluster's pod range", "cluster_cidr", 0..=30, problems);
-        if let (Some(last), Some(at)) = (ranges.last_mut(), origin)
-            && cluster_cidr.is_some()
-            && last.at.is_none()
-        {
+        let said = table.map(|t| &t.cluster_cidr);
+        let derived = origin.filter(|_| said.is_none_or(Said::is_nothing));
+        let cluster_cidr = match (&derived, reserved(default)) {
+            (Some(at), Some((what, other))) => {
+                let problem = Diagnostic::new(at.clone(), format!("{COVER} ({default}) overlaps {what}, {other}"));
+                problems.push(problem.hint("choose pod subnets nearer to each other, or leave them out"));
+                None
+            }
+            _ => range(said, default, "the cluster's pod range", "cluster_cidr", 0..=30, problems),
+        };
+        if let (Some(at), Some(net), Some(last)) = (derived, cluster_cidr, ranges.last_mut()) {
             last.what = match given.as_slice() {
                 [only] => format!("the pod subnet {}", only.value),
-                _ => format!("{COVER} ({})", last.net),
+                _ => format!("{COVER} ({net})"),
             };
             last.at = Some(at);
         }
@@ -155,16 +149,15 @@ impl Network {
     /// Checks the given node addresses and allocates the others.
     fn address_nodes(&mut self, tables: &[NodeTable], problems: &mut Problems) {
         let Some(subnet) = self.node_subnet else { return };
-        let mut pool = Pool::nodes(subnet);
-        let mut first_use = BTreeMap::new();
+        let mut block = Block::new(subnet, format!("the node subnet {subnet}"), Pool::nodes(subnet));
         for said in tables.iter().filter_map(|table| table.ip.at()) {
             let hint = "choose an address of `node_subnet`, or set `node_subnet` in `[cluster]`";
-            place(said, subnet, &format!("the node subnet {subnet}"), hint, &mut pool, &mut first_use, problems);
+            block.claim(said, hint, problems);
         }
         for nth in 0..self.nodes.len() {
             let said = tables.get(nth).map_or(&Said::Nothing, |table| &table.ip);
             self.nodes[nth].ip = match said {
-                Said::Nothing => pool.next_ip(),
+                Said::Nothing => block.next(),
                 _ => said.get().copied(),
             };
             if said.is_nothing() && self.nodes[nth].ip.is_none() {
@@ -195,40 +188,6 @@ impl Network {
     }
 }
 
-/// A given address must be usable and free; it is taken out of the pool.
-pub(super) fn place(
-    said: &At<Ipv4Addr>,
-    subnet: Ipv4Net,
-    what: &str,
-    hint: &str,
-    pool: &mut Pool,
-    first_use: &mut BTreeMap<Ipv4Addr, Span>,
-    problems: &mut Problems,
-) {
-    let address = said.value;
-    match unusable(subnet, address) {
-        Some(why) if !subnet.contains(&address) => {
-            problems.push(Diagnostic::new(said.at.clone(), format!("{address} {why} {what}")).hint(hint));
-            return;
-        }
-        Some(why) => {
-            let problem = Diagnostic::new(said.at.clone(), format!("{address} {why} {what}"));
-            problems.push(problem.hint("choose another address, or leave `ip` out"));
-            return;
-        }
-        None => {}
-    }
-    if !pool.take(u32::from(address)) {
-        let mut problem = Diagnostic::new(said.at.clone(), format!("the address {address} is used twice"));
-        if let Some(first) = first_use.get(&address) {
-            problem = problem.also(first.clone(), "first used here");
-        }
-        problems.push(problem.hint("choose another address, or leave `ip` out"));
-        return;
-    }
-    first_use.insert(address, said.at.clone());
-}
-
 impl NodeDraft {
     /// The node, if nothing of it was refused.
     pub(super) fn finish(self) -> Option<Node> {
@@ -254,35 +213,6 @@ impl ClientDraft {
 
 fn cluster_local() -> Option<Domain> {
     "cluster.local".parse().ok()
-}
-
-/// The prefix length is in range, and the network is for ordinary machines.
-fn sized(
-    net: Ipv4Net,
-    lengths: std::ops::RangeInclusive<u8>,
-    key: &str,
-    said: Option<&At<Ipv4Net>>,
-    problems: &mut Problems,
-) -> bool {
-    // A default, or what covers subnets that were checked each for itself.
-    let Some(said) = said else { return true };
-    let at = said.at.clone();
-    if net.prefix_len() > *lengths.end() {
-        let why = format!("is too small; its prefix length may be at most {}", lengths.end());
-        problems.push(invalid(key, net, at, why).hint("choose a larger network"));
-        return false;
-    }
-    if net.prefix_len() < *lengths.start() {
-        let why = format!("is too large; its prefix length must be at least {}", lengths.start());
-        problems.push(invalid(key, net, at, why).hint("choose a smaller network"));
-        return false;
-    }
-    if let Some((what, range)) = reserved(net) {
-        let hint = "choose a private network, such as one of 10.0.0.0/8 or 192.168.0.0/16";
-        problems.push(invalid(key, net, at, format!("overlaps {what}, {range}")).hint(hint));
-        return false;
-    }
-    true
 }
 
 /// The pod range if the file gives none, and, if it was derived from pod subnets, where from.
@@ -380,77 +310,5 @@ fn attach(table: &NodeTable, problems: &mut Problems) -> Option<Attach> {
     match kind {
         AttachKind::Routed => Some(Attach::Routed),
         AttachKind::Bridge => table.bridge.or(br0()?).map(Attach::Bridge),
-    }
-}
-
-/// No two networks of the lab may have an address in common.
-fn apart(ranges: &[Range], problems: &mut Problems) {
-    let mut sorted: Vec<&Range> = ranges.iter().collect();
-    sorted.sort_by_key(|range| (range.net.network(), range.net.prefix_len()));
-    // Prefixes are nested or disjoint: what overlaps any before it overlaps the one that reaches
-    // farthest.
-    let mut farthest: Option<&Range> = None;
-    for range in sorted {
-        match farthest {
-            Some(wide) if overlap(wide.net, range.net) => clash(wide, range, problems),
-            _ => farthest = Some(range),
-        }
-    }
-}
-
-fn clash(a: &Range, b: &Range, problems: &mut Problems) {
-    let start = |range: &Range| range.at.as_ref().map_or(0, |at| at.start);
-    let (earlier, later) = if start(a) <= start(b) { (a, b) } else { (b, a) };
-    // Two defaults never clash, so the later one has a place.
-    let Some(at) = &later.at else { return };
-    let message = format!("{} overlaps {}", later.what, earlier.what);
-    let problem = Diagnostic::new(at.clone(), message);
-    problems.push(match &earlier.at {
-        Some(place) => {
-            problem.also(place.clone(), earlier.what.clone()).hint(if earlier.is_cover() || later.is_cover() {
-                "choose pod subnets nearer to each other, or leave them out"
-            } else {
-                "give every network of the lab addresses of its own"
-            })
-        }
-        None if later.is_cover() => problem.hint("choose pod subnets nearer to each other, or leave them out"),
-        None => problem.hint(format!("choose another network, or set `{}` in `[cluster]`", earlier.key)),
-    });
-}
-
-/// Pod subnets lie in the cluster's range and have no address in common.
-fn subnets_apart(given: &[&At<Ipv4Net>], cluster: Option<&At<Ipv4Net>>, problems: &mut Problems) {
-    if let Some(cluster) = cluster {
-        for subnet in given.iter().filter(|subnet| !cluster.value.contains(&subnet.value)) {
-            let message =
-                format!("the pod subnet {} is not in the cluster's pod range {}", subnet.value, cluster.value);
-            let problem = Diagnostic::new(subnet.at.clone(), message).also(cluster.at.clone(), "the range");
-            problems.push(problem.hint("choose a subnet of `cluster_cidr`, or leave one of the two out"));
-        }
-    }
-    let mut sorted = given.to_vec();
-    sorted.sort_by_key(|said| (said.value.network(), said.value.prefix_len()));
-    let mut farthest: Option<&At<Ipv4Net>> = None;
-    for said in sorted {
-        let Some(wide) = farthest.filter(|wide| overlap(wide.value, said.value)) else {
-            farthest = Some(said);
-            continue;
-        };
-        let (earlier, later) = if wide.at.start < said.at.start { (wide, said) } else { (said, wide) };
-        let message = format!("the pod subnet {} overlaps the pod subnet {}", later.value, earlier.value);
-        let problem = Diagnostic::new(later.at.clone(), message).also(earlier.at.clone(), "of this node");
-        problems.push(problem.hint("give every node a pod subnet of its own, or leave `pod_subnet` out"));
-    }
-}
-
-impl Range {
-    /// It was derived from several pod subnets.
-    fn is_cover(&self) -> bool {
-        self.what.starts_with(COVER)
-    }
-
-    /// It is a range inside the cluster: of ClusterIPs or of pods.
-    pub(super) fn is_internal(&self) -> bool {
-        matches!(self.key, "service_cidr" | "cluster_cidr")
     }
 }

@@ -9,8 +9,9 @@ use super::{
     name::Name,
     network::Network,
     pods::{Pods, full_name},
+    said::{At, Said},
     services::ServiceDraft,
-    value::{At, Said, invalid},
+    value::invalid,
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 

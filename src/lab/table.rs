@@ -9,7 +9,8 @@ use toml::{
 
 use super::{
     model::Span,
-    value::{At, Said, Value, listed, wrong_type},
+    said::{At, Said},
+    value::{Value, listed, wrong_type},
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 

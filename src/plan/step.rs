@@ -245,9 +245,10 @@ impl Step {
             | Step::Rules { netns, .. }
             | Step::Serve { netns, .. }
             | Step::ServeOutside { netns, .. } => netns,
-            Step::Bridge { link, .. } | Step::Address { link, .. } | Step::Settle { link } | Step::Neighbour { link, .. } => {
-                &link.netns
-            }
+            Step::Bridge { link, .. }
+            | Step::Address { link, .. }
+            | Step::Settle { link }
+            | Step::Neighbour { link, .. } => &link.netns,
             Step::Cable { near, .. } => &near.netns,
         }
     }

@@ -163,7 +163,11 @@ fn by_drift(
         causes.push(Cause {
             netns: first.netns.clone(),
             text: describe(group, drifts),
-            mend: group.iter().filter_map(|drift| drifts[*drift].mend.clone()).take(MANY).collect(),
+            // A few commands out of many would mend nothing.
+            mend: match group[..] {
+                [only] => drifts[only].mend.iter().cloned().collect(),
+                _ => Vec::new(),
+            },
             look_at: advice::of_drift(deepest.0, first),
             evidence: Evidence::Drift,
             probes: explained.iter().map(|failure| failed[*failure].0.id.clone()).collect(),
@@ -198,8 +202,19 @@ fn describe(group: &[usize], drifts: &[Drift]) -> String {
         DriftKind::Rule => "rules",
         DriftKind::Server => "servers",
     };
-    let named: Vec<&str> = group.iter().take(NAMED).map(|drift| drifts[*drift].text.as_str()).collect();
-    format!("{} {what} differ from the plan: {}; and {} more", group.len(), named.join("; "), group.len() - NAMED)
+    let texts = || group.iter().map(|drift| drifts[*drift].text.as_str());
+    let named: Vec<&str> = texts().take(NAMED).collect();
+    let table = |text: &'static str| texts().all(|other| other.contains(text)).then_some(text);
+    let tables = ["(table nat)", "(table filter)", "(table mangle)"].into_iter().find_map(table);
+    let place =
+        tables.map(|table| format!(", all in the {} table", table.trim_matches(['(', ')']).replace("table ", "")));
+    format!(
+        "{} {what} differ from the plan{}: {}; and {} more",
+        group.len(),
+        place.unwrap_or_default(),
+        named.join("; "),
+        group.len() - NAMED
+    )
 }
 
 fn sentence(group: &[usize], drifts: &[Drift]) -> String {

@@ -12,7 +12,10 @@ use super::{
     stats,
     suite::{Answerer, Expect, Outcomes, Probe, Speaks, Suite, Wish},
 };
-use crate::report::{Distribution, Report, Share};
+use crate::{
+    lab::model::Protocol,
+    report::{Distribution, Report, Share},
+};
 
 /// The report on a run of `suite`: `outcomes` of its orders, in any order, and how the lab
 /// differs from its plan.
@@ -148,7 +151,8 @@ pub(super) fn hopeless(suite: &Suite, outcomes: &Outcomes<'_>) -> BTreeMap<Strin
     let (measured, functional): (Vec<&Probe>, Vec<&Probe>) =
         suite.probes.iter().partition(|probe| probe.is_measurement());
     let mut failed: BTreeMap<(&str, SocketAddr), String> = BTreeMap::new();
-    for probe in functional {
+    // Measurements are all of TCP; datagrams to the same address take other rules.
+    for probe in functional.into_iter().filter(|probe| probe.target.protocol == Protocol::Tcp) {
         let own: Vec<&Outcome> = probe.orders.iter().filter_map(|order| outcomes.get(&order.id).copied()).collect();
         if let Verdict::Fail(_) = judge(probe, &own, 0.0).verdict {
             for (order, to) in probe.orders.iter().filter_map(|order| Some((order, destination(probe, &order.what)?))) {

@@ -86,6 +86,8 @@ pub struct SuiteOptions {
     pub alpha: f64,
     /// Only probes whose group is one of these, or whose name or id contains one; empty for all.
     pub only: Vec<String>,
+    /// The lab's name, if the commands of the report have to say which lab they mean.
+    pub lab: Option<String>,
 }
 
 /// The client of the functional probes.
@@ -399,7 +401,13 @@ impl Engine {
 
 impl Default for SuiteOptions {
     fn default() -> Self {
-        SuiteOptions { engine: Engine::Curl, samples: DEFAULT_SAMPLES, alpha: DEFAULT_ALPHA, only: Vec::new() }
+        SuiteOptions {
+            engine: Engine::Curl,
+            samples: DEFAULT_SAMPLES,
+            alpha: DEFAULT_ALPHA,
+            only: Vec::new(),
+            lab: None,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn broken(name: &str, fate: fn(&Flow<'_>) -> Fate, drifts: &[Drift]) {
         assert_eq!(report.causes.len(), 1, "{name}{suffix}: {:#?}", report.causes);
         assert_eq!(first.probes.len(), report.count(ResultKind::Failed), "{name}{suffix}");
         if suffix.is_empty() {
-            golden(&format!("{name}.txt"), &render(&report, Format::Table, Colour::Never));
+            golden(&format!("{name}.txt"), &render(&report, Format::Table, Colour::Off));
         }
     }
 }
@@ -37,7 +37,12 @@ fn broken(name: &str, fate: fn(&Flow<'_>) -> Fate, drifts: &[Drift]) {
 fn first_words(drifts: &[Drift]) -> String {
     match drifts.len() {
         many if many >= 4 && drifts.iter().all(|drift| drift.kind == drifts[0].kind) => {
-            format!("{many} rules differ from the plan: {}; {}; and {} more", drifts[0].text, drifts[1].text, many - 2)
+            format!(
+                "{many} rules differ from the plan, all in the nat table: {}; {}; and {} more",
+                drifts[0].text,
+                drifts[1].text,
+                many - 2
+            )
         }
         _ => drifts[0].text.clone(),
     }
@@ -54,23 +59,23 @@ fn a_lab_as_it_must_be() {
             let mut lab = book_with(server);
             lab.cluster.proxy = proxy;
             let report = report_of(&lab, &Breakage::NONE, &[]);
-            assert!(report.passed(), "{proxy}: {}", render(&report, Format::Table, Colour::Never));
+            assert!(report.passed(), "{proxy}: {}", render(&report, Format::Table, Colour::Off));
             assert!(report.causes.is_empty());
         }
     }
     let report = report_of(&book(), &Breakage::NONE, &[]);
-    golden("passed.txt", &render(&report, Format::Table, Colour::Never));
+    golden("passed.txt", &render(&report, Format::Table, Colour::Off));
 }
 
 #[test]
 fn nat_is_flushed() {
     let rules = [
-        "the rule `-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES` is missing",
-        "the rule `-A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES` is missing",
-        "the rule `-A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING` is missing",
-        "the rule `-A KUBE-SERVICES -d 10.96.1.100/32 -p tcp -m comment --comment \"default/http-server-svc cluster IP\" -m tcp --dport 8080 -j KUBE-SVC-X` is missing",
-        "the rule `-A KUBE-SEP-X -p tcp -m comment --comment default/http-server-svc -m tcp -j DNAT --to-destination 192.168.1.10:80` is missing",
-        "the rule `-A POSTROUTING -s 192.168.1.0/24 ! -d 192.168.0.0/16 -j MASQUERADE` is missing",
+        "the rule `-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES` is missing from PREROUTING (table nat)",
+        "the rule `-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES` is missing from OUTPUT (table nat)",
+        "the rule `-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING` is missing from POSTROUTING (table nat)",
+        "the rule `-d 10.96.1.100/32 -p tcp -m comment --comment \"default/http-server-svc cluster IP\" -m tcp --dport 8080 -j KUBE-SVC-X` is missing from KUBE-SERVICES (table nat)",
+        "all 2 rules of KUBE-SEP-X (table nat) are missing",
+        "the rule `-s 192.168.1.0/24 ! -d 192.168.0.0/16 -j MASQUERADE` is missing from POSTROUTING (table nat)",
     ];
     broken(
         "nat-flushed",
@@ -95,7 +100,7 @@ fn masquerade_is_missing() {
         &[drift(
             "node1",
             DriftKind::Rule,
-            "the rule `-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully` is missing",
+            "the rule `-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully` is missing from KUBE-POSTROUTING (table nat)",
         )],
     );
 }
@@ -112,7 +117,7 @@ fn route_is_missing() {
                 false => Fate::Fine,
             }
         },
-        &[drift("node1", DriftKind::Route, "the route to 192.168.2.0/24 via 10.30.45.200 is missing")],
+        &[drift("node1", DriftKind::Route, "the route 192.168.2.0/24 via 10.30.45.200 dev eth0 is missing")],
     );
 }
 
@@ -124,7 +129,7 @@ fn nothing_is_forwarded() {
             true => Fate::Fails(FailureKind::Timeout),
             false => Fate::Fine,
         },
-        &[drift("node1", DriftKind::Sysctl, "net/ipv4/ip_forward is 0, and should be 1")],
+        &[drift("node1", DriftKind::Sysctl, "net.ipv4.ip_forward is 0, and should be 1")],
     );
 }
 
@@ -137,8 +142,8 @@ fn bridge_is_down() {
             false => Fate::Fine,
         },
         &[
-            drift("node1", DriftKind::Link, "br0 is down, and should be up"),
-            drift("node1", DriftKind::Route, "the route to 192.168.1.0/24 dev br0 is missing"),
+            drift("node1", DriftKind::Link, "the link br0 is down"),
+            drift("node1", DriftKind::Route, "the route 192.168.1.0/24 dev br0 is missing"),
         ],
     );
 }
@@ -151,7 +156,7 @@ fn server_is_dead() {
             true => Fate::Fails(FailureKind::Refused),
             false => Fate::Fine,
         },
-        &[drift("pod2", DriftKind::Server, "the server of container web is not running")],
+        &[drift("pod2", DriftKind::Server, "the server of the container web of pod2 was ended by SIGKILL")],
     );
 }
 
@@ -163,12 +168,12 @@ fn probability_is_wrong() {
         drift(
             "node1",
             DriftKind::Rule,
-            "the rule `-A KUBE-SVC-X -m comment --comment \"default/http-server-svc -> 192.168.1.20:80\" -m statistic --mode random --probability 0.50000000000 -j KUBE-SEP-Y` is missing",
+            "the rule `-m comment --comment \"default/http-server-svc -> 192.168.1.20:80\" -m statistic --mode random --probability 0.50000000000 -j KUBE-SEP-Y` is missing from KUBE-SVC-X (table nat)",
         ),
         drift(
             "node1",
             DriftKind::Rule,
-            "the rule `-A KUBE-SVC-X -m statistic --mode random --probability 0.33000000007 -j KUBE-SEP-Y` is not ours",
+            "the rule `-m statistic --mode random --probability 0.33000000007 -j KUBE-SEP-Y` in KUBE-SVC-X (table nat) is not netlab's",
         ),
     ];
     let report = report_of(&lab, &Breakage { shares, ..Breakage::NONE }, &drifts);
@@ -176,7 +181,7 @@ fn probability_is_wrong() {
     assert_eq!(report.causes.len(), 1);
     assert_eq!(report.causes[0].text, drifts[0].text);
     assert_eq!(report.causes[0].also.len(), 1);
-    golden("probability-wrong.txt", &render(&report, Format::Table, Colour::Never));
+    golden("probability-wrong.txt", &render(&report, Format::Table, Colour::Off));
 }
 
 #[test]
@@ -187,7 +192,7 @@ fn localhost_is_not_routed() {
             true => Fate::Fails(FailureKind::Timeout),
             false => Fate::Fine,
         },
-        &[drift("node1", DriftKind::Sysctl, "net/ipv4/conf/all/route_localnet is 0, and should be 1")],
+        &[drift("node1", DriftKind::Sysctl, "net.ipv4.conf.all.route_localnet is 0, and should be 1")],
     );
 }
 
@@ -205,7 +210,7 @@ fn hairpin_is_not_marked() {
         &[drift(
             "node1",
             DriftKind::Rule,
-            "the rule `-A KUBE-SEP-X -s 192.168.1.10/32 -m comment --comment default/http-server-svc -j KUBE-MARK-MASQ` is missing",
+            "the rule `-s 192.168.1.10/32 -m comment --comment \"default/http-server-svc\" -j KUBE-MARK-MASQ` is missing from KUBE-SEP-X (table nat)",
         )],
     );
 }
@@ -218,7 +223,7 @@ fn forward_drops() {
             true => Fate::Fails(FailureKind::Timeout),
             false => Fate::Fine,
         },
-        &[drift("node2", DriftKind::Rule, "the rule `-A FORWARD -j DROP` is not ours")],
+        &[drift("node2", DriftKind::Rule, "the rule `-j DROP` in FORWARD (table filter) is not netlab's")],
     );
 }
 
@@ -266,11 +271,11 @@ fn patterns_point_at_the_place() {
 /// A difference that does no harm is a note, not a cause.
 #[test]
 fn harmless_drift_does_not_fail() {
-    let drifts = [drift("node1", DriftKind::Rule, "the rule `-A INPUT -j LOG` is not ours")];
+    let drifts = [drift("node1", DriftKind::Rule, "the rule `-j LOG` in INPUT (table filter) is not netlab's")];
     let report = report_of(&book(), &Breakage::NONE, &drifts);
     assert!(report.passed());
     assert_eq!(report.idle_drifts, drifts);
-    assert!(render(&report, Format::Table, Colour::Never).contains("no probe fails because of it"));
+    assert!(render(&report, Format::Table, Colour::Off).contains("no probe fails because of it"));
 }
 
 #[test]
@@ -294,19 +299,19 @@ fn the_other_forms() {
         true => Fate::Fails(FailureKind::Refused),
         false => Fate::Fine,
     };
-    let drifts = [drift("pod2", DriftKind::Server, "the server of container web is not running")];
+    let drifts = [drift("pod2", DriftKind::Server, "the server of the container web of pod2 was ended by SIGKILL")];
     let report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &drifts);
-    golden("forms.tap", &render(&report, Format::Tap, Colour::Never));
-    golden("forms.xml", &render(&report, Format::Junit, Colour::Never));
-    let json = render(&report, Format::Json, Colour::Never);
+    golden("forms.tap", &render(&report, Format::Tap, Colour::Off));
+    golden("forms.xml", &render(&report, Format::Junit, Colour::Off));
+    let json = render(&report, Format::Json, Colour::Off);
     golden("forms.json", &json);
     let read: Report = serde_json::from_str(&json).expect("a report can be read back");
     assert_eq!(read.version, VERSION);
-    assert_eq!(render(&read, Format::Json, Colour::Never), json);
-    let coloured = render(&report, Format::Table, Colour::Always);
+    assert_eq!(render(&read, Format::Json, Colour::Off), json);
+    let coloured = render(&report, Format::Table, Colour::On);
     assert!(coloured.contains("\u{1b}["));
     let plain: String = strip(&coloured);
-    assert_eq!(plain, render(&report, Format::Table, Colour::Never));
+    assert_eq!(plain, render(&report, Format::Table, Colour::Off));
 }
 
 fn strip(text: &str) -> String {
@@ -328,4 +333,22 @@ fn the_opinion_can_be_given() {
     assert!(refused.probes.iter().all(|probe| probe.orders.len() == 1));
     assert!(refused.tests() == 0 && !refused.probes.is_empty());
     let _: std::net::IpAddr = parsed("10.0.0.1");
+}
+
+/// With several labs up, a command that is to be pasted says which one it means.
+#[test]
+fn commands_name_the_lab_where_they_must() {
+    let lab = book();
+    let fate: fn(&Flow<'_>) -> Fate = |_| Fate::Fails(FailureKind::Timeout);
+    let commands = |named: Option<&str>| -> Vec<String> {
+        let options = SuiteOptions { lab: named.map(str::to_owned), ..SuiteOptions::default() };
+        let suite = suite(&lab, &options);
+        let report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &[]);
+        let looks = report.causes.into_iter().flat_map(|cause| cause.look_at);
+        let looks = looks.chain(report.probes.iter().flat_map(|probe| probe.look_at.clone()));
+        let commands = report.probes.iter().map(|probe| probe.command.clone());
+        looks.filter_map(|look| look.command).chain(commands).collect()
+    };
+    assert!(commands(Some("two")).iter().all(|command| command.contains(" -l two ")));
+    assert!(commands(None).iter().all(|command| !command.contains(" -l ")));
 }

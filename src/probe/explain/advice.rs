@@ -38,20 +38,24 @@ pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt
 /// Where a difference is seen.
 pub(super) fn of_drift(probe: &Probe, drift: &Drift) -> Vec<LookAt> {
     let netns = &drift.netns;
+    // A drift of a setting begins with its key.
+    let key = drift.text.split(' ').next().filter(|key| key.contains(['.', '/'])).unwrap_or("-a");
     let (what, command) = match drift.kind {
-        DriftKind::Link => ("the links", format!("netlab exec {netns} -- ip -br link")),
-        DriftKind::Address => ("the addresses", format!("netlab exec {netns} -- ip -br address")),
-        DriftKind::Route => ("the routes", format!("netlab exec {netns} -- ip route")),
-        DriftKind::Sysctl => ("the settings", format!("netlab exec {netns} -- sysctl -a")),
+        DriftKind::Link => ("the links", "ip -br link".to_owned()),
+        DriftKind::Address => ("the addresses", "ip -br address".to_owned()),
+        DriftKind::Route => ("the routes", "ip route".to_owned()),
+        DriftKind::Sysctl => ("the setting", format!("sysctl {key}")),
         DriftKind::Rule => match probe.proxy {
-            ProxyMode::Iptables | ProxyMode::Ladder => ("the rules", format!("netlab exec {netns} -- iptables-save")),
-            ProxyMode::Nftables => ("the rules", format!("netlab exec {netns} -- nft list ruleset")),
+            ProxyMode::Iptables | ProxyMode::Ladder => ("the rules", "iptables-save".to_owned()),
+            ProxyMode::Nftables => ("the rules", "nft list ruleset".to_owned()),
         },
-        DriftKind::Server => ("what the server said", format!("netlab logs {netns}")),
+        DriftKind::Server => {
+            return vec![look(&format!("what the server of {netns} said"), format!("netlab logs {netns}"))];
+        }
     };
-    let mut advice = vec![look(&format!("{what} of {netns}"), command)];
+    let mut advice = vec![look(&format!("{what} of {netns}"), format!("netlab exec {netns} -- {command}"))];
     if drift.kind == DriftKind::Rule {
-        advice.push(look(&format!("the rules {netns} should have"), format!("netlab rules {netns}")));
+        advice.push(look(&format!("the rules that {netns} should have"), format!("netlab rules {netns}")));
     }
     advice
 }

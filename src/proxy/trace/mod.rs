@@ -19,10 +19,12 @@ use rules::{Packet, Rules, Verdict, Way};
 
 use super::{
     truth::{Choice, Fate, Sight, sum},
-    view::POD_LINK_PREFIX,
     ways::{self, End, Listener},
 };
-use crate::lab::model::{Attach, Lab, NodeId, Place, Protocol, ProxyMode};
+use crate::{
+    lab::model::{Attach, Lab, NodeId, Place, Protocol, ProxyMode},
+    plan::VETH_PREFIX,
+};
 
 /// The rules of every node of a lab, read back from their text.
 #[derive(Debug)]
@@ -167,7 +169,7 @@ impl<'a> Tracer<'a> {
         let from_own_pod = matches!(traveller.at, Place::Pod(pod) if self.lab.pod(pod).node == node);
         traveller.packet.interface = Some(match &self.lab.node(node).attach {
             Attach::Bridge(bridge) if from_own_pod => bridge.to_string(),
-            Attach::Routed if from_own_pod => format!("{POD_LINK_PREFIX}0"),
+            Attach::Routed if from_own_pod => format!("{VETH_PREFIX}0"),
             Attach::Bridge(_) | Attach::Routed => "uplink".to_owned(),
         });
         // What one kernel notes about a connection, another does not know.
