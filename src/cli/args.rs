@@ -11,7 +11,12 @@ use crate::{
 
 /// A Kubernetes-shaped network on one Linux host, from one TOML file.
 #[derive(Debug, Parser)]
-#[command(name = "netlab", version, max_term_width = 100, after_help = "Exit codes: 0 good · 1 a probe failed · 2 the command line or the lab file is wrong · 3 this host cannot · 4 the kernel or a tool refused (everything was undone) · 70 a bug")]
+#[command(
+    name = "netlab",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 good · 1 a probe failed · 2 the command line or the lab file is wrong · 3 this host cannot · 4 the kernel or a tool refused (everything was undone) · 70 a bug"
+)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,

@@ -27,7 +27,9 @@ use crate::{
 
 pub(super) fn exec(args: &args::Exec) -> Result<ExitCode> {
     let directory = labs::choose(args.lab.lab.as_deref())?;
-    let [program, arguments @ ..] = args.command.as_slice() else { return Err(Error::bug("a command without a program")) };
+    let [program, arguments @ ..] = args.command.as_slice() else {
+        return Err(Error::bug("a command without a program"));
+    };
     let mut command = Command::new(program);
     command.args(arguments);
     inside(&directory, &args.who, command)
@@ -85,7 +87,11 @@ pub(super) fn apart(work: impl FnOnce() -> Result<u8>) -> Result<u8> {
                     Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as u8),
                     Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                     Err(errno) => {
-                        return Err(Error { kind: ErrorKind::Bug, message: format!("lost a child: {errno}"), hint: None });
+                        return Err(Error {
+                            kind: ErrorKind::Bug,
+                            message: format!("lost a child: {errno}"),
+                            hint: None,
+                        });
                     }
                 }
             }

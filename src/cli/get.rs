@@ -80,8 +80,7 @@ fn nodes(lab: &Lab, format: ListFormat) -> Result<()> {
             }
         })
         .collect();
-    let listing =
-        Listing { kind: "nodes", header: &["NAME", "IP", "POD-SUBNET", "PODS"], wide: &["ATTACH", "ZONE"] };
+    let listing = Listing { kind: "nodes", header: &["NAME", "IP", "POD-SUBNET", "PODS"], wide: &["ATTACH", "ZONE"] };
     listing.print(format, &rows, |row| {
         let zone = row.zone.clone().unwrap_or_else(|| "-".to_owned());
         vec![row.name.clone(), row.ip.clone(), row.pod_subnet.clone(), row.pods.to_string(), row.attach.clone(), zone]

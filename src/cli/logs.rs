@@ -41,7 +41,8 @@ fn file(directory: &Directory, args: &args::Logs) -> Result<PathBuf> {
     }
     let lab = labs::load(directory)?;
     let pod = lab.pods.iter().find(|pod| pod.full_name() == args.pod);
-    let pod = pod.ok_or_else(|| Error::usage(format!("there is no pod {} in {}", args.pod, lab.name)).hint("netlab get pods"))?;
+    let pod = pod
+        .ok_or_else(|| Error::usage(format!("there is no pod {} in {}", args.pod, lab.name)).hint("netlab get pods"))?;
     let container = match (&args.container, pod.containers.as_slice()) {
         (None, [only]) => only,
         (None, several) => {
@@ -76,8 +77,10 @@ fn follow(directory: &Directory, path: &PathBuf, log: &mut File) -> Result<()> {
     loop {
         // What came between the last look and the watch.
         copy(log)?;
-        let mut watched =
-            [PollFd::new(inotify.as_fd(), PollFlags::POLLIN), PollFd::new(agent.descriptor().as_fd(), PollFlags::POLLIN)];
+        let mut watched = [
+            PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
+            PollFd::new(agent.descriptor().as_fd(), PollFlags::POLLIN),
+        ];
         poll(&mut watched, PollTimeout::NONE).context("cannot watch the log")?;
         if watched[1].any() == Some(true) {
             return copy(log);

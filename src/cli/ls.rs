@@ -8,8 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    args,
-    labs,
+    args, labs,
     output::{Listing, Terminal},
 };
 use crate::{

@@ -141,17 +141,18 @@ impl Listing<'_> {
     ) -> Result<()> {
         let document = Document { version: 1, kind: self.kind, items };
         let text = match format {
-            ListFormat::Table => table(
-                self.header,
-                items.iter().map(|item| row(item).into_iter().take(self.header.len()).collect()),
-            ),
+            ListFormat::Table => {
+                table(self.header, items.iter().map(|item| row(item).into_iter().take(self.header.len()).collect()))
+            }
             ListFormat::Wide => {
                 let header: Vec<&str> = self.header.iter().chain(self.wide).copied().collect();
                 table(&header, items.iter().map(&row))
             }
             ListFormat::Json => serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n",
             ListFormat::Yaml => serde_norway::to_string(&document).context("cannot write YAML")?,
-            ListFormat::Name => items.iter().filter_map(|item| row(item).into_iter().next()).map(|name| name + "\n").collect(),
+            ListFormat::Name => {
+                items.iter().filter_map(|item| row(item).into_iter().next()).map(|name| name + "\n").collect()
+            }
         };
         print(&text);
         Ok(())

@@ -12,9 +12,9 @@ use super::{
     up::{Building, Wanted},
 };
 use crate::{
+    agent::protocol::View,
     error::{Error, Result},
     kernel::{join, netns},
-    agent::protocol::View,
 };
 
 pub(super) fn run(args: &args::Run, terminal: &Terminal) -> Result<ExitCode> {
@@ -23,7 +23,9 @@ pub(super) fn run(args: &args::Run, terminal: &Terminal) -> Result<ExitCode> {
         Wanted { source: &source, name: args.name.as_ref(), stage: None, timeout: args.timeout, replace: false };
     let (lab, mut building) = Building::begin(&wanted, terminal)?;
     building.wait(terminal)?;
-    let [program, arguments @ ..] = args.command.as_slice() else { return Err(Error::bug("a command without a program")) };
+    let [program, arguments @ ..] = args.command.as_slice() else {
+        return Err(Error::bug("a command without a program"));
+    };
     let mut command = Command::new(program);
     command.args(arguments);
     exec::set_environment(&mut command, lab.name.as_str());

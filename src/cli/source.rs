@@ -8,9 +8,14 @@ use std::{
 
 use super::output::Terminal;
 use crate::{
-    diag::Diagnostics,
+    diag::{Diagnostic, Diagnostics},
     error::{Context, Error, ErrorKind, Result},
-    lab::{self, model::Lab, name::Name},
+    lab::{
+        self,
+        model::{Lab, ProxyMode},
+        name::Name,
+    },
+    proxy::ladder,
 };
 
 /// A lab file is text that people write; more than this is something else.
@@ -65,9 +70,19 @@ impl Source {
         Ok(Source { name: name.to_owned(), path, text })
     }
 
-    /// Reads the lab, or shows everything that is wrong with it.
+    /// Reads the lab, or shows everything that is wrong with it, and what its proxy cannot do.
     pub(super) fn load(&self, terminal: &Terminal) -> Result<Lab> {
-        lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))
+        let lab = lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))?;
+        let inexpressible = match lab.cluster.proxy {
+            ProxyMode::Ladder => ladder::cannot_express(&lab),
+            ProxyMode::Iptables | ProxyMode::Nftables => Vec::new(),
+        };
+        if inexpressible.is_empty() {
+            return Ok(lab);
+        }
+        let hint = "choose `proxy = \"iptables\"` or `proxy = \"nftables\"` in [cluster]";
+        let problems = inexpressible.into_iter().map(|(at, message)| Diagnostic::new(at, message).hint(hint));
+        Err(self.show(&Diagnostics(problems.collect()), terminal))
     }
 
     /// Shows problems, and gives back the error to end with.
@@ -75,7 +90,11 @@ impl Source {
         eprint!("{}", problems.render(&self.name, &self.text, terminal.error_colour()));
         let count = problems.0.len();
         let plural = if count == 1 { "" } else { "s" };
-        Error { kind: ErrorKind::Usage, message: format!("{count} problem{plural} in {}; nothing was touched", self.name), hint: None }
+        Error {
+            kind: ErrorKind::Usage,
+            message: format!("{count} problem{plural} in {}; nothing was touched", self.name),
+            hint: None,
+        }
     }
 
     /// The lab's name where the file gives none: the file's.
@@ -96,7 +115,9 @@ fn only_lab_file() -> Result<PathBuf> {
     files.sort();
     match files.as_slice() {
         [file] => Ok(file.strip_prefix(".").unwrap_or(file).to_owned()),
-        [] => Err(Error::usage("there is no lab file in this folder").hint("name one, or make one: netlab new minimal")),
+        [] => {
+            Err(Error::usage("there is no lab file in this folder").hint("name one, or make one: netlab new minimal"))
+        }
         [first, ..] => Err(Error::usage(format!("there are {} lab files in this folder", files.len()))
             .hint(format!("name one, like {}", first.strip_prefix(".").unwrap_or(first).display()))),
     }

@@ -38,7 +38,8 @@ pub(super) fn up(args: &args::Up, terminal: &Terminal) -> Result<ExitCode> {
     }
     let began = Instant::now();
     let stage = if args.no_wait { args.stage.or(Some(StageName::Servers)) } else { args.stage };
-    let wanted = Wanted { source: &source, name: args.name.as_ref(), stage, timeout: args.timeout, replace: args.replace };
+    let wanted =
+        Wanted { source: &source, name: args.name.as_ref(), stage, timeout: args.timeout, replace: args.replace };
     let (lab, mut building) = Building::begin(&wanted, terminal)?;
     building.wait(terminal)?;
     building.stay()?;

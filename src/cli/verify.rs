@@ -15,7 +15,7 @@ use crate::{
         protocol::{Reply, Request},
     },
     error::{Error, ErrorKind, Result},
-    kernel::rules,
+    kernel::{neighbours, rules},
     probe::{
         judge,
         order::{Order, Outcome},
@@ -41,12 +41,19 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         }
         args::Engine::Builtin => suite::Engine::Builtin,
     };
-    let options = SuiteOptions { engine, samples: args.samples as usize, alpha: args.alpha, only: args.only.clone().into_iter().collect() };
+    let options = SuiteOptions {
+        engine,
+        samples: args.samples as usize,
+        alpha: args.alpha,
+        only: args.only.clone().into_iter().collect(),
+        lab: args.lab.is_some().then(|| lab.name.to_string()),
+    };
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));
         return Err(error.hint("the groups are: pods, nodes, egress, services, negative, balance, yours"));
     }
+    let overflows = neighbours::overflows();
     let first = suite.first_orders();
     let bar = bar(terminal, first.len());
     let mut outcomes = carry_out(&directory, first, PROBES_AT_ONCE, bar.as_ref())?;
@@ -66,6 +73,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
             return Err(Error::bug("an inspection was asked for, and something else was given"));
         };
         report = judge::report(&suite, &outcomes, &drifts);
+        neighbours::warn_if_overflowed(overflows);
     }
     show(&report, args.output, terminal);
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Probe.exit_code()) })
@@ -78,11 +86,7 @@ fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
         args::ReportFormat::Junit => Format::Junit,
         args::ReportFormat::Tap => Format::Tap,
     };
-    let colour = match terminal.colour() {
-        crate::diag::Colour::On => report::Colour::Always,
-        crate::diag::Colour::Off => report::Colour::Never,
-    };
-    print(&report::render(report, format, colour));
+    print(&report::render(report, format, terminal.colour()));
 }
 
 fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {

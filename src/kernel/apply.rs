@@ -117,9 +117,9 @@ impl Applier {
     }
 
     async fn one_by_one(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
-        let running = steps.iter().map(|step| async move {
-            self.start(&step.step).await.map_err(|error| step_error(step, error))
-        });
+        let running = steps
+            .iter()
+            .map(|step| async move { self.start(&step.step).await.map_err(|error| step_error(step, error)) });
         stream::iter(running).buffer_unordered(2 * self.cores).try_collect().await
     }
 
@@ -167,6 +167,7 @@ async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
         Step::Address { link, address } => socket.address(link, *address).await,
         Step::Settle { link } => socket.settle(link).await,
         Step::Route { to, via, .. } => socket.route(*to, via).await,
+        Step::Neighbour { link, ip, mac } => socket.neighbour(link, *ip, *mac).await,
         other => Err(Error::bug(format!("not a step of this stage: {other}"))),
     }
 }

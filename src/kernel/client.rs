@@ -154,7 +154,9 @@ fn kind(kind: io::ErrorKind) -> FailureKind {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::InvalidInput => {
             FailureKind::Unreachable
         }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => FailureKind::Broken,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            FailureKind::Broken
+        }
         _ => FailureKind::Other,
     }
 }

@@ -21,8 +21,9 @@ use std::{convert::Infallible, net::SocketAddr};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 
+use super::datagram::Datagrams;
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 
 /// One echo server: what it says of itself.
@@ -79,17 +80,16 @@ impl Echo {
     }
 
     /// Answers every datagram.
-    pub(super) async fn serve_udp(self, socket: UdpSocket) {
-        let mut datagram = vec![0; 1 << 16];
+    pub(super) async fn serve_udp(self, socket: Datagrams) {
         loop {
-            let Ok((length, client)) = socket.recv_from(&mut datagram).await else {
+            let Ok(received) = socket.receive().await else {
                 // A port-unreachable that an earlier answer brought back.
                 tokio::task::yield_now().await;
                 continue;
             };
-            let answer = self.udp(&datagram[..length], client);
+            let answer = self.udp(&received.bytes, received.from);
             // An answer that cannot be sent is a lost datagram, like any other.
-            let _ = socket.send_to(&answer, client).await;
+            let _ = socket.answer(&received, &answer).await;
         }
     }
 

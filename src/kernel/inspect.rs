@@ -110,7 +110,8 @@ fn sysctls(step: &Step) -> Vec<(&'static str, String)> {
 
 async fn look(socket: &Netlink) -> Result<Found> {
     let links = socket.links().await?.into_iter().map(|link| (link.header.index, link)).collect();
-    let dump: Vec<_> = socket.handle().address().get().execute().try_collect().await.context("cannot list addresses")?;
+    let dump: Vec<_> =
+        socket.handle().address().get().execute().try_collect().await.context("cannot list addresses")?;
     let addresses = dump.into_iter().filter_map(|message| {
         // Of a point-to-point link, IFA_LOCAL is our end; of others, both are the same.
         let ip = message.attributes.iter().find_map(|attribute| match attribute {
@@ -163,6 +164,7 @@ fn missing(netns: &str, step: &Step, found: &Found) -> Vec<Drift> {
         }
         Step::Netns { .. }
         | Step::Settle { .. }
+        | Step::Neighbour { .. }
         | Step::Rules { .. }
         | Step::Serve { .. }
         | Step::ServeOutside { .. } => Vec::new(),
@@ -212,7 +214,8 @@ fn is_route(route: &RouteMessage, to: ipnet::IpNet, via: &Via) -> bool {
 
 async fn rules(netns: &str, proxy: ProxyMode, text: &str, processes: &Processes) -> Result<Vec<Drift>> {
     let scratch = netns::unnamed()?;
-    let inside = || -> Result<Entrance> { Ok(Entrance::to_file(scratch.try_clone().context("cannot share a namespace")?)) };
+    let inside =
+        || -> Result<Entrance> { Ok(Entrance::to_file(scratch.try_clone().context("cannot share a namespace")?)) };
     rules::load_into(inside()?, proxy, text.to_owned(), processes).await?;
     let wanted = rules::save_from(inside()?, proxy, text.len(), processes).await?;
     let found = rules::save_from(Entrance::to_netns(netns)?, proxy, text.len(), processes).await?;

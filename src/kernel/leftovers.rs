@@ -4,12 +4,7 @@
 //! ended. An observer that keeps the lab's *outer* namespace alive sees the near ends of the
 //! nodes' and clients' veths vanish when the namespaces at their far ends are freed.
 
-use std::{
-    collections::BTreeSet,
-    io::Read,
-    os::unix::net::UnixStream,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io::Read, os::unix::net::UnixStream, time::Duration};
 
 use futures::StreamExt;
 use netlink_packet_core::NetlinkPayload;

@@ -110,7 +110,9 @@ fn can_mount() -> bool {
     const CAP_SYS_ADMIN: u64 = 21;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|caps| caps & (1 << CAP_SYS_ADMIN) != 0)
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|caps| caps & (1 << CAP_SYS_ADMIN) != 0)
 }
 
 fn become_agent(
@@ -192,7 +194,8 @@ pub fn furnish(name: &str) -> Result<()> {
     let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), safe | MsFlags::MS_NOEXEC, none);
     fs::create_dir_all(netns::DIRECTORY).context(format!("cannot make {}", netns::DIRECTORY))?;
     // `ip netns add` would do this itself: names made later must be seen by all.
-    mount(Some(netns::DIRECTORY), netns::DIRECTORY, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).map_err(forbidden)?;
+    mount(Some(netns::DIRECTORY), netns::DIRECTORY, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        .map_err(forbidden)?;
     mount(none, netns::DIRECTORY, none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).map_err(forbidden)?;
     netns::name_own(netns::HOST)?;
     view::prepare()?;

@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd;
 use futures::TryStreamExt;
 use netlink_packet_route::{
     link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
-    route::RouteType,
+    neighbour::NeighbourState,
+    route::{RouteScope, RouteType},
 };
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
@@ -144,12 +145,20 @@ impl Netlink {
         let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
         let builder = match via {
             Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
-            Via::Link(link) => {
-                builder.output_interface(link.index.0).scope(netlink_packet_route::route::RouteScope::Link)
-            }
+            Via::Link(link) => builder.output_interface(link.index.0).scope(RouteScope::Link),
             Via::Blackhole => builder.kind(RouteType::BlackHole),
         };
         refusal(self.handle.route().add(builder.build()).execute().await)
+    }
+
+    /// Adds a permanent neighbour.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn neighbour(&self, link: &Link, ip: std::net::IpAddr, mac: Mac) -> Result<()> {
+        let request = self.handle.neighbours().add(link.index.0, ip).link_layer_address(&mac.0);
+        refusal(request.state(NeighbourState::Permanent).execute().await)
     }
 
     /// All links of the namespace.

@@ -122,9 +122,10 @@ pub fn name_own(netns: &str) -> Result<()> {
 /// is not taken.
 pub fn write_sysctl(key: &str, value: &str) -> Result<()> {
     // Not `fs::write`, which would try to create a missing file and so hide the ENOENT.
-    let written = OpenOptions::new().write(true).open(sysctl_path(key)).and_then(|mut file| {
-        io::Write::write_all(&mut file, value.as_bytes())
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .open(sysctl_path(key))
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
     match written {
         Err(error) if error.kind() == io::ErrorKind::NotFound && value == "0" => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("net/bridge/") => {

@@ -9,7 +9,10 @@ use std::{
     ffi::{CStr, CString},
     fs::File,
     io,
-    os::{fd::AsFd, unix::process::{CommandExt, ExitStatusExt}},
+    os::{
+        fd::AsFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };

@@ -17,7 +17,13 @@ use tokio::{
     sync::watch,
 };
 
-use super::{echo::Echo, netns, process::{Entrance, Processes, Spawned}, rules, view};
+use super::{
+    datagram::Datagrams,
+    echo::Echo,
+    netns,
+    process::{Entrance, Processes, Spawned},
+    rules, view,
+};
 use crate::{
     error::{Context, Error, Result},
     lab::model::{Container, Lab, PodId, Protocol, Server},
@@ -27,8 +33,11 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Servers {
     logs: PathBuf,
-    states: Arc<Mutex<BTreeMap<(PodId, usize), watch::Receiver<ServerState>>>>,
+    states: Arc<Mutex<States>>,
 }
+
+/// By pod and container.
+type States = BTreeMap<(PodId, usize), watch::Receiver<ServerState>>;
 
 /// How a container's server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +75,7 @@ impl Servers {
         Servers { logs, states: Arc::default() }
     }
 
-    fn table(&self) -> MutexGuard<'_, BTreeMap<(PodId, usize), watch::Receiver<ServerState>>> {
+    fn table(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,7 +127,12 @@ impl Servers {
         listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
     }
 
-    fn spawn(&self, serving: Serving<'_>, argv: &[String], processes: &Processes) -> Result<watch::Receiver<ServerState>> {
+    fn spawn(
+        &self,
+        serving: Serving<'_>,
+        argv: &[String],
+        processes: &Processes,
+    ) -> Result<watch::Receiver<ServerState>> {
         let Serving { lab, netns, pod, container } = serving;
         let it = &lab.pod(pod).containers[container];
         let log = self.log(lab, pod, container);
@@ -208,7 +222,8 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()>
         Protocol::Udp => {
             let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
             socket.set_nonblocking(true).context(&what)?;
-            tokio::spawn(echo.clone().serve_udp(UdpSocket::from_std(socket).context(&what)?));
+            let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
+            tokio::spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }

@@ -26,7 +26,8 @@ pub const HTTP_SERVER: &str = "/run/netlab/http_server.py";
 /// When the private `/run` cannot be written to.
 pub fn prepare() -> Result<()> {
     fs::create_dir_all(DIRECTORY).context(format!("cannot make {DIRECTORY}"))?;
-    fs::write(HTTP_SERVER, include_str!("../../templates/http_server.py")).context(format!("cannot write {HTTP_SERVER}"))?;
+    fs::write(HTTP_SERVER, include_str!("../../templates/http_server.py"))
+        .context(format!("cannot write {HTTP_SERVER}"))?;
     if let Err(error) = resurrect_resolv_conf() {
         // Only name resolution by the host's tools in the outer namespace would miss it.
         eprintln!("cannot stand in for /etc/resolv.conf: {error}");

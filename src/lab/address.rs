@@ -46,8 +46,15 @@ impl Value for Ipv4Addr {
 
 impl Value for ClusterIp {
     fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
-        if value.get_ref().as_str() == Some("None") {
-            return Some(ClusterIp::Headless);
+        match value.get_ref().as_str() {
+            Some("None") => return Some(ClusterIp::Headless),
+            Some(text) if text.eq_ignore_ascii_case("none") || text.is_empty() => {
+                let problem =
+                    invalid(key, quoted(text), value.span(), "must be an address, or \"None\" for a headless service");
+                problems.push(problem.hint("write \"None\", or leave `cluster_ip` out to get an address"));
+                return None;
+            }
+            _ => {}
         }
         Ipv4Addr::decode(key, value, problems).map(ClusterIp::Is)
     }
@@ -71,7 +78,11 @@ impl Value for Ipv4Net {
 impl Value for Interface {
     fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
         let text = text(key, value, problems)?;
-        network(text).map(Interface).map_err(|why| problems.push(why.about(key, text, value.span()))).ok()
+        let interface = network(text).map(Interface).map_err(|refusal| match refusal.why {
+            NOT_A_NETWORK => Refusal { why: NOT_AN_INTERFACE, ..refusal },
+            _ => refusal,
+        });
+        interface.map_err(|refusal| problems.push(refusal.about(key, text, value.span()))).ok()
     }
 
     fn schema() -> Json {
@@ -94,25 +105,23 @@ impl Value for SourceRange {
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
     why: &'static str,
-    hint: Option<String>,
+    hint: String,
 }
 
 impl Refusal {
-    fn new(why: &'static str) -> Self {
-        Refusal { why, hint: None }
-    }
-
     fn hint(why: &'static str, hint: impl Into<String>) -> Self {
-        Refusal { why, hint: Some(hint.into()) }
+        Refusal { why, hint: hint.into() }
     }
 
     fn about(self, key: &str, text: &str, at: Span) -> Diagnostic {
-        Diagnostic { hint: self.hint, ..invalid(key, quoted(text), at, self.why) }
+        invalid(key, quoted(text), at, self.why).hint(self.hint)
     }
 }
 
 const NOT_AN_ADDRESS: &str = "must be an IPv4 address: four numbers from 0 to 255 with dots between them";
 const NOT_A_NETWORK: &str = "must be a network in CIDR notation: an IPv4 address, a slash and a prefix length";
+const NETWORK_EXAMPLE: &str = "for example \"10.30.45.0/24\"";
+const NOT_AN_INTERFACE: &str = "must be an IPv4 address with the prefix length of its network";
 const NO_IPV6: &str = "IPv6 is not supported yet";
 
 fn address(text: &str) -> Result<Ipv4Addr, Refusal> {
@@ -130,7 +139,7 @@ fn address(text: &str) -> Result<Ipv4Addr, Refusal> {
         Some((address, _)) if address.parse::<Ipv4Addr>().is_ok() => {
             Err(Refusal::hint("must be an address without a prefix length", format!("write \"{address}\"")))
         }
-        _ => Err(Refusal::new(NOT_AN_ADDRESS)),
+        _ => Err(Refusal::hint(NOT_AN_ADDRESS, "for example \"10.30.45.11\"")),
     }
 }
 
@@ -152,16 +161,18 @@ fn network(text: &str) -> Result<Ipv4Net, Refusal> {
     let Some((ip, length)) = text.split_once('/') else {
         return Err(match address(text) {
             Ok(address) => Refusal::hint(NOT_A_NETWORK, format!("write \"{address}/24\", with its prefix length")),
-            Err(_) => Refusal::new(NOT_A_NETWORK),
+            Err(_) => Refusal::hint(NOT_A_NETWORK, NETWORK_EXAMPLE),
         });
     };
     let good = length.parse::<u8>().ok().filter(|number| number.to_string() == length);
     match (address(ip), good.and_then(|length| Ipv4Net::new(Ipv4Addr::UNSPECIFIED, length).ok())) {
         (Ok(address), Some(net)) => Ok(Ipv4Net::new_assert(address, net.prefix_len())),
-        (Ok(_), None) => Err(Refusal::new("must have a prefix length from 0 to 32")),
+        (Ok(ip), None) => {
+            Err(Refusal::hint("must have a prefix length from 0 to 32", format!("for example \"{ip}/24\"")))
+        }
         (Err(refusal), _) => Err(match without_zeros(ip) {
-            Some(plain) => Refusal { hint: Some(format!("write \"{plain}/{length}\"")), ..refusal },
-            None => Refusal::new(NOT_A_NETWORK),
+            Some(plain) => Refusal { hint: format!("write \"{plain}/{length}\""), ..refusal },
+            None => Refusal::hint(NOT_A_NETWORK, NETWORK_EXAMPLE),
         }),
     }
 }
@@ -209,13 +220,13 @@ pub(super) fn first(net: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(net.network()).saturating_add(1))
 }
 
-/// Why an address of a network cannot be a machine's.
+/// Why an address cannot be that of a machine on a network: what it is to the network.
 pub(super) fn unusable(net: Ipv4Net, ip: Ipv4Addr) -> Option<&'static str> {
     match ip {
-        ip if !net.contains(&ip) => Some("is not in the network"),
-        ip if ip == net.network() => Some("is the network's own address"),
-        ip if ip == net.broadcast() => Some("is the network's broadcast address"),
-        ip if ip == first(net) => Some("is the gateway's address, the first of the network"),
+        ip if !net.contains(&ip) => Some("is not in"),
+        ip if ip == net.network() => Some("is the network address of"),
+        ip if ip == net.broadcast() => Some("is the broadcast address of"),
+        ip if ip == first(net) => Some("is the gateway's address, the first of"),
         _ => None,
     }
 }
@@ -238,27 +249,27 @@ mod tests {
     fn addresses_are_strict() {
         assert_eq!(address("10.96.0.1"), Ok(Ipv4Addr::new(10, 96, 0, 1)));
         for text in ["", "10.96.0", "10.96.0.256", "1.2.3.4.5", "localhost", "10.96.0.1 ", "0x0a.1.1.1", "+1.2.3.4"] {
-            assert_eq!(address(text), Err(Refusal::new(NOT_AN_ADDRESS)), "{text:?}");
+            assert_eq!(address(text).map_err(|r| r.why), Err(NOT_AN_ADDRESS), "{text:?}");
         }
-        assert_eq!(address("010.096.0.1").map_err(|r| r.hint), Err(Some("write \"10.96.0.1\"".to_owned())));
+        assert_eq!(address("010.096.0.1").map_err(|r| r.hint), Err("write \"10.96.0.1\"".to_owned()));
         assert_eq!(address("fd00::1").map_err(|r| r.why), Err(NO_IPV6));
-        assert_eq!(address("10.0.0.1/24").map_err(|r| r.hint), Err(Some("write \"10.0.0.1\"".to_owned())));
+        assert_eq!(address("10.0.0.1/24").map_err(|r| r.hint), Err("write \"10.0.0.1\"".to_owned()));
     }
 
     #[test]
     fn networks_are_strict() {
         assert_eq!(subnet("10.96.0.0/16"), Ok(Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16)));
         for (text, hint) in [
-            ("10.96.0.1/16", Some("write \"10.96.0.0/16\"")),
-            ("10.96.0.0", Some("write \"10.96.0.0/24\", with its prefix length")),
-            ("010.96.0.0/16", Some("write \"10.96.0.0/16\"")),
-            ("fd00::/64", Some("give an IPv4 network")),
-            ("10.96.0.0/33", None),
-            ("10.96.0.0/016", None),
-            ("10.96.0.0/", None),
-            ("/", None),
+            ("10.96.0.1/16", "write \"10.96.0.0/16\""),
+            ("10.96.0.0", "write \"10.96.0.0/24\", with its prefix length"),
+            ("010.96.0.0/16", "write \"10.96.0.0/16\""),
+            ("fd00::/64", "give an IPv4 network"),
+            ("10.96.0.0/33", "for example \"10.96.0.0/24\""),
+            ("10.96.0.0/016", "for example \"10.96.0.0/24\""),
+            ("10.96.0.0/", "for example \"10.96.0.0/24\""),
+            ("/", NETWORK_EXAMPLE),
         ] {
-            assert_eq!(subnet(text).map_err(|r| r.hint), Err(hint.map(str::to_owned)), "{text:?}");
+            assert_eq!(subnet(text).map_err(|r| r.hint), Err(hint.to_owned()), "{text:?}");
         }
     }
 }

@@ -46,14 +46,22 @@ impl Pool {
         pool
     }
 
+    /// Addresses outside the cluster, network by network.
+    pub(super) fn outside(nets: impl IntoIterator<Item = Ipv4Net>) -> Self {
+        Pool::new(nets.into_iter().map(|net| {
+            let (low, high) = hosts(net);
+            low..=high
+        }))
+    }
+
     /// Node ports in the two bands of Kubernetes (KEP-3668).
     pub(super) fn node_ports() -> Self {
         Pool::new([30086..=32767, 30000..=30085])
     }
 
-    /// Takes a number out; false if it was taken already.
-    pub(super) fn take(&mut self, number: u32) -> bool {
-        self.taken.insert(number)
+    /// Takes a number out.
+    pub(super) fn take(&mut self, number: u32) {
+        self.taken.insert(number);
     }
 
     /// The next free number; `None` if there is no more.
@@ -80,10 +88,10 @@ fn hosts(net: Ipv4Net) -> (u32, u32) {
     (low.saturating_add(1), high.saturating_sub(1))
 }
 
-/// How many pods a subnet has room for: not its own, the gateway's and the broadcast address.
-pub(super) fn room(net: Ipv4Net) -> usize {
-    let size = 1usize << (32 - u32::from(net.prefix_len()));
-    size.saturating_sub(3)
+/// How many pods a subnet of a prefix length has room for: its own address, the gateway's and the
+/// broadcast address are not for them.
+pub(super) fn room(length: u8) -> usize {
+    (1usize << (32 - u32::from(length.min(32)))).saturating_sub(3)
 }
 
 /// The /24 subnets of a network, lowest first, that touch none of those given.
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn node_ports_come_from_the_dynamic_band_first() {
         let mut pool = Pool::node_ports();
-        assert!(pool.take(30086));
+        pool.take(30086);
         assert_eq!(pool.next(), Some(30087));
         let rest: Vec<u32> = std::iter::from_fn(|| pool.next()).collect();
         assert_eq!(rest.len(), 2766);
@@ -173,7 +181,7 @@ mod tests {
     #[test]
     fn room_and_pool_agree() {
         for text in ["10.0.0.0/30", "10.0.0.0/29", "10.0.0.0/24", "10.0.0.0/20"] {
-            assert_eq!(ips(Pool::pods(net(text)), 100_000).len(), room(net(text)), "{text}");
+            assert_eq!(ips(Pool::pods(net(text)), 100_000).len(), room(net(text).prefix_len()), "{text}");
         }
     }
 

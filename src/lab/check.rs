@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    file::LabFile, model::Span, network::Network, pods::Pods, probes::service_name, services::ServiceDraft, value::Said,
+    file::LabFile, model::Span, network::Network, pods::Pods, probes::service_name, said::Said, services::ServiceDraft,
 };
 use crate::diag::{Diagnostic, Problems};
 

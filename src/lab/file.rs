@@ -14,10 +14,11 @@ use super::{
     address::{ClusterIp, Interface, SourceRange},
     model::{ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficPolicy},
     name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
-    table::{Key, Table, object, plain, record},
+    said::{At, Said},
+    table::{Key, Table, first, object, plain, record},
     value::{
-        Affinity, At, AttachKind, Distribution, Environment, Port, Replicas, Said, Seconds, ServerKind, ServiceType,
-        Status, Value,
+        Affinity, AttachKind, Distribution, Environment, Port, Replicas, Seconds, ServerKind, ServiceType, Status,
+        Value,
     },
 };
 use crate::diag::Problems;

@@ -14,7 +14,7 @@
 //! | pods' addresses | the lowest free one of the pod subnet from the second |
 //! | ClusterIPs | the lowest free one of the dynamic band of `service_cidr` (10.96.0.0/16); then of the static band |
 //! | node ports | the lowest free one of 30086-32767; then of 30000-30085 |
-//! | load balancer addresses | the lowest free one of 203.0.113.0/24 |
+//! | load balancer addresses | the lowest free one of 203.0.113.0/24 (198.51.100.0/24, 192.0.2.0/24) |
 //!
 //! Whatever is given is taken out before anything is allocated.
 

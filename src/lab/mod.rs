@@ -1,12 +1,15 @@
 //! The lab file: from its text to a [`model::Lab`], or to all that is wrong with it.
 //!
-//! Text → TOML (`toml`) → records as written ([`file`], whose values are checked each for
-//! itself) → the lab as meant ([`lower`]: defaults, allocation, references, checks between items).
+//! Text → TOML (`toml`) → records as written (`file`, whose values are checked each for
+//! itself) → the lab as meant (`lower`: defaults, allocation, references, checks between items).
 //! Every stage goes on after a problem as far as something true can still be said.
 
 mod address;
 mod alloc;
+mod backends;
+mod block;
 mod check;
+mod containers;
 mod file;
 mod lower;
 pub mod model;
@@ -14,8 +17,11 @@ pub mod name;
 mod network;
 mod pods;
 mod probes;
+mod range;
+mod said;
 mod schema;
 mod services;
+mod shared;
 mod table;
 mod value;
 
@@ -62,6 +68,19 @@ pub fn load_named(text: &str, default_name: &Name) -> Result<Lab, Diagnostics> {
     }
 }
 
+/// The text of a lab file, of which the bytes may be anything.
+///
+/// # Errors
+///
+/// One problem at the first byte that is not UTF-8; it can be rendered against the lossy text.
+pub fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let problem = Diagnostic::new(at..at + 1, "the file is not text: this byte is not UTF-8");
+        Diagnostics(vec![problem.hint("a lab file is TOML; see `netlab new`")])
+    })
+}
+
 fn read(text: &str, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());
@@ -102,5 +121,16 @@ fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
         };
     }
     let message: String = error.message().chars().take(300).collect();
-    Diagnostic::new(at, format!("not valid TOML: {message}"))
+    // Sorted by how much they say: the first that fits is shown.
+    const HINTS: [(&str, &str); 7] = [
+        ("recur", "nothing in a lab file is nested that deep"),
+        ("string values must be quoted", "put text in quotes: `name = \"web\"`"),
+        ("basic string", "end it with a quote on the same line, and write control characters as \\n, \\t or \\u001B"),
+        ("inline table", "end it with `}`"),
+        ("unclosed table", "a header is `[cluster]` or `[[pod]]`"),
+        ("array", "end it with `]`, with commas between the elements"),
+        ("", "a lab file is TOML: `key = value` lines below headers such as `[[pod]]`"),
+    ];
+    let hint = HINTS.iter().find(|(part, _)| message.contains(part)).map_or("", |(_, hint)| hint);
+    Diagnostic::new(at, format!("not valid TOML: {message}")).hint(hint)
 }

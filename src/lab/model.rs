@@ -2,8 +2,8 @@
 //! reference an id. Nothing here is optional because a user may leave it out; an `Option`
 //! means that the thing itself may be absent.
 //!
-//! A [`Lab`] is only ever made by [`crate::lab::lower`]; whoever holds one may rely on all
-//! that [`crate::lab::check`] promises.
+//! A [`Lab`] is only ever made by [`crate::lab::load`]; whoever holds one may rely on all that
+//! is checked there.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Range, time::Duration};
 

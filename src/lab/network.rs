@@ -1,17 +1,20 @@
 //! `[cluster]`, `[[node]]` and `[[client]]` → the lab's networks and the machines on them, with
 //! the subnets and addresses that the file leaves out.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
 use super::{
-    address::{first, ip, net, overlap, reserved, unusable},
+    address::{first, ip, net, reserved, unusable},
     alloc::{Pool, Subnets, cover},
+    block::Block,
     file::{ClientTable, ClusterTable, LabFile, NodeTable},
     model::{Attach, Client, Cluster, DetectLocal, Node, ProxyMode, Span},
     name::{Domain, IfName, Name},
-    value::{At, AttachKind, Said, invalid},
+    range::{COVER, Range, apart, sized, subnets_apart},
+    said::{At, Said},
+    value::{AttachKind, invalid},
 };
 use crate::diag::{Diagnostic, Problems};
 
@@ -53,23 +56,9 @@ pub(super) struct ClientDraft {
     pub(super) name_at: Span,
 }
 
-/// A network and what it is to the lab.
-#[derive(Debug, Clone)]
-pub(super) struct Range {
-    pub(super) what: String,
-    pub(super) net: Ipv4Net,
-    /// `None` for a default.
-    pub(super) at: Option<Span>,
-    /// How to choose another.
-    key: &'static str,
-}
-
 const NODE_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 30, 45, 0), 24);
 const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
 const CLUSTER_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
-
-/// What a pod range is called that was derived from the pod subnets.
-const COVER: &str = "the smallest range that covers all pod subnets,";
 
 /// Names of interfaces that nodes have anyway, or that mean something to sysctl.
 const TAKEN_INTERFACES: [&str; 4] = ["all", "default", "eth0", "lo"];
@@ -83,7 +72,7 @@ impl Network {
         let mut range = |said: Option<&Said<Ipv4Net>>, default, what: &str, key, longest, problems: &mut Problems| {
             let said = said.unwrap_or(&Said::Nothing);
             let net = said.or(default).filter(|net| sized(*net, longest, key, said.at(), problems))?;
-            ranges.push(Range { what: what.to_owned(), net, at: said.at().map(|said| said.at.clone()), key });
+            ranges.push(Range { what: format!("{what} {net}"), net, at: said.at().map(|said| said.at.clone()), key });
             Some(net)
         };
 
@@ -92,19 +81,29 @@ impl Network {
         let service_cidr =
             range(table.map(|t| &t.service_cidr), SERVICE_CIDR, "the service range", "service_cidr", 12..=30, problems);
         let tables = file.node.list();
-        let given: Vec<&At<Ipv4Net>> = tables
+        let subnets: Vec<Option<&At<Ipv4Net>>> = tables
             .iter()
-            .filter_map(|node| node.pod_subnet.at())
-            .filter(|said| sized(said.value, 8..=30, "pod_subnet", Some(said), problems))
+            .map(|node| {
+                node.pod_subnet.at().filter(|said| sized(said.value, 8..=30, "pod_subnet", Some(said), problems))
+            })
             .collect();
+        let given: Vec<&At<Ipv4Net>> = subnets.iter().copied().flatten().collect();
         let (default, origin) = default_cluster_cidr(&given);
-        let cluster_cidr =
-            range(table.map(|t| &t.cluster_cidr), default, "the cluster's pod range", "cluster_cidr", 0..=30, problems);
-        if let (Some(last), Some(at)) = (ranges.last_mut(), origin)
-            && cluster_cidr.is_some()
-            && last.at.is_none()
-        {
-            last.what = COVER.to_owned();
+        let said = table.map(|t| &t.cluster_cidr);
+        let derived = origin.filter(|_| said.is_none_or(Said::is_nothing));
+        let cluster_cidr = match (&derived, reserved(default)) {
+            (Some(at), Some((what, other))) => {
+                let problem = Diagnostic::new(at.clone(), format!("{COVER} ({default}) overlaps {what}, {other}"));
+                problems.push(problem.hint("choose pod subnets nearer to each other, or leave them out"));
+                None
+            }
+            _ => range(said, default, "the cluster's pod range", "cluster_cidr", 0..=30, problems),
+        };
+        if let (Some(at), Some(net), Some(last)) = (derived, cluster_cidr, ranges.last_mut()) {
+            last.what = match given.as_slice() {
+                [only] => format!("the pod subnet {}", only.value),
+                _ => format!("{COVER} ({net})"),
+            };
             last.at = Some(at);
         }
 
@@ -118,7 +117,7 @@ impl Network {
             node_subnet,
             service_cidr,
             domain: table.map_or_else(cluster_local, |table| table.domain.or(cluster_local()?)),
-            nodes: nodes(tables, problems),
+            nodes: nodes(tables, &subnets, table, problems),
             clients,
             ranges,
             names_known: !file.node.is_nonsense() && !file.client.is_nonsense(),
@@ -150,16 +149,15 @@ impl Network {
     /// Checks the given node addresses and allocates the others.
     fn address_nodes(&mut self, tables: &[NodeTable], problems: &mut Problems) {
         let Some(subnet) = self.node_subnet else { return };
-        let mut pool = Pool::nodes(subnet);
-        let mut first_use = BTreeMap::new();
+        let mut block = Block::new(subnet, format!("the node subnet {subnet}"), Pool::nodes(subnet));
         for said in tables.iter().filter_map(|table| table.ip.at()) {
             let hint = "choose an address of `node_subnet`, or set `node_subnet` in `[cluster]`";
-            place(said, subnet, "the node subnet", hint, &mut pool, &mut first_use, problems);
+            block.claim(said, hint, problems);
         }
         for nth in 0..self.nodes.len() {
             let said = tables.get(nth).map_or(&Said::Nothing, |table| &table.ip);
             self.nodes[nth].ip = match said {
-                Said::Nothing => pool.next_ip(),
+                Said::Nothing => block.next(),
                 _ => said.get().copied(),
             };
             if said.is_nothing() && self.nodes[nth].ip.is_none() {
@@ -190,41 +188,6 @@ impl Network {
     }
 }
 
-/// A given address must be usable and free; it is taken out of the pool.
-pub(super) fn place(
-    said: &At<Ipv4Addr>,
-    subnet: Ipv4Net,
-    what: &str,
-    hint: &str,
-    pool: &mut Pool,
-    first_use: &mut BTreeMap<Ipv4Addr, Span>,
-    problems: &mut Problems,
-) {
-    let address = said.value;
-    match unusable(subnet, address) {
-        Some(why) if !subnet.contains(&address) => {
-            let message = format!("{address} {} {subnet}", why.replace("the network", what));
-            problems.push(Diagnostic::new(said.at.clone(), message).hint(hint));
-            return;
-        }
-        Some(why) => {
-            let message = format!("{address} {why} {subnet}");
-            problems.push(Diagnostic::new(said.at.clone(), message).hint("choose another address, or leave `ip` out"));
-            return;
-        }
-        None => {}
-    }
-    if !pool.take(u32::from(address)) {
-        let mut problem = Diagnostic::new(said.at.clone(), format!("the address {address} is used twice"));
-        if let Some(first) = first_use.get(&address) {
-            problem = problem.also(first.clone(), "first used here");
-        }
-        problems.push(problem.hint("choose another address, or leave `ip` out"));
-        return;
-    }
-    first_use.insert(address, said.at.clone());
-}
-
 impl NodeDraft {
     /// The node, if nothing of it was refused.
     pub(super) fn finish(self) -> Option<Node> {
@@ -252,35 +215,6 @@ fn cluster_local() -> Option<Domain> {
     "cluster.local".parse().ok()
 }
 
-/// The prefix length is in range, and the network is for ordinary machines.
-fn sized(
-    net: Ipv4Net,
-    lengths: std::ops::RangeInclusive<u8>,
-    key: &str,
-    said: Option<&At<Ipv4Net>>,
-    problems: &mut Problems,
-) -> bool {
-    // A default, or what covers subnets that were checked each for itself.
-    let Some(said) = said else { return true };
-    let at = said.at.clone();
-    if net.prefix_len() > *lengths.end() {
-        let why = format!("is too small; its prefix length may be at most {}", lengths.end());
-        problems.push(invalid(key, net, at, why).hint("choose a larger network"));
-        return false;
-    }
-    if net.prefix_len() < *lengths.start() {
-        let why = format!("is too large; its prefix length must be at least {}", lengths.start());
-        problems.push(invalid(key, net, at, why).hint("choose a smaller network"));
-        return false;
-    }
-    if let Some((what, range)) = reserved(net) {
-        let hint = "choose a private network, such as one of 10.0.0.0/8 or 192.168.0.0/16";
-        problems.push(invalid(key, net, at, format!("overlaps {what}, {range}")).hint(hint));
-        return false;
-    }
-    true
-}
-
 /// The pod range if the file gives none, and, if it was derived from pod subnets, where from.
 fn default_cluster_cidr(given: &[&At<Ipv4Net>]) -> (Ipv4Net, Option<Span>) {
     let nets: Vec<Ipv4Net> = given.iter().map(|said| said.value).collect();
@@ -301,11 +235,11 @@ fn clients(tables: &[ClientTable], ranges: &mut Vec<Range>, problems: &mut Probl
             }
             if let Some(why) = unusable(network.value, ip.addr()) {
                 let hint = "choose another address of that network, for example the tenth";
-                problems.push(invalid("ip", ip, said.at.clone(), why).hint(hint));
+                problems.push(invalid("ip", ip, said.at.clone(), format!("{why} its network")).hint(hint));
                 return None;
             }
             let name = table.name.get().map_or_else(String::new, |name| format!(" `{name}`"));
-            let what = format!("the network of the client{name}");
+            let what = format!("the network {} of the client{name}", network.value);
             ranges.push(Range { what, net: network.value, at: Some(network.at), key: "ip" });
             Some(ip)
         });
@@ -315,7 +249,14 @@ fn clients(tables: &[ClientTable], ranges: &mut Vec<Range>, problems: &mut Probl
     clients
 }
 
-fn nodes(tables: &[NodeTable], problems: &mut Problems) -> Vec<NodeDraft> {
+fn nodes(
+    tables: &[NodeTable],
+    subnets: &[Option<&At<Ipv4Net>>],
+    cluster: Option<&ClusterTable>,
+    problems: &mut Problems,
+) -> Vec<NodeDraft> {
+    // What is wrong with a node that nobody wrote can only be the cluster's fault.
+    let nowhere = cluster.map_or(0..0, |table| table.node_subnet.span(&table.at));
     if tables.is_empty() {
         return ["node1", "node2"]
             .into_iter()
@@ -325,18 +266,19 @@ fn nodes(tables: &[NodeTable], problems: &mut Problems) -> Vec<NodeDraft> {
                 pod_subnet: None,
                 attach: br0().map(Attach::Bridge),
                 zone: Some(None),
-                at: 0..0,
-                subnet_at: 0..0,
-                name_at: 0..0,
+                at: nowhere.clone(),
+                subnet_at: nowhere.clone(),
+                name_at: nowhere.clone(),
             })
             .collect();
     }
     tables
         .iter()
-        .map(|table| NodeDraft {
+        .zip(subnets)
+        .map(|(table, subnet)| NodeDraft {
             name: table.name.get().cloned(),
             ip: None,
-            pod_subnet: table.pod_subnet.get().copied(),
+            pod_subnet: subnet.map(|said| said.value),
             attach: attach(table, problems),
             zone: table.zone.maybe(),
             at: table.at.clone(),
@@ -368,72 +310,5 @@ fn attach(table: &NodeTable, problems: &mut Problems) -> Option<Attach> {
     match kind {
         AttachKind::Routed => Some(Attach::Routed),
         AttachKind::Bridge => table.bridge.or(br0()?).map(Attach::Bridge),
-    }
-}
-
-/// No two networks of the lab may have an address in common.
-fn apart(ranges: &[Range], problems: &mut Problems) {
-    let mut sorted: Vec<&Range> = ranges.iter().collect();
-    sorted.sort_by_key(|range| (range.net.network(), range.net.prefix_len()));
-    // Prefixes are nested or disjoint: what overlaps any before it overlaps the one that reaches
-    // farthest.
-    let mut farthest: Option<&Range> = None;
-    for range in sorted {
-        match farthest {
-            Some(wide) if overlap(wide.net, range.net) => clash(wide, range, problems),
-            _ => farthest = Some(range),
-        }
-    }
-}
-
-fn clash(a: &Range, b: &Range, problems: &mut Problems) {
-    let start = |range: &Range| range.at.as_ref().map_or(0, |at| at.start);
-    let (earlier, later) = if start(a) <= start(b) { (a, b) } else { (b, a) };
-    // Two defaults never clash, so the later one has a place.
-    let Some(at) = &later.at else { return };
-    let message = format!("{} {} overlaps {} {}", later.what, later.net, earlier.what, earlier.net);
-    let problem = Diagnostic::new(at.clone(), message);
-    problems.push(match &earlier.at {
-        Some(place) => problem.also(place.clone(), format!("{} {}", earlier.what, earlier.net)).hint(
-            if earlier.what == COVER || later.what == COVER {
-                "choose pod subnets nearer to each other, or leave them out"
-            } else {
-                "give every network of the lab addresses of its own"
-            },
-        ),
-        None if later.what == COVER => problem.hint("choose pod subnets nearer to each other, or leave them out"),
-        None => problem.hint(format!("choose another network, or set `{}` in `[cluster]`", earlier.key)),
-    });
-}
-
-/// Pod subnets lie in the cluster's range and have no address in common.
-fn subnets_apart(given: &[&At<Ipv4Net>], cluster: Option<&At<Ipv4Net>>, problems: &mut Problems) {
-    if let Some(cluster) = cluster {
-        for subnet in given.iter().filter(|subnet| !cluster.value.contains(&subnet.value)) {
-            let message =
-                format!("the pod subnet {} is not in the cluster's pod range {}", subnet.value, cluster.value);
-            let problem = Diagnostic::new(subnet.at.clone(), message).also(cluster.at.clone(), "the range");
-            problems.push(problem.hint("choose a subnet of `cluster_cidr`, or leave one of the two out"));
-        }
-    }
-    let mut sorted = given.to_vec();
-    sorted.sort_by_key(|said| (said.value.network(), said.value.prefix_len()));
-    let mut farthest: Option<&At<Ipv4Net>> = None;
-    for said in sorted {
-        let Some(wide) = farthest.filter(|wide| overlap(wide.value, said.value)) else {
-            farthest = Some(said);
-            continue;
-        };
-        let (earlier, later) = if wide.at.start < said.at.start { (wide, said) } else { (said, wide) };
-        let message = format!("the pod subnet {} overlaps the pod subnet {}", later.value, earlier.value);
-        let problem = Diagnostic::new(later.at.clone(), message).also(earlier.at.clone(), "of this node");
-        problems.push(problem.hint("give every node a pod subnet of its own, or leave `pod_subnet` out"));
-    }
-}
-
-impl Range {
-    /// It is a range inside the cluster: of ClusterIPs or of pods.
-    pub(super) fn is_internal(&self) -> bool {
-        matches!(self.key, "service_cidr" | "cluster_cidr")
     }
 }

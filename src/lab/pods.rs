@@ -3,13 +3,16 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
-    address::{ip, special},
+    address::ip,
     alloc::{Pool, room},
-    file::{ContainerPortTable, ContainerTable, LabFile, PodTable},
-    model::{Attach, Container, ContainerPort, HostPort, Labels, NodeId, Pod, Protocol, Server, Span},
+    block::Block,
+    containers::containers,
+    file::{LabFile, PodTable},
+    model::{Attach, Container, Labels, NodeId, Pod, Protocol, Span},
     name::Name,
-    network::{Network, NodeDraft, place},
-    value::{At, Environment, Port, Replicas, Said, ServerKind, invalid},
+    network::{Network, NodeDraft},
+    said::{At, Said},
+    value::Replicas,
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 
@@ -74,7 +77,7 @@ impl Pods {
         pods.place(tables, network, problems);
         pods.address(tables, network, problems);
         check_room(&pods, network, problems);
-        check_node_ports(&pods, network, problems);
+        check_node_ports(&pods, tables, network, problems);
         pods
     }
 
@@ -127,8 +130,7 @@ impl Pods {
 
     /// Checks the given addresses and allocates the others.
     fn address(&mut self, tables: &[PodTable], network: &Network, problems: &mut Problems) {
-        let mut pools: Vec<Option<Pool>> = network.nodes.iter().map(|node| node.pod_subnet.map(Pool::pods)).collect();
-        let mut first_use = BTreeMap::new();
+        let mut blocks: Vec<Option<Block>> = network.nodes.iter().map(block).collect();
         for (template, table) in self.templates.iter().zip(tables) {
             let Some(said) = table.ip.at() else { continue };
             if let Some(refusal) = unfit(template, table, said) {
@@ -137,11 +139,8 @@ impl Pods {
             }
             for pod in template.pods.clone() {
                 let Some(node) = self.drafts[pod].node else { continue };
-                let (Some(subnet), Some(pool)) = (network.nodes[node].pod_subnet, &mut pools[node]) else { continue };
-                let name = network.nodes[node].name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
-                let what = format!("the pod subnet{name}");
                 let hint = "choose an address of that subnet, or another `node`, or leave `ip` out";
-                place(said, subnet, &what, hint, pool, &mut first_use, problems);
+                blocks[node].as_mut().into_iter().for_each(|block| block.claim(said, hint, problems));
                 self.drafts[pod].ip = Some(said.value);
             }
         }
@@ -151,7 +150,7 @@ impl Pods {
                 draft.ip = network.nodes[node].ip;
             } else if tables[draft.template].ip.is_nothing() {
                 // A subnet without room is reported as a whole, by `check_room`.
-                draft.ip = pools[node].as_mut().and_then(Pool::next_ip);
+                draft.ip = blocks[node].as_mut().and_then(Block::next);
             }
         }
     }
@@ -172,6 +171,13 @@ impl PodDraft {
             at: template.at.clone(),
         })
     }
+}
+
+/// The addresses of a node's pods.
+fn block(node: &NodeDraft) -> Option<Block> {
+    let subnet = node.pod_subnet?;
+    let name = node.name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
+    Some(Block::new(subnet, format!("the pod subnet {subnet}{name}"), Pool::pods(subnet)))
 }
 
 /// `NAME`, or `NAME.NAMESPACE` outside the namespace `default`.
@@ -245,255 +251,6 @@ fn names(table: &PodTable, problems: &mut Problems) -> Vec<Option<Name>> {
     names
 }
 
-fn containers(table: &PodTable, problems: &mut Problems) -> Option<Vec<Container>> {
-    let short = [
-        ("server", table.server.at().map(|said| &said.at)),
-        ("command", table.command.at().map(|said| &said.at)),
-        ("ports", table.ports.at().map(|said| &said.at)),
-        ("env", table.env.at().map(|said| &said.at)),
-    ];
-    if !table.containers.is_nothing() {
-        for (key, at) in short {
-            let Some(at) = at else { continue };
-            let message = format!("`{key}` of a pod is short for one container, and this pod has `containers`");
-            let problem = Diagnostic::new(at.clone(), message).also(table.containers.span(&table.at), "here");
-            problems.push(problem.hint(format!("move `{key}` into the container that it is for")));
-        }
-        if let Some(said) = table.containers.at().filter(|said| said.value.is_empty()) {
-            let problem = Diagnostic::new(said.at.clone(), "a pod needs at least one container");
-            problems.push(problem.hint("leave `containers` out for one echo server on port 80"));
-            return None;
-        }
-    }
-    let host_network = table.host_network.get().copied().unwrap_or(false);
-    let containers: Vec<Option<Container>> = if table.containers.is_nothing() {
-        let source = Source {
-            name: &Said::Nothing,
-            server: &table.server,
-            command: &table.command,
-            ports: &table.ports,
-            env: &table.env,
-            at: &table.at,
-        };
-        vec![container(source, 0, host_network, problems)]
-    } else {
-        let tables = table.containers.list().iter().enumerate();
-        tables.map(|(nth, table)| container(Source::of(table), nth, host_network, problems)).collect()
-    };
-    let tables = table.containers.list();
-    check_containers(&containers, table, tables, problems);
-    // A list that was refused has no containers, but that is not what the file says.
-    containers.into_iter().collect::<Option<Vec<_>>>().filter(|containers| !containers.is_empty())
-}
-
-/// The keys that a container and a pod have in common.
-struct Source<'f> {
-    name: &'f Said<Name>,
-    server: &'f Said<ServerKind>,
-    command: &'f Said<Vec<At<String>>>,
-    ports: &'f Said<Vec<ContainerPortTable>>,
-    env: &'f Said<Environment>,
-    at: &'f Span,
-}
-
-impl<'f> Source<'f> {
-    fn of(table: &'f ContainerTable) -> Self {
-        Source {
-            name: &table.name,
-            server: &table.server,
-            command: &table.command,
-            ports: &table.ports,
-            env: &table.env,
-            at: &table.at,
-        }
-    }
-}
-
-fn container(source: Source<'_>, nth: usize, host_network: bool, problems: &mut Problems) -> Option<Container> {
-    let default = if nth == 0 { "server".to_owned() } else { format!("server-{}", nth + 1) };
-    let server = server(&source, problems);
-    let ports = match (&server, source.ports.maybe_list()?) {
-        (Some(Server::Command(_)), None) => Vec::new(),
-        (None, None) => Vec::new(),
-        (_, None) => vec![ContainerPort { name: None, container_port: 80, protocol: Protocol::Tcp, host_port: None }],
-        (server, Some(tables)) => {
-            let ports: Vec<Option<ContainerPort>> =
-                tables.iter().map(|table| port(table, server.as_ref(), host_network, problems)).collect();
-            ports.into_iter().collect::<Option<_>>()?
-        }
-    };
-    Some(Container {
-        name: source.name.or(default.parse().ok()?)?,
-        server: server?,
-        ports,
-        env: source.env.or(Environment::default())?.0,
-        at: source.at.clone(),
-    })
-}
-
-impl<T> Said<Vec<T>> {
-    /// The list, `Some(None)` if the key is not there; `None` if it was refused.
-    fn maybe_list(&self) -> Option<Option<&[T]>> {
-        match self {
-            Said::Nothing => Some(None),
-            Said::Nonsense => None,
-            Said::Value(said) => Some(Some(&said.value)),
-        }
-    }
-}
-
-fn server(source: &Source<'_>, problems: &mut Problems) -> Option<Server> {
-    if let (Some(server), Some(command)) = (source.server.at(), source.command.at()) {
-        let problem = Diagnostic::new(command.at.clone(), "a container runs a `server` or a `command`, not both");
-        problems.push(problem.also(server.at.clone(), "the server").hint("leave one of them out"));
-        return None;
-    }
-    if let Some(command) = source.command.at() {
-        let Some(program) = command.value.first() else {
-            let problem = Diagnostic::new(command.at.clone(), "a command must not be empty");
-            problems.push(problem.hint("write the program and its arguments: command = [\"sleep\", \"60\"]"));
-            return None;
-        };
-        if program.value.is_empty() {
-            let problem = Diagnostic::new(program.at.clone(), "the program of a command must not be empty");
-            problems.push(problem.hint("write the program's name or path first"));
-            return None;
-        }
-        return Some(Server::Command(command.value.iter().map(|argument| argument.value.clone()).collect()));
-    }
-    if source.command.is_nonsense() {
-        return None;
-    }
-    if source.env.get().is_some_and(|env| !env.0.is_empty())
-        && matches!(source.server.get(), None | Some(ServerKind::Echo))
-        && !source.server.is_nonsense()
-    {
-        let problem =
-            Diagnostic::new(source.env.span(source.at), "an echo server has no process, and so no environment");
-        problems.push(problem.hint("leave `env` out, or choose `server = \"python\"` or a `command`"));
-    }
-    source.server.or(ServerKind::Echo).map(|kind| match kind {
-        ServerKind::Echo => Server::Echo,
-        ServerKind::Python => Server::Python,
-    })
-}
-
-fn port(
-    table: &ContainerPortTable,
-    server: Option<&Server>,
-    host_network: bool,
-    problems: &mut Problems,
-) -> Option<ContainerPort> {
-    let protocol = table.protocol.or(Protocol::Tcp)?;
-    match (server, protocol) {
-        (Some(Server::Python), Protocol::Udp | Protocol::Sctp) => {
-            let message = format!("a python server serves HTTP over TCP, not {protocol}");
-            let problem = Diagnostic::new(table.protocol.span(&table.at), message);
-            problems.push(problem.hint("choose `server = \"echo\"`, which answers UDP as well, or a `command`"));
-        }
-        (Some(Server::Echo), Protocol::Sctp) => {
-            let problem =
-                Diagnostic::new(table.protocol.span(&table.at), "an echo server answers TCP and UDP, not SCTP");
-            problems.push(problem.hint("run a `command` that serves SCTP"));
-        }
-        _ => {}
-    }
-    Some(ContainerPort {
-        name: table.name.maybe()?,
-        container_port: table.container_port.get()?.0,
-        protocol,
-        host_port: host_port(table, host_network, problems)?,
-    })
-}
-
-/// `Some(None)` if there is none to set up; `None` if it was refused.
-fn host_port(table: &ContainerPortTable, host_network: bool, problems: &mut Problems) -> Option<Option<HostPort>> {
-    let port: Option<Port> = table.host_port.maybe()?;
-    let address = table.host_ip.maybe()?;
-    let (Some(port), Some(said)) = (port, table.host_port.at()) else {
-        if let Some(said) = table.host_ip.at() {
-            let problem = Diagnostic::new(said.at.clone(), "`host_ip` says nothing without `host_port`");
-            problems.push(problem.hint("add `host_port`, or leave `host_ip` out"));
-        }
-        return Some(None);
-    };
-    if host_network {
-        // The container listens on the node already.
-        if table.container_port.get().is_some_and(|container| *container != port) {
-            let why = "must match `container_port` when `host_network` is true";
-            problems.push(invalid("host_port", port.0, said.at.clone(), why).hint("leave `host_port` out"));
-        }
-        return Some(None);
-    }
-    if let (Some(address), Some(said)) = (address, table.host_ip.at())
-        && !address.is_unspecified()
-        && !address.is_loopback()
-        && let Some(why) = special(address)
-    {
-        problems.push(invalid("host_ip", address, said.at.clone(), why).hint("give an address of the pod's node"));
-        return None;
-    }
-    Some(Some(HostPort { port: port.0, ip: address.filter(|address| !address.is_unspecified()).map(ip) }))
-}
-
-/// Names and ports are unique within the pod.
-fn check_containers(
-    containers: &[Option<Container>],
-    pod: &PodTable,
-    tables: &[ContainerTable],
-    problems: &mut Problems,
-) {
-    let mut names: BTreeMap<&str, Span> = BTreeMap::new();
-    for container in containers.iter().flatten() {
-        let nth = tables.iter().position(|table| table.at == container.at);
-        let at = nth.map_or_else(|| container.at.clone(), |nth| tables[nth].name.span(&container.at));
-        match names.get(container.name.as_str()) {
-            None => _ = names.insert(container.name.as_str(), at),
-            Some(first) => {
-                let message = format!("two containers of this pod are called `{}`", container.name);
-                let problem = Diagnostic::new(at, message).also(first.clone(), "the first one");
-                problems.push(problem.hint("rename one of them"));
-            }
-        }
-    }
-    let mut port_names: BTreeMap<&str, Span> = BTreeMap::new();
-    let mut ports: BTreeMap<(u16, Protocol), (Span, &str)> = BTreeMap::new();
-    type Ports<'f> = (&'f Said<Vec<ContainerPortTable>>, &'f Span, Option<&'f Container>);
-    let lists: Vec<Ports<'_>> = if pod.containers.is_nothing() {
-        vec![(&pod.ports, &pod.at, containers.first().and_then(Option::as_ref))]
-    } else {
-        tables.iter().zip(containers).map(|(table, container)| (&table.ports, &table.at, container.as_ref())).collect()
-    };
-    for (list, at, container) in lists {
-        let default = container.filter(|_| list.is_nothing()).into_iter().flat_map(|container| &container.ports);
-        let defaults = default.map(|port| (port.container_port, port.protocol, at.clone(), "port 80, by default"));
-        let given = list.list().iter().filter_map(|table| {
-            let (port, protocol) = (table.container_port.at()?, table.protocol.or(Protocol::Tcp)?);
-            Some((port.value.0, protocol, port.at.clone(), "first used here"))
-        });
-        for (port, protocol, at, label) in defaults.chain(given) {
-            let message = format!("port {port}/{protocol} is used twice in this pod");
-            match ports.get(&(port, protocol)) {
-                None => _ = ports.insert((port, protocol), (at, label)),
-                Some((first, label)) => {
-                    let problem = Diagnostic::new(at, message).also(first.clone(), *label);
-                    problems.push(problem.hint("containers of a pod share its address; give each a port of its own"));
-                }
-            }
-        }
-        for name in list.list().iter().filter_map(|table| table.name.at()) {
-            match port_names.get(name.value.as_str()) {
-                None => _ = port_names.insert(name.value.as_str(), name.at.clone()),
-                Some(first) => {
-                    let message = format!("two ports of this pod are called `{}`", name.value);
-                    let problem = Diagnostic::new(name.at.clone(), message).also(first.clone(), "the first one");
-                    problems.push(problem.hint("a Service finds a port by its name; rename one of them"));
-                }
-            }
-        }
-    }
-}
-
 /// Every node has room for its pods: addresses, and ports of its bridge.
 fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
     let mut count = vec![0usize; network.nodes.len()];
@@ -502,13 +259,13 @@ fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
     }
     for (node, count) in network.nodes.iter().zip(count) {
         let name = node.name.as_ref().map_or("?", Name::as_str);
-        if let Some(subnet) = node.pod_subnet.filter(|subnet| room(*subnet) < count) {
+        if let Some(subnet) = node.pod_subnet.filter(|subnet| room(subnet.prefix_len()) < count) {
             let message = format!(
                 "the pod subnet {subnet} of `{name}` has room for {} pods, and {count} run there",
-                room(subnet)
+                room(subnet.prefix_len())
             );
-            // 2^10 - 3 is the first that is larger than a bridge's; the loop ends at a /8 at the latest.
-            let length = (8..32).rev().find(|length| (1usize << (32 - length)) - 3 >= count).unwrap_or(8);
+            // A lab has fewer pods than a /8 has addresses.
+            let length = (8..=30).rev().find(|length| room(*length) >= count).unwrap_or(8);
             let hint = format!("give the node a larger `pod_subnet` (a /{length} is enough), or spread the pods");
             problems.push(Diagnostic::new(node.subnet_at.clone(), message).hint(hint));
         }
@@ -521,13 +278,17 @@ fn check_room(pods: &Pods, network: &Network, problems: &mut Problems) {
 }
 
 /// No two pods want the same port of the same node.
-fn check_node_ports(pods: &Pods, network: &Network, problems: &mut Problems) {
-    type Users<'p> = Vec<(Option<std::net::IpAddr>, &'p Template)>;
-    let mut used: BTreeMap<(usize, u16, Protocol), Users<'_>> = BTreeMap::new();
+fn check_node_ports(pods: &Pods, tables: &[PodTable], network: &Network, problems: &mut Problems) {
+    type Users = Vec<(Option<std::net::IpAddr>, Span)>;
+    let mut used: BTreeMap<(usize, u16, Protocol), Users> = BTreeMap::new();
     for draft in &pods.drafts {
         let template = &pods.templates[draft.template];
         let (Some(node), Some(containers)) = (draft.node, &template.containers) else { continue };
-        for port in containers.iter().flat_map(|container| &container.ports) {
+        let written = tables[draft.template].written_ports();
+        for (nth, port) in containers.iter().flat_map(|container| &container.ports).enumerate() {
+            // Ports that nobody wrote have the place of their pod.
+            let said = written.get(nth);
+            let at = said.map_or_else(|| template.at.clone(), |table| table.at.clone());
             let (number, address) = match (&port.host_port, template.host_network) {
                 (Some(host), false) => (host.port, host.ip),
                 (_, true) => (port.container_port, None),
@@ -537,21 +298,21 @@ fn check_node_ports(pods: &Pods, network: &Network, problems: &mut Problems) {
             let foreign = address.filter(|address| !address.is_loopback() && node_draft.ip.map(ip) != Some(*address));
             if let (Some(address), Some(name), Some(_)) = (foreign, &node_draft.name, node_draft.ip) {
                 let message = format!("`host_ip` {address} is not an address of `{name}`, where this pod runs");
-                problems
-                    .push(Diagnostic::new(template.at.clone(), message).hint("leave `host_ip` out for all addresses"));
+                let at = said.map_or_else(|| at.clone(), |table| table.host_ip.span(&at));
+                problems.push(Diagnostic::new(at, message).hint("leave `host_ip` out for all addresses"));
             }
             let users = used.entry((node, number, port.protocol)).or_default();
             let clash = users.iter().find(|(other, _)| other.is_none() || address.is_none() || *other == address);
             if let (Some((_, other)), Some(name)) = (clash, &node_draft.name) {
                 let message = format!("port {number}/{} of `{name}` is used twice", port.protocol);
-                let problem = Diagnostic::new(template.at.clone(), message);
-                problems.push(if other.at == template.at {
+                let problem = Diagnostic::new(at.clone(), message);
+                problems.push(if *other == at {
                     problem.hint("replicas with a port of the node need a node each")
                 } else {
-                    problem.also(other.at.clone(), "first used by this pod").hint("choose another port or another node")
+                    problem.also(other.clone(), "first used here").hint("choose another port or another node")
                 });
             } else {
-                users.push((address, template));
+                users.push((address, at));
             }
         }
     }

@@ -9,8 +9,9 @@ use super::{
     name::Name,
     network::Network,
     pods::{Pods, full_name},
+    said::{At, Said},
     services::ServiceDraft,
-    value::{At, Said, invalid},
+    value::invalid,
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 
@@ -34,19 +35,13 @@ pub(super) fn probes(
     services: &[ServiceDraft],
     problems: &mut Problems,
 ) -> Option<Vec<UserProbe>> {
-    let tables = file.probe.or_empty()?;
+    let tables = file.probe.maybe_list()?.unwrap_or_default();
     if tables.is_empty() {
         return Some(Vec::new());
     }
     let directory = Directory::of(network, pods, services);
     let probes: Vec<Option<UserProbe>> = tables.iter().map(|table| probe(table, &directory, pods, problems)).collect();
     probes.into_iter().collect()
-}
-
-impl<T> Said<Vec<T>> {
-    fn or_empty(&self) -> Option<&[T]> {
-        if self.is_nonsense() { None } else { Some(self.list()) }
-    }
 }
 
 fn probe(table: &ProbeTable, directory: &Directory<'_>, pods: &Pods, problems: &mut Problems) -> Option<UserProbe> {
@@ -105,7 +100,7 @@ fn expect(
         problems.push(problem.hint("add a key such as `status = 200`, or leave `expect` out for any answer"));
     }
     let mut backends = Some(Vec::new());
-    for said in table.backends.or_empty()? {
+    for said in table.backends.maybe_list()?.unwrap_or_default() {
         match (directory.pods(said, pods, problems), &mut backends) {
             (Some(found), Some(backends)) => backends.extend(found),
             _ => backends = None,

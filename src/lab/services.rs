@@ -1,24 +1,26 @@
 //! `[[service]]` → Services with their addresses and node ports, checked as Kubernetes' API server
 //! checks them, in its words where they are good.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
-    address::{ClusterIp, ip, net, special},
-    alloc::Pool,
-    file::{EndpointTable, LabFile, ServicePortTable, ServiceTable},
-    model::{
-        Labels, ManualEndpoint, NodeId, Protocol, Service, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy,
-    },
-    name::{Name, PortName, ServiceName},
+    address::{ClusterIp, ip, net},
+    backends::{Index, backends, check_endpoints},
+    file::{LabFile, ServicePortTable, ServiceTable},
+    model::{Labels, ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy},
+    name::{Name, ServiceName},
     network::Network,
-    pods::{Pods, Template, find_node},
-    value::{Affinity, At, Said, Seconds, ServiceType, invalid, listed},
+    pods::Pods,
+    said::Said,
+    shared::{Shared, check_external_addresses},
+    value::{Affinity, Seconds, ServiceType, invalid},
 };
 use crate::diag::{Diagnostic, Problems};
+
+/// Kubernetes' default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
+const AFFINITY_TIMEOUT: u32 = 10800;
+/// The port of the kubelet, which Kubernetes keeps load balancers away from.
+const KUBELET: u16 = 10250;
 
 /// A Service on its way.
 #[derive(Debug)]
@@ -32,40 +34,11 @@ pub(super) struct ServiceDraft {
     rest: Option<Service>,
 }
 
-/// Addresses and ports that Services share out among them.
-struct Shared {
-    cluster_ips: Option<Pool>,
-    node_ports: Pool,
-    load_balancer_ips: Pool,
-    /// Who took what first, for the related place of a clash.
-    ip_owners: BTreeMap<Ipv4Addr, Span>,
-    port_owners: BTreeMap<u16, Span>,
-}
-
-/// The load balancer's addresses come from TEST-NET-3 (RFC 5737), which nobody else uses.
-const LOAD_BALANCER_IPS: std::ops::RangeInclusive<u32> = 0xCB00_7101..=0xCB00_71FE;
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
-/// Kubernetes' default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
-const AFFINITY_TIMEOUT: u32 = 10800;
-/// The port of the kubelet, which Kubernetes keeps load balancers away from.
-const KUBELET: u16 = 10250;
-
 /// Reads the Services from the file.
 pub(super) fn services(file: &LabFile, network: &Network, pods: &Pods, problems: &mut Problems) -> Vec<ServiceDraft> {
     let tables = file.service.list();
-    let mut shared = Shared {
-        cluster_ips: network.service_cidr.map(Pool::cluster_ips),
-        node_ports: Pool::node_ports(),
-        load_balancer_ips: Pool::new([LOAD_BALANCER_IPS]),
-        ip_owners: BTreeMap::new(),
-        port_owners: BTreeMap::new(),
-    };
-    // What is given is taken before anything is allocated, so that the order of the file does not
-    // matter to what is given.
-    for table in tables {
-        shared.claim(table, network, problems);
-    }
-    let index = Index::of(pods, network);
+    let mut shared = Shared::claimed_by(tables, network, problems);
+    let index = Index::of(file, pods, network);
     let drafts: Vec<ServiceDraft> =
         tables.iter().map(|table| draft(table, &mut shared, &index, network, problems)).collect();
     check_external_addresses(tables, network, problems);
@@ -78,109 +51,6 @@ impl ServiceDraft {
     pub(super) fn finish(self) -> Option<Service> {
         self.rest
     }
-}
-
-impl Shared {
-    /// Takes what a Service asks for by number.
-    fn claim(&mut self, table: &ServiceTable, network: &Network, problems: &mut Problems) {
-        if let (Some(ClusterIp::Is(address)), Some(said), Some(range)) =
-            (table.cluster_ip.get(), table.cluster_ip.at(), network.service_cidr)
-        {
-            self.claim_cluster_ip(*address, &said.at, range, table, problems);
-        }
-        // Kubernetes shares a number between the protocols of one Service, and no further.
-        let mut own = BTreeSet::new();
-        let ports =
-            table.ports.list().iter().filter_map(|port| port.node_port.at().zip(port.protocol.or(Protocol::Tcp)));
-        for (said, protocol) in ports {
-            let number = said.value.0;
-            if !own.insert((number, protocol)) {
-                let problem = invalid("node_port", number, said.at.clone(), "duplicate value within the service");
-                problems.push(problem.hint("give every port of a protocol a node port of its own"));
-            } else if own.iter().filter(|(other, _)| *other == number).count() == 1 {
-                self.claim_port("node_port", number, &said.at, problems);
-            }
-        }
-        if let Some(said) = table.health_check_node_port.at() {
-            self.claim_port("health_check_node_port", said.value.0, &said.at, problems);
-        }
-        for said in table.load_balancer_ips.list() {
-            self.load_balancer_ips.take(u32::from(said.value));
-        }
-    }
-
-    fn claim_cluster_ip(
-        &mut self,
-        address: Ipv4Addr,
-        at: &Span,
-        range: ipnet::Ipv4Net,
-        table: &ServiceTable,
-        problems: &mut Problems,
-    ) {
-        let usable = range.contains(&address) && address != range.network() && address != range.broadcast();
-        if !usable {
-            let why = format!(
-                "failed to allocate IP {address}: the provided IP is not in the valid range. The range of valid IPs is {range}"
-            );
-            let hint = "choose an address of `service_cidr`, or leave `cluster_ip` out";
-            problems.push(invalid("cluster_ip", address, at.clone(), why).hint(hint));
-            return;
-        }
-        let named = |name: &str, namespace: &str| {
-            table.name.get().is_some_and(|said| said.as_str() == name)
-                && table.namespace.get().map_or("default", Name::as_str) == namespace
-        };
-        let offset = u32::from(address) - u32::from(range.network());
-        let owner = match offset {
-            1 if !named("kubernetes", "default") => Some("kubernetes"),
-            10 if !named("kube-dns", "kube-system") => Some("kube-dns"),
-            _ => None,
-        };
-        if let Some(owner) = owner {
-            let why = format!("the {} address of the range belongs to the service `{owner}`", nth(offset));
-            problems.push(invalid("cluster_ip", address, at.clone(), why).hint("choose another address"));
-            return;
-        }
-        match self.ip_owners.get(&address) {
-            Some(first) => {
-                let why = format!("failed to allocate IP {address}: provided IP is already allocated");
-                let problem = invalid("cluster_ip", address, at.clone(), why).also(first.clone(), "first used here");
-                problems.push(problem.hint("choose another address, or leave `cluster_ip` out"));
-            }
-            None => {
-                self.cluster_ips.as_mut().map(|pool| pool.take(u32::from(address)));
-                self.ip_owners.insert(address, at.clone());
-            }
-        }
-    }
-
-    fn claim_port(&mut self, key: &str, number: u16, at: &Span, problems: &mut Problems) {
-        if !NODE_PORTS.contains(&number) {
-            let why = "provided port is not in the valid range. The range of valid ports is 30000-32767";
-            let hint = format!("choose a port of that range, or leave `{key}` out");
-            problems.push(invalid(key, number, at.clone(), why).hint(hint));
-        } else if let Some(first) = self.port_owners.get(&number) {
-            let problem = invalid(key, number, at.clone(), "provided port is already allocated");
-            let hint = format!("choose another port, or leave `{key}` out");
-            problems.push(problem.also(first.clone(), "first used here").hint(hint));
-        } else {
-            self.node_ports.take(u32::from(number));
-            self.port_owners.insert(number, at.clone());
-        }
-    }
-
-    fn next_port(&mut self, at: &Span, problems: &mut Problems) -> Option<u16> {
-        let port = self.node_ports.next().and_then(|port| u16::try_from(port).ok());
-        if port.is_none() {
-            let problem = Diagnostic::new(at.clone(), "failed to allocate a nodePort: range is full");
-            problems.push(problem.hint("there are 2768 of them, 30000 to 32767; use fewer NodePort services"));
-        }
-        port
-    }
-}
-
-fn nth(n: u32) -> &'static str {
-    if n == 1 { "first" } else { "tenth" }
 }
 
 fn draft(
@@ -237,7 +107,7 @@ fn finish(
             let address = shared.load_balancer_ips.next_ip();
             if address.is_none() {
                 let problem =
-                    Diagnostic::new(table.at.clone(), "203.0.113.0/24 has no free address left for this service");
+                    Diagnostic::new(table.at.clone(), "there is no free load balancer address left for this service");
                 problems.push(problem.hint("give it `load_balancer_ips`"));
             }
             vec![ip(address?)]
@@ -448,268 +318,5 @@ fn check_ports(tables: &[ServicePortTable], problems: &mut Problems) {
                 }
             }
         }
-    }
-}
-
-/// Checks who is behind a Service, and returns the endpoints given by hand.
-fn backends(
-    table: &ServiceTable,
-    namespace: Option<&Name>,
-    index: &Index<'_>,
-    network: &Network,
-    problems: &mut Problems,
-) -> Option<Vec<ManualEndpoint>> {
-    let selects = table.selector.get().is_some_and(|selector| !selector.is_empty());
-    if let (true, Some(said)) = (selects, table.endpoints.at()) {
-        let problem = Diagnostic::new(said.at.clone(), "a service with a selector finds its endpoints itself");
-        let problem = problem.also(table.selector.span(&table.at), "the selector");
-        problems.push(problem.hint("leave `endpoints` or `selector` out"));
-        return None;
-    }
-    if selects {
-        if let (Some(selector), Some(namespace)) = (table.selector.at(), namespace) {
-            index.check(selector, namespace, table.ports.list(), problems);
-        }
-        return Some(Vec::new());
-    }
-    if !table.selector.is_nonsense() && table.endpoints.is_nothing() {
-        let problem = Diagnostic::new(table.selector.span(&table.at), "nothing is behind this service")
-            .label("it has no `selector` and no `endpoints`");
-        let hint = match index.some_labels(namespace) {
-            Some(labels) => format!("add `selector = {labels}`, or `endpoints = []` if nothing is meant"),
-            None => "add a `selector`, or `endpoints = []` if nothing is meant".to_owned(),
-        };
-        problems.push(problem.hint(hint));
-        return None;
-    }
-    for port in table.ports.list() {
-        if let Some(said) = port.target_port.at().filter(|said| matches!(said.value, TargetPort::Name(_))) {
-            let problem = Diagnostic::new(said.at.clone(), "endpoints given by hand have no named ports");
-            problems.push(problem.hint("give `target_port` as a number"));
-        }
-    }
-    let endpoints: Vec<Option<ManualEndpoint>> =
-        table.endpoints.or_list()?.iter().map(|endpoint| manual(endpoint, index, network, problems)).collect();
-    endpoints.into_iter().collect()
-}
-
-impl<T> Said<Vec<T>> {
-    /// The list, empty if the key is not there; `None` if it was refused.
-    fn or_list(&self) -> Option<&[T]> {
-        if self.is_nonsense() { None } else { Some(self.list()) }
-    }
-}
-
-fn manual(
-    table: &EndpointTable,
-    index: &Index<'_>,
-    network: &Network,
-    problems: &mut Problems,
-) -> Option<ManualEndpoint> {
-    let node = match &table.node {
-        Said::Nothing => None,
-        Said::Nonsense => return None,
-        Said::Value(said) => Some(NodeId(find_node(said, &index.nodes, network, problems)?)),
-    };
-    Some(ManualEndpoint { ip: ip(*table.ip.get()?), node, at: table.at.clone() })
-}
-
-/// Endpoints are ordinary machines: no special addresses, no Service's address, none twice.
-fn check_endpoints(tables: &[ServiceTable], drafts: &[ServiceDraft], network: &Network, problems: &mut Problems) {
-    let services: BTreeMap<Ipv4Addr, &ServiceDraft> =
-        drafts.iter().filter_map(|draft| Some((draft.cluster_ip??, draft))).collect();
-    for table in tables {
-        let mut seen: BTreeMap<Ipv4Addr, Span> = BTreeMap::new();
-        for said in table.endpoints.list().iter().filter_map(|endpoint| endpoint.ip.at()) {
-            let address = said.value;
-            let service = services.get(&address).and_then(|draft| draft.name.as_ref());
-            let why = match (special(address), service) {
-                (Some(why), _) => why.to_owned(),
-                (None, Some(service)) => format!("is the ClusterIP of the service `{service}`"),
-                (None, None) if network.service_cidr.is_some_and(|range| range.contains(&address)) => {
-                    "is in the range of the ClusterIPs".to_owned()
-                }
-                (None, None) => match seen.get(&address) {
-                    Some(first) => {
-                        let message = format!("the endpoint {address} is given twice");
-                        let problem = Diagnostic::new(said.at.clone(), message).also(first.clone(), "first given here");
-                        problems.push(problem.hint("leave one of them out"));
-                        continue;
-                    }
-                    None => {
-                        seen.insert(address, said.at.clone());
-                        continue;
-                    }
-                },
-            };
-            let hint = "give the address of a pod, a node or a machine outside";
-            problems.push(invalid("ip", address, said.at.clone(), why).hint(hint));
-        }
-    }
-}
-
-/// Addresses outside the cluster at which Services are served: ordinary, not inside the cluster's
-/// ranges, and each port of each address only once.
-fn check_external_addresses(tables: &[ServiceTable], network: &Network, problems: &mut Problems) {
-    let mut owners: BTreeMap<(Ipv4Addr, u16, Protocol), Span> = BTreeMap::new();
-    for table in tables {
-        let lists = [("external_ips", &table.external_ips), ("load_balancer_ips", &table.load_balancer_ips)];
-        for (key, said) in lists.iter().flat_map(|(key, list)| list.list().iter().map(move |said| (*key, said))) {
-            let address = said.value;
-            if let Some(why) = special(address) {
-                let hint = "give an address outside the cluster, such as 203.0.113.10";
-                problems.push(invalid(key, address, said.at.clone(), why).hint(hint));
-                continue;
-            }
-            // Only a load balancer's address needs a network of its own: an external IP may well be
-            // a node's.
-            let taken = network.ranges.iter().filter(|range| range.net.contains(&address));
-            let inside = taken.into_iter().find(|range| key == "load_balancer_ips" || range.is_internal());
-            if let Some(range) = inside {
-                let why = format!("is an address of {} {}", range.what, range.net);
-                let mut problem = invalid(key, address, said.at.clone(), why);
-                if let Some(at) = &range.at {
-                    problem = problem.also(at.clone(), range.what.clone());
-                }
-                problems.push(problem.hint("give an address outside the lab's networks, such as 203.0.113.10"));
-                continue;
-            }
-            let ports = table.ports.list().iter();
-            for (port, protocol) in
-                ports.filter_map(|port| Some((port.port.get()?.0, port.protocol.or(Protocol::Tcp)?)))
-            {
-                match owners.get(&(address, port, protocol)) {
-                    Some(first) if *first != said.at => {
-                        let message = format!("{address} port {port}/{protocol} is used twice");
-                        let problem = Diagnostic::new(said.at.clone(), message).also(first.clone(), "first used here");
-                        problems.push(problem.hint("choose another address or another port"));
-                    }
-                    Some(_) => {}
-                    None => _ = owners.insert((address, port, protocol), said.at.clone()),
-                }
-            }
-        }
-    }
-}
-
-/// The pods by their labels.
-struct Index<'p> {
-    pods: &'p Pods,
-    nodes: BTreeMap<&'p str, usize>,
-    /// Namespace, key and value → templates, in file order.
-    by_label: BTreeMap<(&'p str, &'p str, &'p str), Vec<usize>>,
-    /// Some pod's labels or namespace were refused: nothing can be said about what selects nothing.
-    blurred: bool,
-}
-
-impl<'p> Index<'p> {
-    fn of(pods: &'p Pods, network: &'p Network) -> Self {
-        let mut by_label: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        let mut blurred = false;
-        for (nth, template) in pods.templates.iter().enumerate() {
-            let (Some(namespace), Some(labels)) = (&template.namespace, &template.labels) else {
-                blurred = true;
-                continue;
-            };
-            for (key, value) in labels {
-                by_label.entry((namespace.as_str(), key.as_str(), value.as_str())).or_default().push(nth);
-            }
-        }
-        let nodes = network.nodes.iter().enumerate().rev();
-        let nodes = nodes.filter_map(|(nth, node)| Some((node.name.as_ref()?.as_str(), nth))).collect();
-        Index { pods, nodes, by_label, blurred }
-    }
-
-    /// The templates that a selector matches.
-    fn select<'i>(&'i self, selector: &'i Labels, namespace: &'i Name) -> impl Iterator<Item = &'p Template> + 'i {
-        let lists =
-            selector.iter().map(|(key, value)| self.by_label.get(&(namespace.as_str(), key.as_str(), value.as_str())));
-        // The rarest label first: everything else is a filter on its few pods.
-        let shortest = lists.min_by_key(|list| list.map_or(0, Vec::len)).flatten();
-        shortest.into_iter().flatten().map(|nth| &self.pods.templates[*nth]).filter(|template| {
-            let labels = template.labels.as_ref();
-            labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
-        })
-    }
-
-    /// A selector selects something, and that has the named ports.
-    fn check(&self, selector: &At<Labels>, namespace: &Name, ports: &[ServicePortTable], problems: &mut Problems) {
-        if self.blurred {
-            return;
-        }
-        if self.select(&selector.value, namespace).next().is_none() {
-            problems.push(self.nothing(selector, namespace));
-            return;
-        }
-        for port in ports {
-            let (Some(said), Some(protocol)) = (port.target_port.at(), port.protocol.or(Protocol::Tcp)) else {
-                continue;
-            };
-            if let TargetPort::Name(name) = &said.value {
-                self.check_named(name, protocol, said, selector, namespace, problems);
-            }
-        }
-    }
-
-    fn check_named(
-        &self,
-        name: &PortName,
-        protocol: Protocol,
-        said: &At<TargetPort>,
-        selector: &At<Labels>,
-        namespace: &Name,
-        problems: &mut Problems,
-    ) {
-        let mut others: BTreeSet<&str> = BTreeSet::new();
-        for template in self.select(&selector.value, namespace) {
-            let Some(containers) = &template.containers else { return };
-            for port in containers.iter().flat_map(|container| &container.ports) {
-                match &port.name {
-                    Some(other) if other == name && port.protocol == protocol => return,
-                    Some(other) if port.protocol == protocol => _ = others.insert(other.as_str()),
-                    _ => {}
-                }
-            }
-        }
-        let message = format!("no selected pod has a {protocol} port called `{name}`");
-        let problem = Diagnostic::new(said.at.clone(), message);
-        problems.push_nearest(problem, name.as_str(), others.iter().copied(), || {
-            let words: Vec<&str> = others.iter().copied().collect();
-            Some(match words.as_slice() {
-                [] => "give a container port of the pods this `name`, or write the port's number".to_owned(),
-                words => format!("they have {}", listed(words).replace(" or ", " and ")),
-            })
-        });
-    }
-
-    /// The problem that a selector selects nothing.
-    fn nothing(&self, selector: &At<Labels>, namespace: &Name) -> Diagnostic {
-        let message = format!("this selector matches no pod in the namespace `{namespace}`");
-        let problem = Diagnostic::new(selector.at.clone(), message);
-        let mut elsewhere = self.pods.templates.iter().filter(|template| {
-            let labels = template.labels.as_ref();
-            labels.is_some_and(|labels| selector.value.iter().all(|(key, value)| labels.get(key) == Some(value)))
-        });
-        if let Some(template) = elsewhere.next() {
-            let problem = problem.also(template.at.clone(), "this pod would match, but is in another namespace");
-            return problem.hint("a service selects pods of its own namespace; set `namespace`");
-        }
-        match self.some_labels(Some(namespace)) {
-            Some(labels) => problem.hint(format!("there are pods with `labels = {labels}`")),
-            None => problem.hint("give pods these `labels`"),
-        }
-    }
-
-    /// The labels of the first pod of a namespace that has some, as TOML.
-    fn some_labels(&self, namespace: Option<&Name>) -> Option<String> {
-        let of_namespace = self.pods.templates.iter().filter(|template| template.namespace.as_ref() == namespace);
-        let labels = of_namespace.filter_map(|template| template.labels.as_ref()).find(|labels| !labels.is_empty())?;
-        let key = |key: &str| {
-            let bare = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-            if bare { key.to_owned() } else { format!("\"{key}\"") }
-        };
-        let pairs: Vec<String> =
-            labels.iter().take(3).map(|(word, value)| format!("{} = \"{value}\"", key(word.as_str()))).collect();
-        Some(format!("{{ {} }}", pairs.join(", ")))
     }
 }

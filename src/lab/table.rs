@@ -9,7 +9,8 @@ use toml::{
 
 use super::{
     model::Span,
-    value::{At, Said, Value, listed, wrong_type},
+    said::{At, Said},
+    value::{Value, listed, wrong_type},
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 
@@ -24,18 +25,20 @@ impl<'t, 'i> Table<'t, 'i> {
     /// Opens a value that must be a table.
     pub(super) fn open(
         what: &'static str,
+        example: &str,
         key: &str,
         value: &'t Spanned<DeValue<'i>>,
         problems: &mut Problems,
     ) -> Option<Self> {
         match value.get_ref() {
             DeValue::Table(table) => Some(Table { what, table, at: value.span() }),
-            DeValue::Array(_) => {
-                problems.push(wrong_type(key, "a table", value).hint(format!("write `[{key}]`, and only once")));
+            DeValue::Array(_) if key == "cluster" => {
+                problems.push(wrong_type(key, "a table", value).hint("write `[cluster]`, and only once"));
                 None
             }
             _ => {
-                problems.push(wrong_type(key, "a table", value).hint("write `{ key = value, … }`"));
+                let hint = format!("{} is a table, such as `{{ {example} = … }}`", article(what));
+                problems.push(wrong_type(key, "a table", value).hint(hint));
                 None
             }
         }
@@ -69,7 +72,8 @@ impl<'t, 'i> Table<'t, 'i> {
             return said;
         }
         let message = format!("missing key `{key}`");
-        problems.push(Diagnostic::new(self.at(), message).label(format!("this {} has no `{key}`", self.what)));
+        let problem = Diagnostic::new(self.at(), message).label(format!("this {} has no `{key}`", self.what));
+        problems.push(problem.hint(format!("add `{key} = …`")));
         Said::Nonsense
     }
 
@@ -77,12 +81,18 @@ impl<'t, 'i> Table<'t, 'i> {
     pub(super) fn refuse_others(&self, known: &[&'static str], problems: &mut Problems) {
         for word in self.table.keys().filter(|word| !known.contains(&word.get_ref().as_ref())) {
             let message = format!("unknown key {}", quoted(word.get_ref()).replace('"', "`"));
-            let problem = Diagnostic::new(word.span(), message).label(format!("not a key of a {}", self.what));
+            let problem = Diagnostic::new(word.span(), message).label(format!("not a key of {}", article(self.what)));
             problems.push_nearest(problem, word.get_ref(), known.iter().copied(), || {
-                Some(format!("a {} has {}", self.what, listed(known).replace(" or ", " and ")))
+                Some(format!("{} has {}", article(self.what), listed(known).replace(" or ", " and ")))
             });
         }
     }
+}
+
+/// `a node`, `an endpoint`.
+fn article(what: &str) -> String {
+    let an = what.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {what}", if an { "an" } else { "a" })
 }
 
 /// Declares a table of the lab file: `optional` and `required` keys with their types, each with
@@ -105,6 +115,9 @@ macro_rules! record {
         impl $name {
             const KEYS: &'static [&'static str] = &[$(plain(stringify!($key))),+];
 
+            /// The key that a hint shows: the first one.
+            const EXAMPLE: &'static str = first(&[$((stringify!($need), plain(stringify!($key)))),+]);
+
             fn read(table: &Table<'_, '_>, problems: &mut Problems) -> Self {
                 let record = $name {
                     at: table.at(),
@@ -117,7 +130,7 @@ macro_rules! record {
 
         impl Value for $name {
             fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
-                Table::open($what, key, value, problems).map(|table| Self::read(&table, problems))
+                Table::open($what, Self::EXAMPLE, key, value, problems).map(|table| Self::read(&table, problems))
             }
 
             fn schema() -> Json {
@@ -140,6 +153,18 @@ pub(super) const fn plain(field: &'static str) -> &'static str {
         [b'r', b'#', ..] => field.split_at(2).1,
         _ => field,
     }
+}
+
+/// The first required key, or, if none is required, the first.
+pub(super) const fn first(keys: &[(&'static str, &'static str)]) -> &'static str {
+    let mut nth = 0;
+    while nth < keys.len() {
+        if matches!(keys[nth].0.as_bytes(), b"required") {
+            return keys[nth].1;
+        }
+        nth += 1;
+    }
+    keys[0].1
 }
 
 /// One key of a record, for the schema.

@@ -11,6 +11,7 @@ use super::{
         ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficDistribution, TrafficPolicy,
     },
     name::{Domain, IfName, LabelKey, LabelValue, Name, NameError, PortName, ServiceName, ServicePortName},
+    said::At,
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 
@@ -21,84 +22,6 @@ pub(super) trait Value: Sized {
 
     /// What is accepted, as JSON Schema.
     fn schema() -> Json;
-}
-
-/// A value and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) at: Span,
-}
-
-/// What the file says for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said<T> {
-    /// The key is not there.
-    Nothing,
-    /// Something that was refused, so that nothing more may be concluded from it.
-    Nonsense,
-    /// A good value.
-    Value(At<T>),
-}
-
-impl<T> Said<T> {
-    /// The value, if there is a good one.
-    pub(super) fn get(&self) -> Option<&T> {
-        match self {
-            Said::Value(said) => Some(&said.value),
-            Said::Nothing | Said::Nonsense => None,
-        }
-    }
-
-    /// The value with its place, if there is a good one.
-    pub(super) fn at(&self) -> Option<&At<T>> {
-        match self {
-            Said::Value(said) => Some(said),
-            Said::Nothing | Said::Nonsense => None,
-        }
-    }
-
-    /// Where it stands, otherwise `or`.
-    pub(super) fn span(&self, or: &Span) -> Span {
-        self.at().map_or_else(|| or.clone(), |said| said.at.clone())
-    }
-
-    /// The key is not there.
-    pub(super) fn is_nothing(&self) -> bool {
-        matches!(self, Said::Nothing)
-    }
-
-    /// It is there, but was refused.
-    pub(super) fn is_nonsense(&self) -> bool {
-        matches!(self, Said::Nonsense)
-    }
-}
-
-impl<T: Clone> Said<T> {
-    /// The value, or `default` if the key is not there; `None` if it was refused.
-    pub(super) fn or(&self, default: T) -> Option<T> {
-        match self {
-            Said::Nothing => Some(default),
-            Said::Nonsense => None,
-            Said::Value(said) => Some(said.value.clone()),
-        }
-    }
-
-    /// The value, or `Some(None)` if the key is not there; `None` if it was refused.
-    pub(super) fn maybe(&self) -> Option<Option<T>> {
-        match self {
-            Said::Nothing => Some(None),
-            Said::Nonsense => None,
-            Said::Value(said) => Some(Some(said.value.clone())),
-        }
-    }
-}
-
-impl<T> Said<Vec<T>> {
-    /// The elements; none if the key is not there or was refused.
-    pub(super) fn list(&self) -> &[T] {
-        self.get().map_or(&[], Vec::as_slice)
-    }
 }
 
 /// A number of seconds, 1 to a day.
@@ -164,7 +87,7 @@ choice! {
 }
 choice! {
     /// The key `traffic_distribution` of a Service.
-    enum Distribution { "PreferSameZone" => PreferSameZone, "PreferSameNode" => PreferSameNode, "PreferClose" => PreferClose }
+    enum Distribution { "PreferSameZone" => SameZone, "PreferSameNode" => SameNode, "PreferClose" => Close }
 }
 choice! {
     /// The key `type` of a Service.
@@ -175,8 +98,8 @@ impl Distribution {
     /// What it means; `PreferClose` is the old name of `PreferSameZone`.
     pub(super) fn meaning(self) -> TrafficDistribution {
         match self {
-            Distribution::PreferSameZone | Distribution::PreferClose => TrafficDistribution::PreferSameZone,
-            Distribution::PreferSameNode => TrafficDistribution::PreferSameNode,
+            Distribution::SameZone | Distribution::Close => TrafficDistribution::PreferSameZone,
+            Distribution::SameNode => TrafficDistribution::PreferSameNode,
         }
     }
 }
@@ -238,7 +161,13 @@ pub(super) fn wrong_type(key: &str, wanted: &str, value: &Spanned<DeValue<'_>>) 
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     };
-    Diagnostic::new(value.span(), format!("`{key}` must be {wanted}, not {found}"))
+    let example = match wanted {
+        "an integer" => "80",
+        "`true` or `false`" => "true",
+        _ => "\"…\"",
+    };
+    let problem = Diagnostic::new(value.span(), format!("`{key}` must be {wanted}, not {found}"));
+    problem.hint(format!("write `{} = {example}`", key.rsplit('.').next().unwrap_or(key)))
 }
 
 /// The problem that a value is refused, in the form that Kubernetes uses.
@@ -264,7 +193,7 @@ fn integer(
     if number.is_none() {
         let shown: String = said.to_string().chars().take(24).collect();
         let why = format!("must be between {} and {}, inclusive", range.start(), range.end());
-        problems.push(invalid(key, shown, value.span(), why));
+        problems.push(invalid(key, shown, value.span(), why).hint("choose a number of that range"));
     }
     number
 }
@@ -297,16 +226,15 @@ fn name<T: FromStr<Err = NameError>>(
     value: &Spanned<DeValue<'_>>,
     problems: &mut Problems,
     longest: usize,
+    example: &str,
 ) -> Option<T> {
     let text = text(key, value, problems)?;
     match text.parse() {
         Ok(name) => Some(name),
         Err(why) => {
             let problem = invalid(key, quoted(text), value.span(), why);
-            problems.push(match mended(text, longest).filter(|name| name.parse::<T>().is_ok()) {
-                Some(good) => problem.hint(format!("for example \"{good}\"")),
-                None => problem,
-            });
+            let good = mended(text, longest).filter(|name| name.parse::<T>().is_ok());
+            problems.push(problem.hint(format!("for example \"{}\"", good.as_deref().unwrap_or(example))));
             None
         }
     }
@@ -328,10 +256,10 @@ fn mended(text: &str, longest: usize) -> Option<String> {
 
 /// Declares names with their longest length and the pattern for the schema.
 macro_rules! names {
-    ($($name:ident: $longest:literal, $pattern:literal;)+) => {
+    ($($name:ident: $longest:literal, $pattern:literal, $example:literal;)+) => {
         $(impl Value for $name {
             fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
-                name(key, value, problems, $longest)
+                name(key, value, problems, $longest, $example)
             }
 
             fn schema() -> Json {
@@ -342,12 +270,12 @@ macro_rules! names {
 }
 
 names! {
-    Name: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-    ServiceName: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-    ServicePortName: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-    PortName: 15, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-    IfName: 15, "^[A-Za-z0-9][-A-Za-z0-9_.]*$";
-    Domain: 253, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+    Name: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "web-1";
+    ServiceName: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "web-svc";
+    ServicePortName: 63, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "http";
+    PortName: 15, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "http";
+    IfName: 15, "^[A-Za-z0-9][-A-Za-z0-9_.]*$", "br0";
+    Domain: 253, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", "cluster.local";
 }
 
 impl Value for bool {
@@ -368,7 +296,8 @@ impl Value for String {
     fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
         let text = text(key, value, problems)?;
         if text.contains('\0') {
-            problems.push(invalid(key, quoted(text), value.span(), "must not hold a NUL character"));
+            let problem = invalid(key, quoted(text), value.span(), "must not hold a NUL character");
+            problems.push(problem.hint("the kernel ends every string at a NUL; leave it out"));
             return None;
         }
         Some(text.to_owned())
@@ -390,7 +319,8 @@ impl Value for TargetPort {
             }
             DeValue::String(_) => PortName::decode(key, value, problems).map(TargetPort::Name),
             _ => {
-                problems.push(wrong_type(key, "a port number or the name of a container port", value));
+                let problem = wrong_type(key, "a port number or the name of a container port", value);
+                problems.push(problem.hint(format!("write `{key} = 80` or `{key} = \"http\"`")));
                 None
             }
         }
@@ -439,7 +369,9 @@ impl Value for Labels {
             match (label, value) {
                 (Ok(label), Ok(value)) => Some((label, value)),
                 (label, value) => {
-                    label.err().into_iter().chain(value.err()).for_each(|problem| problems.push(problem));
+                    for problem in label.err().into_iter().chain(value.err()) {
+                        problems.push(problem.hint("for example `app = \"web\"`"));
+                    }
                     None
                 }
             }
@@ -457,11 +389,12 @@ impl Value for Environment {
         let parse = |word: &str, text: &str, problems: &mut Problems, at: Span| {
             if word.is_empty() || word.contains(['=', '\0']) {
                 let why = "the name of a variable must not be empty, and must not hold '=' or a NUL character";
-                problems.push(invalid(key, quoted(word), at, why));
+                problems.push(invalid(key, quoted(word), at, why).hint("for example `GREETING = \"hello\"`"));
                 return None;
             }
             if text.contains('\0') {
-                problems.push(invalid(key, quoted(text), at, "must not hold a NUL character"));
+                let problem = invalid(key, quoted(text), at, "must not hold a NUL character");
+                problems.push(problem.hint("the kernel ends every string at a NUL; leave it out"));
                 return None;
             }
             Some((word.to_owned(), text.to_owned()))

@@ -11,12 +11,7 @@ pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
     let containers = lab.pod_ids().flat_map(move |id| {
         let pod = lab.pod(id);
         pod.containers.iter().enumerate().map(move |(container, it)| PlannedStep {
-            step: Step::Serve {
-                netns: lab.netns(lab.pod_place(id)),
-                pod: id,
-                container,
-                argv: argv(it),
-            },
+            step: Step::Serve { netns: lab.netns(lab.pod_place(id)), pod: id, container, argv: argv(it) },
             at: it.at.clone(),
         })
     });

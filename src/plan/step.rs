@@ -140,6 +140,18 @@ pub enum Step {
         /// How.
         via: Via,
     },
+    /// Tell a neighbour's link-layer address, for good.
+    ///
+    /// All namespaces of a host share one neighbour table, of 1024 entries by default, in which
+    /// permanent entries do not count: a big lab would fill it.
+    Neighbour {
+        /// On this link.
+        link: Link,
+        /// The neighbour.
+        ip: IpAddr,
+        /// Its address.
+        mac: Mac,
+    },
     /// Load a node's rules, as one transaction.
     Rules {
         /// In this namespace.
@@ -233,7 +245,10 @@ impl Step {
             | Step::Rules { netns, .. }
             | Step::Serve { netns, .. }
             | Step::ServeOutside { netns, .. } => netns,
-            Step::Bridge { link, .. } | Step::Address { link, .. } | Step::Settle { link } => &link.netns,
+            Step::Bridge { link, .. }
+            | Step::Address { link, .. }
+            | Step::Settle { link }
+            | Step::Neighbour { link, .. } => &link.netns,
             Step::Cable { near, .. } => &near.netns,
         }
     }
@@ -315,6 +330,9 @@ impl fmt::Display for Step {
                     Via::Link(link) => write!(f, "{ip} route add {to} dev {} scope link", link.name),
                     Via::Blackhole => write!(f, "{ip} route add blackhole {to}"),
                 }
+            }
+            Step::Neighbour { link, ip, mac } => {
+                write!(f, "{} neighbour add {ip} lladdr {mac} dev {} nud permanent", Ip(&link.netns), link.name)
             }
             Step::Rules { netns, proxy, .. } => {
                 let tool = match proxy {

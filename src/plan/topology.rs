@@ -23,6 +23,10 @@ pub const VETH_PREFIX: &str = "veth-";
 /// devices (`tunl0`, `sit0`, …) into every new namespace, right after it.
 const FIRST_INDEX: u32 = 100;
 
+/// Labs with more pods than this get permanent neighbours between pods and their nodes. In
+/// smaller ones ARP is left to do its work, as in a real cluster.
+const NEIGHBOURS_LEARNED: usize = 16;
+
 /// Collects the steps of one lab.
 pub(super) struct Wiring<'a> {
     lab: &'a Lab,
@@ -133,8 +137,19 @@ impl Wiring<'_> {
         let netns = pod.full_name();
         let uplink = self.plug(&pod.at, &netns, pod.ip, Some(bridge), Hairpin::On);
         self.address(&pod.at, &uplink, pod.ip, node.pod_subnet);
+        self.acquaint(pod, (bridge, addressing::mac_of(node.pod_gateway)), node.pod_gateway, &uplink);
         let default = addressing::default_of(pod.ip);
         self.route(&pod.at, &netns, default, Via::Gateway(node.pod_gateway, uplink));
+    }
+
+    /// Makes a pod and its node permanent neighbours, in a lab that is too big for ARP.
+    fn acquaint(&mut self, pod: &Pod, node: (&Link, Mac), gateway: IpAddr, uplink: &Link) {
+        if self.lab.pods.len() > NEIGHBOURS_LEARNED {
+            let (link, mac) = node;
+            for (link, ip, mac) in [(link, pod.ip, addressing::mac_of(pod.ip)), (uplink, gateway, mac)] {
+                self.add(StageName::Routes, &pod.at, Step::Neighbour { link: link.clone(), ip, mac });
+            }
+        }
     }
 
     fn routed_pod(&mut self, node: &Node, pod: &Pod) {
@@ -148,6 +163,7 @@ impl Wiring<'_> {
             &pod.at,
             Step::Address { link: near.clone(), address: addressing::host(node.pod_gateway) },
         );
+        self.acquaint(pod, (&near, addressing::mac_of_port(near.index)), node.pod_gateway, &far);
         let address = addressing::host(pod.ip);
         self.add(StageName::Addresses, &pod.at, Step::Address { link: far.clone(), address });
         self.route(&pod.at, node.name.as_str(), addressing::host(pod.ip), Via::Link(near));

@@ -163,7 +163,11 @@ fn by_drift(
         causes.push(Cause {
             netns: first.netns.clone(),
             text: describe(group, drifts),
-            mend: group.iter().filter_map(|drift| drifts[*drift].mend.clone()).take(MANY).collect(),
+            // A few commands out of many would mend nothing.
+            mend: match group[..] {
+                [only] => drifts[only].mend.iter().cloned().collect(),
+                _ => Vec::new(),
+            },
             look_at: advice::of_drift(deepest.0, first),
             evidence: Evidence::Drift,
             probes: explained.iter().map(|failure| failed[*failure].0.id.clone()).collect(),
@@ -198,8 +202,19 @@ fn describe(group: &[usize], drifts: &[Drift]) -> String {
         DriftKind::Rule => "rules",
         DriftKind::Server => "servers",
     };
-    let named: Vec<&str> = group.iter().take(NAMED).map(|drift| drifts[*drift].text.as_str()).collect();
-    format!("{} {what} differ from the plan: {}; and {} more", group.len(), named.join("; "), group.len() - NAMED)
+    let texts = || group.iter().map(|drift| drifts[*drift].text.as_str());
+    let named: Vec<&str> = texts().take(NAMED).collect();
+    let table = |text: &'static str| texts().all(|other| other.contains(text)).then_some(text);
+    let tables = ["(table nat)", "(table filter)", "(table mangle)"].into_iter().find_map(table);
+    let place =
+        tables.map(|table| format!(", all in the {} table", table.trim_matches(['(', ')']).replace("table ", "")));
+    format!(
+        "{} {what} differ from the plan{}: {}; and {} more",
+        group.len(),
+        place.unwrap_or_default(),
+        named.join("; "),
+        group.len() - NAMED
+    )
 }
 
 fn sentence(group: &[usize], drifts: &[Drift]) -> String {
@@ -231,6 +246,7 @@ fn by_pattern(failed: &[Failed<'_>], passed: &[&Probe]) -> Vec<Cause> {
     causes
 }
 
+/// The namespace that all failing probes pass, or else as many as possible, and as few others.
 fn likeliest(failed: &[Failed<'_>], passed: &[&Probe]) -> Option<(String, Role)> {
     let mut hops: Vec<&Hop> = Vec::new();
     for hop in failed.iter().flat_map(|(probe, _)| &probe.way) {
@@ -238,14 +254,28 @@ fn likeliest(failed: &[Failed<'_>], passed: &[&Probe]) -> Option<(String, Role)>
             hops.push(hop);
         }
     }
-    let suspicion = |hop: &&Hop| {
-        let bad = failed.iter().filter(|(probe, _)| passes(probe, &hop.netns)).count() as f64;
-        let suspect = failed.iter().filter(|(_, fault)| fault.suspects.contains(&hop.netns)).count() as f64;
-        let good = passed.iter().filter(|probe| passes(probe, &hop.netns)).count() as f64;
-        bad / (failed.len() as f64 * (bad + good)).sqrt() + suspect / failed.len() as f64
+    let suspicion = |hop: &Hop| {
+        let all = failed.iter().all(|(probe, _)| passes(probe, &hop.netns));
+        let is_suspect = |fault: &Fault| fault.suspects.contains(&hop.netns);
+        let certain = |(probe, fault): &Failed<'_>| if is_suspect(fault) { 1.0 } else { chance(probe, &hop.netns) };
+        let bad: f64 = failed.iter().map(certain).sum();
+        let good: f64 = passed.iter().map(|probe| chance(probe, &hop.netns)).sum();
+        let ochiai = if bad > 0.0 { bad / (failed.len() as f64 * (bad + good)).sqrt() } else { 0.0 };
+        (all, ochiai)
     };
-    let best = hops.iter().rev().max_by(|a, b| suspicion(a).total_cmp(&suspicion(b)))?;
+    let worse = |a: &&&Hop, b: &&&Hop| {
+        let (a, b) = (suspicion(a), suspicion(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    };
+    // `max_by` takes the last of several equals; the first is the one nearest to the sender.
+    let best = hops.iter().rev().max_by(worse)?;
     Some((best.netns.clone(), best.role))
+}
+
+/// How likely a probe passes a namespace.
+fn chance(probe: &Probe, netns: &str) -> f64 {
+    let hop = probe.way.iter().find(|hop| hop.netns == netns && hop.role != Role::Wire);
+    hop.map_or(0.0, |hop| hop.chance)
 }
 
 fn passes(probe: &Probe, netns: &str) -> bool {

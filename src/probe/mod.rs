@@ -8,6 +8,8 @@ pub mod drift;
 pub mod explain;
 pub mod judge;
 pub mod order;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 pub mod ruleset;
 pub mod stats;
 pub mod suite;

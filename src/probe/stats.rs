@@ -119,6 +119,7 @@ fn chi_squared(freedom: f64) -> ChiSquared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::rehearsal::Dice;
 
     fn close(a: f64, b: f64, tolerance: f64) {
         assert!((a - b).abs() <= tolerance, "{a} is not {b} ± {tolerance}");
@@ -205,35 +206,22 @@ mod tests {
         assert_eq!(power(&[1.0], 400, 0.001), 0.0);
     }
 
-    /// SplitMix64: seeded, so that a failure can be repeated.
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self) -> f64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    fn spread(dice: &mut Dice, shares: &[f64], total: usize) -> Vec<u64> {
+        let mut counts = vec![0; shares.len()];
+        for _ in 0..total {
+            let mut roll = dice.roll();
+            let taken = shares.iter().position(|share| {
+                roll -= share;
+                roll < 0.0
+            });
+            counts[taken.unwrap_or(shares.len() - 1)] += 1;
         }
-
-        fn spread(&mut self, shares: &[f64], total: usize) -> Vec<u64> {
-            let mut counts = vec![0; shares.len()];
-            for _ in 0..total {
-                let mut roll = self.roll();
-                let taken = shares.iter().position(|share| {
-                    roll -= share;
-                    roll < 0.0
-                });
-                counts[taken.unwrap_or(shares.len() - 1)] += 1;
-            }
-            counts
-        }
+        counts
     }
 
     /// How many of `runs` reject.
     fn alarms(dice: &mut Dice, shares: &[f64], total: usize, alpha: f64, runs: usize) -> usize {
-        (0..runs).filter(|_| fit(&dice.spread(shares, total)).p_value < alpha).count()
+        (0..runs).filter(|_| fit(&spread(dice, shares, total)).p_value < alpha).count()
     }
 
     /// The counts are binomial, so five standard deviations are as good as never left by chance.

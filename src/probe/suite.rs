@@ -10,7 +10,7 @@ mod pods;
 mod scene;
 mod services;
 pub mod way;
-mod yours;
+pub(crate) mod yours;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     lab::model::{Lab, Protocol, ProxyMode},
-    proxy::truth,
+    proxy::truth::Truth,
 };
 use scene::Scene;
 pub use scene::SightFn;
@@ -43,7 +43,8 @@ pub const DEFAULT_ALPHA: f64 = 0.001;
 
 /// The probes of `lab`, in the order of the report.
 pub fn suite(lab: &Lab, options: &SuiteOptions) -> Suite {
-    suite_by(lab, options, &|from, to, protocol| truth::sight(lab, lab.cluster.proxy, from, to, protocol))
+    let truth = Truth::new(lab, lab.cluster.proxy);
+    suite_by(lab, options, &|from, to, protocol| truth.sight(from, to, protocol))
 }
 
 /// [`suite`], with the opinion on what must be seen given by the caller.
@@ -68,10 +69,8 @@ pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite
             bounds.retain(|bound| bound.group != group);
         }
     }
-    let mut id = 0;
-    for order in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders) {
+    for (id, order) in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders).enumerate() {
         order.id = id;
-        id += 1;
     }
     Suite { lab: lab.name.to_string(), proxy: lab.cluster.proxy, options: options.clone(), probes, bounds }
 }
@@ -87,6 +86,8 @@ pub struct SuiteOptions {
     pub alpha: f64,
     /// Only probes whose group is one of these, or whose name or id contains one; empty for all.
     pub only: Vec<String>,
+    /// The lab's name, if the commands of the report have to say which lab they mean.
+    pub lab: Option<String>,
 }
 
 /// The client of the functional probes.
@@ -238,6 +239,9 @@ pub enum Expect {
     Sticky(Vec<Answerer>),
     /// No try is answered, and each fails in one of these ways.
     Silence(BTreeSet<FailureKind>),
+    /// Each try is answered by one of these, or fails in one of these ways: it depends on the
+    /// endpoint that it happens to be sent to.
+    Mixed(Vec<Answerer>, BTreeSet<FailureKind>),
     /// What the user asks for.
     Yours(Wish),
 }
@@ -320,7 +324,8 @@ impl Suite {
 impl Probe {
     /// What it shows, for people: `pod1a → ClusterIP 10.96.1.100:8080 of shop`.
     pub fn name(&self) -> String {
-        format!("{} → {}", self.from_text(), self.target)
+        let itself = if matches!(self.expect, Expect::Itself(_)) { "itself through " } else { "" };
+        format!("{} → {itself}{}", self.from_text(), self.target)
     }
 
     /// Where it is tried from, for people.
@@ -396,7 +401,13 @@ impl Engine {
 
 impl Default for SuiteOptions {
     fn default() -> Self {
-        SuiteOptions { engine: Engine::Curl, samples: DEFAULT_SAMPLES, alpha: DEFAULT_ALPHA, only: Vec::new() }
+        SuiteOptions {
+            engine: Engine::Curl,
+            samples: DEFAULT_SAMPLES,
+            alpha: DEFAULT_ALPHA,
+            only: Vec::new(),
+            lab: None,
+        }
     }
 }
 
@@ -460,7 +471,11 @@ impl fmt::Display for Target {
             TargetKind::Url => write!(f, "{address}")?,
             TargetKind::Pod | TargetKind::Machine | TargetKind::Node => write!(f, "{of} at {address}")?,
             TargetKind::Ladder => write!(f, "{of} through {}", node.as_deref().unwrap_or("any node"))?,
-            _ => write!(f, "{} {address} of {of}", kind.as_str())?,
+            // A ClusterIP's port is the Service's own, and need not be said twice.
+            _ => {
+                let port = self.ports().first().map(|port| format!(":{port}")).unwrap_or_default();
+                write!(f, "{} {address} of {}", kind.as_str(), of.strip_suffix(&port).unwrap_or(of))?;
+            }
         }
         match protocol {
             Protocol::Tcp => Ok(()),
@@ -489,7 +504,8 @@ impl Expect {
             Expect::Answer(answerers)
             | Expect::Itself(answerers)
             | Expect::Shares(answerers)
-            | Expect::Sticky(answerers) => answerers,
+            | Expect::Sticky(answerers)
+            | Expect::Mixed(answerers, _) => answerers,
             Expect::Yours(wish) => &wish.backends,
             Expect::Silence(_) => &[],
         }

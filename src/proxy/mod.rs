@@ -1,7 +1,7 @@
 //! Services: from the lab's text to the rules of each node, and what a client must see.
 //!
 //! [`view`] says what one node must do; a renderer per [`ProxyMode`] says it in rules; [`truth`] says
-//! from the specification alone what a client must see.
+//! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
 
 pub mod endpoints;
 pub mod hash;
@@ -11,6 +11,7 @@ pub mod nftables;
 #[cfg(test)]
 mod sample;
 mod table;
+pub mod trace;
 pub mod truth;
 pub mod view;
 mod ways;

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     endpoints::{Conditions, Endpoint},
-    view::{LocalTraffic, NodeView, PortView, proxied, view_under},
+    view::{LocalTraffic, NodeView, PortView, proxied, views_under},
     ways::{self, End, Listener},
 };
 use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol, ProxyMode, ServiceId};
@@ -80,8 +80,7 @@ impl<'a> Truth<'a> {
 
     /// Given what is known of the pods.
     pub fn under(lab: &'a Lab, mode: ProxyMode, conditions: &Conditions) -> Truth<'a> {
-        let views = lab.node_ids().map(|node| view_under(lab, node, conditions)).collect();
-        Truth { lab, mode, views }
+        Truth { lab, mode, views: views_under(lab, conditions) }
     }
 
     /// What `from` must see at `to`.
@@ -90,10 +89,9 @@ impl<'a> Truth<'a> {
         let end = ways::end(self.lab, from, to.ip());
         let own = ways::node_of(self.lab, from);
         // A pod's own addresses are never seen by its node.
-        if let Some(node) = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from)) {
-            if let Some(sight) = self.at_node(&flow, node) {
-                return sight;
-            }
+        let passed = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from));
+        if let Some(sight) = passed.and_then(|node| self.at_node(&flow, node)) {
+            return sight;
         }
         match end {
             End::At(Place::Node(node)) if own != Some(node) => {
@@ -193,8 +191,8 @@ impl<'a> Truth<'a> {
             return Some(Sight::Dropped);
         }
         Some(self.any_of(endpoints, |endpoint| {
-            // nftables knows only the endpoints on its own node for coming back to themselves.
-            let known = self.mode == ProxyMode::Iptables || endpoint.node == Some(view.node);
+            // nftables mode knows the endpoints on its own node alone, by address.
+            let known = self.mode == ProxyMode::Iptables || comes_to_itself(view, port.protocol, endpoint.addr);
             let hairpin = known && endpoint.addr.ip() == flow.source;
             self.fate(flow, view, endpoint, masquerade || hairpin)
         }))
@@ -333,13 +331,16 @@ struct Flow {
 }
 
 /// What becomes of a connection to one endpoint.
-#[derive(Debug)]
-pub(super) enum Fate {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It answers.
     Served(Choice),
+    /// It, or a rule, refuses.
     Refused(SocketAddr),
     /// The reply does not come back through the node that translated the address, or nothing
     /// answers at all.
     Lost(SocketAddr),
+    /// There is no way there.
     Unreachable(SocketAddr),
 }
 
@@ -367,6 +368,13 @@ pub(super) fn sum(fates: Vec<Fate>) -> Sight {
             Sight::Mixed { served, refused, lost }
         }
     }
+}
+
+/// The address is that of an endpoint on this node, of any Service.
+fn comes_to_itself(view: &NodeView, protocol: Protocol, endpoint: SocketAddr) -> bool {
+    let here = |found: &&Endpoint| found.addr == endpoint && found.node == Some(view.node);
+    let mut ports = view.ports.iter().filter(|port| port.protocol == protocol);
+    ports.any(|port| port.endpoints.cluster.iter().chain(&port.endpoints.local).any(|found| here(&found)))
 }
 
 /// `loadBalancerSourceRanges` lets the client through. A node in the ranges may also send from
@@ -438,237 +446,4 @@ pub fn addresses(lab: &Lab, id: ServiceId) -> Vec<Address> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        lab::model::{DetectLocal, TrafficPolicy},
-        proxy::sample::{self, book, parsed, words},
-    };
-
-    const IPT: ProxyMode = ProxyMode::Iptables;
-    const NFT: ProxyMode = ProxyMode::Nftables;
-    const LADDER: ProxyMode = ProxyMode::Ladder;
-
-    /// Rows of `from`, `to`, what is seen.
-    fn check(lab: &Lab, modes: &[ProxyMode], rows: &[(&str, &str, &str)]) {
-        for mode in modes {
-            let truth = Truth::new(lab, *mode);
-            for (from, to, expected) in rows {
-                let place = lab.find(from).expect("a test names places");
-                let sight = truth.sight(place, parsed(to), Protocol::Tcp);
-                assert_eq!(words(lab, &sight), *expected, "{mode}: {from} -> {to}");
-            }
-        }
-    }
-
-    #[test]
-    fn without_a_service() {
-        check(
-            &book(),
-            &ProxyMode::ALL,
-            &[
-                ("pod1a", "192.168.1.20:80", "pod1b<192.168.1.10"),
-                ("pod1a", "192.168.2.20:80", "pod2<192.168.1.10"),
-                ("pod1a", "192.168.1.10:80", "pod1a<192.168.1.10"),
-                ("pod1a", "127.0.0.1:80", "pod1a<127.0.0.1"),
-                ("pod1a", "192.168.1.20:81", "refused"),
-                ("pod1a", "192.168.1.77:80", "unreachable"),
-                ("pod1a", "192.168.9.9:80", "dropped"),
-                ("node1", "192.168.1.10:80", "pod1a<192.168.1.1"),
-                ("node2", "192.168.1.10:80", "pod1a<10.30.45.200"),
-                ("pod1a", "10.30.45.200:80", "refused"),
-                ("pod1a", "10.30.45.1:80", "10.30.45.1:80<10.30.45.100"),
-                ("pod2", "192.0.2.10:80", "192.0.2.10:80<10.30.45.200"),
-                ("node1", "192.0.2.10:80", "192.0.2.10:80<10.30.45.100"),
-                ("host", "192.0.2.10:80", "192.0.2.10:80<192.0.2.1"),
-                ("laptop", "10.30.45.1:80", "10.30.45.1:80<192.0.2.10"),
-                ("laptop", "192.168.1.10:80", "dropped"),
-                ("host", "192.168.1.10:80", "unreachable"),
-                ("host", "10.96.1.100:8080", "unreachable"),
-                ("laptop", "10.96.1.100:8080", "dropped"),
-                ("laptop", "10.30.45.100:30081", "refused"),
-                ("pod1a", "8.8.8.8:53", "unreachable"),
-                ("node2", "127.0.0.1:80", "refused"),
-            ],
-        );
-    }
-
-    #[test]
-    fn a_plain_service() {
-        let masqueraded = "pod1a<192.168.1.1 pod1b<192.168.1.1 pod2<10.30.45.100";
-        check(
-            &book(),
-            &[IPT, NFT],
-            &[
-                ("pod1a", "10.96.1.100:8080", "pod1a<192.168.1.1 pod1b<192.168.1.10 pod2<192.168.1.10"),
-                ("pod2", "10.96.1.100:8080", "pod1a<192.168.2.20 pod1b<192.168.2.20 pod2<192.168.2.1"),
-                ("node1", "10.96.1.100:8080", masqueraded),
-                ("node2", "10.96.1.100:8080", "pod1a<10.30.45.200 pod1b<10.30.45.200 pod2<192.168.2.1"),
-                ("pod1a", "10.30.45.100:30080", masqueraded),
-                ("pod2", "10.30.45.100:30080", masqueraded),
-                ("node1", "10.30.45.100:30080", masqueraded),
-                ("node2", "10.30.45.100:30080", masqueraded),
-                ("host", "10.30.45.100:30080", masqueraded),
-                ("laptop", "10.30.45.100:30080", masqueraded),
-                ("laptop", "10.30.45.200:30080", "pod1a<10.30.45.200 pod1b<10.30.45.200 pod2<192.168.2.1"),
-                ("pod1a", "127.0.0.1:30080", "refused"),
-            ],
-        );
-        let wrong = [("pod1a", "10.96.1.100:81"), ("node1", "10.96.1.100:81")];
-        let free = [("pod1a", "10.96.9.9:80"), ("node1", "10.96.9.9:80")];
-        check(&book(), &[IPT, LADDER], &wrong.map(|(from, to)| (from, to, "dropped")));
-        check(&book(), &[NFT], &wrong.map(|(from, to)| (from, to, "refused")));
-        check(&book(), &ProxyMode::ALL, &free.map(|(from, to)| (from, to, "dropped")));
-        check(&book(), &[IPT, LADDER], &[("node1", "127.0.0.1:30080", masqueraded)]);
-        check(
-            &book(),
-            &[IPT],
-            &[("pod1a", "192.168.1.1:30080", masqueraded), ("node1", "127.0.0.5:30080", masqueraded)],
-        );
-        check(&book(), &[NFT], &[("pod1a", "192.168.1.1:30080", "refused"), ("node1", "127.0.0.1:30080", "refused")]);
-        check(
-            &book(),
-            &[LADDER],
-            &[("pod1a", "10.96.1.100:8080", masqueraded), ("laptop", "10.30.45.100:30080", masqueraded)],
-        );
-    }
-
-    #[test]
-    fn another_protocol_on_a_live_cluster_ip() {
-        let lab = book();
-        let udp = |mode| sight(&lab, mode, Place::Pod(PodId(0)), parsed("10.96.1.100:8080"), Protocol::Udp);
-        assert_eq!(udp(IPT), Sight::Dropped);
-        assert_eq!(udp(NFT), Sight::Refused);
-    }
-
-    #[test]
-    fn external_policy_local() {
-        let mut lab = book();
-        lab.pods.remove(1);
-        lab.services[0].external_traffic_policy = TrafficPolicy::Local;
-        let all = "pod1a<192.168.1.1 pod2<10.30.45.100";
-        let rows = [
-            ("laptop", "10.30.45.100:30080", "pod1a<192.0.2.10"),
-            ("node2", "10.30.45.100:30080", "pod1a<10.30.45.200"),
-            ("pod1a", "10.30.45.100:30080", "pod1a<192.168.1.1 pod2<192.168.1.10"),
-            ("node1", "10.30.45.100:30080", all),
-            ("node1", "10.96.1.100:8080", all),
-        ];
-        check(&lab, &[IPT, NFT], &rows);
-        check(&lab, &[IPT], &[("pod2", "10.30.45.100:30080", "pod1a<192.168.2.20 pod2<10.30.45.100")]);
-        // The known hole of nftables mode: a pod that comes to itself through another node.
-        let hole = "mixed: pod1a<192.168.2.20 refused [] lost [192.168.2.20:80]";
-        check(&lab, &[NFT], &[("pod2", "10.30.45.100:30080", hole)]);
-        lab.pods.remove(0);
-        check(
-            &lab,
-            &[IPT, NFT],
-            &[
-                ("laptop", "10.30.45.100:30080", "dropped"),
-                ("node1", "10.30.45.100:30080", "pod2<10.30.45.100"),
-                ("pod2", "10.96.1.100:8080", "pod2<192.168.2.1"),
-            ],
-        );
-        lab.cluster.detect_local = DetectLocal::None;
-        check(
-            &lab,
-            &[IPT, NFT],
-            &[("pod2", "10.30.45.100:30080", "dropped"), ("node1", "10.96.1.100:8080", "pod2<10.30.45.100")],
-        );
-    }
-
-    #[test]
-    fn internal_policy_local() {
-        let mut lab = book();
-        lab.services[0].internal_traffic_policy = TrafficPolicy::Local;
-        lab.pods.pop();
-        sample::pod(&mut lab, "other", 1, "192.168.2.30", "other");
-        check(
-            &lab,
-            &[IPT, NFT],
-            &[
-                ("pod1a", "10.96.1.100:8080", "pod1a<192.168.1.1 pod1b<192.168.1.10"),
-                ("node1", "10.96.1.100:8080", "pod1a<192.168.1.1 pod1b<192.168.1.1"),
-                ("other", "10.96.1.100:8080", "dropped"),
-                ("node2", "10.96.1.100:8080", "dropped"),
-                ("laptop", "10.30.45.200:30080", "pod1a<10.30.45.200 pod1b<10.30.45.200"),
-            ],
-        );
-    }
-
-    #[test]
-    fn without_endpoints() {
-        let mut lab = book();
-        lab.services[0].selector = [(parsed("app"), parsed("none"))].into();
-        lab.services[0].external_ips = vec![parsed("203.0.113.250")];
-        check(
-            &lab,
-            &[IPT, NFT],
-            &[
-                ("pod1a", "10.96.1.100:8080", "refused"),
-                ("node1", "10.96.1.100:8080", "refused"),
-                ("laptop", "10.30.45.100:30080", "refused"),
-                ("pod1a", "203.0.113.250:8080", "refused"),
-            ],
-        );
-        check(&lab, &[IPT], &[("node1", "203.0.113.250:8080", "unreachable")]);
-        check(&lab, &[NFT], &[("node1", "203.0.113.250:8080", "refused")]);
-        check(&lab, &[LADDER], &[("pod1a", "10.96.1.100:8080", "dropped"), ("host", "10.30.45.100:30080", "refused")]);
-    }
-
-    #[test]
-    fn masquerade_all_and_a_load_balancer_with_ranges() {
-        let mut lab = book();
-        lab.cluster.masquerade_all = true;
-        lab.services[0].load_balancer_ips = vec![parsed("203.0.113.1")];
-        lab.services[0].source_ranges = vec![parsed("192.0.2.0/24")];
-        let all = "pod1a<192.168.1.1 pod1b<192.168.1.1 pod2<10.30.45.100";
-        check(
-            &lab,
-            &[IPT, NFT],
-            &[
-                ("pod1a", "10.96.1.100:8080", all),
-                ("pod1a", "203.0.113.1:8080", "dropped"),
-                ("node1", "203.0.113.1:8080", "dropped"),
-                ("host", "10.30.45.100:30080", all),
-            ],
-        );
-        let via = |truth: &Truth<'_>, from| truth.sight_via(from, NodeId(0), parsed("203.0.113.1:8080"), Protocol::Tcp);
-        for mode in [IPT, NFT] {
-            let truth = Truth::new(&lab, mode);
-            assert_eq!(words(&lab, &via(&truth, lab.find("laptop").expect("it is there"))), all);
-            assert_eq!(words(&lab, &via(&truth, Place::Host)), "dropped");
-        }
-    }
-
-    #[test]
-    fn a_host_network_endpoint_sees_who_came_to_its_node() {
-        let mut lab = book();
-        lab.pods.truncate(1);
-        lab.pods[0].host_network = true;
-        lab.pods[0].ip = parsed("10.30.45.100");
-        sample::pod(&mut lab, "other", 1, "192.168.2.30", "other");
-        check(
-            &lab,
-            &[IPT, NFT],
-            &[
-                ("laptop", "10.30.45.100:30080", "pod1a<192.0.2.10"),
-                ("laptop", "10.30.45.200:30080", "pod1a<10.30.45.200"),
-                ("node1", "10.96.1.100:8080", "pod1a<10.30.45.100|192.168.1.1"),
-                ("other", "10.96.1.100:8080", "pod1a<192.168.2.30"),
-                ("other", "10.30.45.100:80", "pod1a<192.168.2.30"),
-            ],
-        );
-    }
-
-    #[test]
-    fn every_address_is_listed() {
-        let mut lab = book();
-        lab.services[0].external_ips = vec![parsed("203.0.113.250")];
-        let listed: Vec<String> = addresses(&lab, ServiceId(0)).iter().map(|address| address.to.to_string()).collect();
-        let expected = "10.96.1.100:8080 10.30.45.100:30080 10.30.45.200:30080 127.0.0.1:30080 203.0.113.250:8080";
-        assert_eq!(listed.join(" "), expected);
-        lab.services[0].labels.insert(parsed("service.kubernetes.io/headless"), parsed(""));
-        assert_eq!(addresses(&lab, ServiceId(0)), []);
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::diag::Colour;
 pub use crate::probe::explain::{Cause, Evidence, LookAt};
 use crate::probe::{
     drift::Drift,
@@ -48,15 +49,6 @@ pub enum Format {
     Junit,
     /// Test Anything Protocol, version 14.
     Tap,
-}
-
-/// Whether text for people has colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Colour {
-    /// Plain text.
-    Never,
-    /// ANSI escape sequences.
-    Always,
 }
 
 /// What a run of the probes showed.
@@ -250,8 +242,15 @@ impl Report {
             confidence: crate::probe::stats::CONFIDENCE,
             power: powers.min_by(f64::total_cmp),
         };
-        let probes: Vec<ProbeReport> =
+        let mut probes: Vec<ProbeReport> =
             pairs.iter().map(|(probe, judged)| probe_report(probe, judged, &mut explanation.on_the_way)).collect();
+        if let Some(lab) = &suite.options.lab {
+            let looks = explanation.causes.iter_mut().flat_map(|cause| &mut cause.look_at);
+            for look in looks.chain(probes.iter_mut().flat_map(|probe| &mut probe.look_at)) {
+                look.command.iter_mut().for_each(|command| name_lab(command, lab));
+            }
+            probes.iter_mut().for_each(|probe| name_lab(&mut probe.command, lab));
+        }
         Report {
             version: VERSION,
             lab: suite.lab.clone(),
@@ -277,6 +276,16 @@ impl Report {
     /// How many probes came out this way.
     pub fn count(&self, result: ResultKind) -> usize {
         self.probes.iter().filter(|probe| probe.result == result).count()
+    }
+}
+
+/// `netlab exec pod1a …` → `netlab exec -l LAB pod1a …`, for the verbs that look into a lab.
+fn name_lab(command: &mut String, lab: &str) {
+    for verb in ["netlab exec ", "netlab rules ", "netlab logs "] {
+        if let Some(rest) = command.strip_prefix(verb) {
+            *command = format!("{verb}-l {lab} {rest}");
+            return;
+        }
     }
 }
 

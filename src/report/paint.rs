@@ -17,12 +17,13 @@ pub(super) enum Ink {
 /// `text` in the colour of its meaning.
 pub(super) fn paint(colour: Colour, ink: Ink, text: &str) -> String {
     let style = match (colour, ink) {
-        (Colour::Never, _) => return text.to_owned(),
-        (Colour::Always, Ink::Good) => AnsiColor::Green.on_default(),
-        (Colour::Always, Ink::Bad) => AnsiColor::Red.on_default().bold(),
-        (Colour::Always, Ink::Doubtful) => AnsiColor::Yellow.on_default(),
-        (Colour::Always, Ink::Heading) => Style::new().bold(),
-        (Colour::Always, Ink::Faint) => Style::new().dimmed(),
+        (Colour::Off, _) => return text.to_owned(),
+        _ if text.is_empty() => return String::new(),
+        (Colour::On, Ink::Good) => AnsiColor::Green.on_default(),
+        (Colour::On, Ink::Bad) => AnsiColor::Red.on_default().bold(),
+        (Colour::On, Ink::Doubtful) => AnsiColor::Yellow.on_default(),
+        (Colour::On, Ink::Heading) => Style::new().bold(),
+        (Colour::On, Ink::Faint) => Style::new().dimmed(),
     };
     format!("{style}{text}{style:#}")
 }

@@ -62,7 +62,7 @@ fn cause(report: &Report, number: usize, cause: &Cause, colour: Colour) -> Strin
         out.push_str(&format!("  or     {other}\n"));
     }
     for mend in &cause.mend {
-        out.push_str(&format!("  mend   {mend}\n"));
+        out.push_str(&format!("  mend   {mend}   # in `netlab shell`\n"));
     }
     for look in &cause.look_at {
         out.push_str(&line_of_look(look));
@@ -97,11 +97,15 @@ fn groups(report: &Report, colour: Colour) -> String {
 
 /// For each Service port: from where, to which address, how it came out.
 fn matrices(report: &Report, colour: Colour) -> Vec<String> {
-    let mut ports: BTreeMap<&str, Vec<&ProbeReport>> = BTreeMap::new();
+    let mut ports: BTreeMap<(&str, &str), Vec<&ProbeReport>> = BTreeMap::new();
     for probe in report.probes.iter().filter(|probe| is_in_matrix(probe)) {
-        ports.entry(&probe.target.of).or_default().push(probe);
+        ports.entry((&probe.target.of, &probe.target.protocol)).or_default().push(probe);
     }
-    ports.into_iter().filter_map(|(port, probes)| matrix(port, &probes, colour)).collect()
+    let matrix = |((port, protocol), probes): (_, Vec<&ProbeReport>)| match protocol {
+        "TCP" => matrix(port, &probes, colour),
+        other => matrix(&format!("{port} ({other})"), &probes, colour),
+    };
+    ports.into_iter().filter_map(matrix).collect()
 }
 
 fn is_in_matrix(probe: &ProbeReport) -> bool {
@@ -113,15 +117,11 @@ fn is_in_matrix(probe: &ProbeReport) -> bool {
 }
 
 fn matrix(port: &str, probes: &[&ProbeReport], colour: Colour) -> Option<String> {
-    let column = |probe: &ProbeReport| match probe.target.protocol.as_str() {
-        "TCP" => probe.target.address.clone(),
-        other => format!("{}/{}", probe.target.address, other.to_lowercase()),
-    };
-    let mut addresses: Vec<String> = Vec::new();
+    let mut addresses: Vec<&str> = Vec::new();
     let mut vantages: Vec<&str> = Vec::new();
     for probe in probes {
-        if !addresses.contains(&column(probe)) {
-            addresses.push(column(probe));
+        if !addresses.contains(&probe.target.address.as_str()) {
+            addresses.push(&probe.target.address);
         }
         if !vantages.contains(&probe.from.as_str()) {
             vantages.push(&probe.from);
@@ -132,12 +132,12 @@ fn matrix(port: &str, probes: &[&ProbeReport], colour: Colour) -> Option<String>
         return None;
     }
     let mut header = vec!["FROM"];
-    header.extend(addresses.iter().map(String::as_str));
+    header.extend(&addresses);
     let mut columns = Columns::new(&header);
     for vantage in vantages {
         let mut row = vec![(vantage.to_owned(), None)];
         row.extend(addresses.iter().map(|address| {
-            cell(probes.iter().copied().filter(|probe| probe.from == vantage && column(probe) == *address))
+            cell(probes.iter().copied().filter(|probe| probe.from == vantage && probe.target.address == *address))
         }));
         columns.row(row);
     }

@@ -1,2 +1,68 @@
-//! The project's own tasks.
-fn main() {}
+//! The project's own tasks, one file each: `cargo xtask TASK`.
+
+mod bench;
+mod bless;
+mod ci;
+mod demo;
+mod run;
+mod test;
+mod tools;
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what is missing, build, and bring the book's lab up, verify it, and end it
+    Demo,
+    /// Install what is missing, then check the formatting, the lints and every test
+    Test {
+        /// What `cargo test` is told besides
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// What must pass before a change goes in: the documentation builds too, then `test`
+    Ci,
+    /// Measure netlab against a shell script and against the kernel's own calls
+    Bench(bench::Options),
+    /// Rewrite the files that hold expected output
+    Bless,
+    /// What `bench` has a release build of this program do
+    #[command(hide = true)]
+    Measure(bench::Options),
+    /// Make the network of a plan with the kernel's own calls; prints nanoseconds
+    #[command(hide = true)]
+    Floor { plan: PathBuf },
+    /// Ask a web server until it answers
+    #[command(hide = true)]
+    Ask { to: SocketAddr },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo => demo::demo(),
+        Task::Test { arguments } => test::test(&arguments),
+        Task::Ci => ci::ci(),
+        Task::Bench(options) => bench::bench(&options),
+        Task::Bless => bless::bless(),
+        Task::Measure(options) => bench::measure(&options),
+        Task::Floor { plan } => bench::floor::floor(&plan).map(|took| println!("{}", took.as_nanos())),
+        Task::Ask { to } => bench::ask::ask(to),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

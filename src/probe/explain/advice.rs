@@ -13,7 +13,7 @@ use crate::{
 /// Where to look when `probe` failed in this way and `suspects` did not answer, best first.
 pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt> {
     let scene = Scene::of(probe, suspects);
-    let mut advice = match kind {
+    let advice = match kind {
         FaultKind::Timeout => scene.timeout(),
         FaultKind::Refused => scene.refused(),
         FaultKind::Unreachable => vec![scene.route(&probe.from), scene.links(&scene.door)],
@@ -32,29 +32,45 @@ pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt
         FaultKind::NotSticky => vec![scene.affinity()],
         FaultKind::WrongContent => vec![scene.log()],
     };
-    advice.dedup();
-    advice
+    merged(advice)
 }
 
 /// Where a difference is seen.
 pub(super) fn of_drift(probe: &Probe, drift: &Drift) -> Vec<LookAt> {
     let netns = &drift.netns;
+    // A drift of a setting begins with its key.
+    let key = drift.text.split(' ').next().filter(|key| key.contains(['.', '/'])).unwrap_or("-a");
     let (what, command) = match drift.kind {
-        DriftKind::Link => ("the links", format!("netlab exec {netns} -- ip -br link")),
-        DriftKind::Address => ("the addresses", format!("netlab exec {netns} -- ip -br address")),
-        DriftKind::Route => ("the routes", format!("netlab exec {netns} -- ip route")),
-        DriftKind::Sysctl => ("the settings", format!("netlab exec {netns} -- sysctl -a")),
+        DriftKind::Link => ("the links", "ip -br link".to_owned()),
+        DriftKind::Address => ("the addresses", "ip -br address".to_owned()),
+        DriftKind::Route => ("the routes", "ip route".to_owned()),
+        DriftKind::Sysctl => ("the setting", format!("sysctl {key}")),
         DriftKind::Rule => match probe.proxy {
-            ProxyMode::Iptables | ProxyMode::Ladder => ("the rules", format!("netlab exec {netns} -- iptables-save")),
-            ProxyMode::Nftables => ("the rules", format!("netlab exec {netns} -- nft list ruleset")),
+            ProxyMode::Iptables | ProxyMode::Ladder => ("the rules", "iptables-save".to_owned()),
+            ProxyMode::Nftables => ("the rules", "nft list ruleset".to_owned()),
         },
-        DriftKind::Server => ("what the server said", format!("netlab logs {netns}")),
+        DriftKind::Server => {
+            return vec![look(&format!("what the server of {netns} said"), format!("netlab logs {netns}"))];
+        }
     };
-    let mut advice = vec![look(&format!("{what} of {netns}"), command)];
+    let mut advice = vec![look(&format!("{what} of {netns}"), format!("netlab exec {netns} -- {command}"))];
     if drift.kind == DriftKind::Rule {
-        advice.push(look(&format!("the rules {netns} should have"), format!("netlab rules {netns}")));
+        advice.push(look(&format!("the rules that {netns} should have"), format!("netlab rules {netns}")));
     }
     advice
+}
+
+/// One command that shows several things is named once.
+fn merged(advice: Vec<LookAt>) -> Vec<LookAt> {
+    let mut merged: Vec<LookAt> = Vec::new();
+    for look in advice {
+        match merged.iter_mut().find(|other| other.command == look.command) {
+            Some(other) if other.what.contains(&look.what) => {}
+            Some(other) => other.what = format!("{}; {}", other.what, look.what),
+            None => merged.push(look),
+        }
+    }
+    merged
 }
 
 fn look(what: &str, command: String) -> LookAt {
@@ -68,6 +84,8 @@ struct Scene<'a> {
     door: String,
     /// Who should have answered: the suspects, or everyone who may.
     answerer: String,
+    /// There is a suspect.
+    suspected: bool,
     /// Where that one listens.
     endpoint: String,
 }
@@ -81,6 +99,7 @@ impl<'a> Scene<'a> {
         let endpoint = suspect.map(|answerer| answerer.endpoint.ip()).or_else(|| probe.target.ips().first().copied());
         Scene {
             probe,
+            suspected: !suspects.is_empty(),
             door: door.unwrap_or_else(|| probe.from.clone()),
             answerer: suspect.map_or_else(|| probe.target.of.clone(), |answerer| answerer.name.clone()),
             endpoint: endpoint.map_or_else(|| probe.target.to_string(), |ip| ip.to_string()),
@@ -116,8 +135,11 @@ impl<'a> Scene<'a> {
     }
 
     fn refused(&self) -> Vec<LookAt> {
+        // A nodePort that no rule takes is refused by the node itself.
+        let by_node = matches!(self.probe.target.kind, TargetKind::NodePort | TargetKind::Localhost) && !self.suspected;
         match self.is_service() {
-            true => vec![self.server(), self.service_rules(), self.log()],
+            true if by_node => vec![self.service_rules(), self.server(), self.log()],
+            true => vec![self.server(), self.log(), self.service_rules()],
             false => vec![self.server(), self.log()],
         }
     }
@@ -141,7 +163,7 @@ impl<'a> Scene<'a> {
             ProxyMode::Nftables => "nft list ruleset",
         };
         look(
-            &format!("whether {door} forwards packets (net.ipv4.ip_forward, and its FORWARD rules)"),
+            &format!("whether {door} forwards: its setting, its rules"),
             format!("netlab exec {door} -- sh -c 'sysctl net.ipv4.ip_forward; {list}'"),
         )
     }

@@ -51,13 +51,15 @@ fn by_place(role: Role, kind: DriftKind) -> i32 {
 /// server is a refusal by its kernel; rules can do anything.
 fn by_fault(fault: FaultKind, kind: DriftKind) -> i32 {
     match (fault, kind) {
-        (FaultKind::Timeout, DriftKind::Link) => 25,
-        (FaultKind::Timeout, DriftKind::Address | DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,
+        // A link that goes down takes its routes with it, so it is the cause of both.
+        (FaultKind::Timeout, DriftKind::Link | DriftKind::Address) => 40,
+        (FaultKind::Timeout, DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,
         (FaultKind::Timeout, DriftKind::Server) => -30,
         (FaultKind::Refused | FaultKind::Broken, DriftKind::Server) => 40,
         (FaultKind::Refused, DriftKind::Rule) => 20,
         (FaultKind::Refused | FaultKind::Broken, DriftKind::Link | DriftKind::Route) => -30,
-        (FaultKind::Unreachable, DriftKind::Route | DriftKind::Link | DriftKind::Address) => 30,
+        (FaultKind::Unreachable, DriftKind::Link | DriftKind::Address) => 55,
+        (FaultKind::Unreachable, DriftKind::Route) => 30,
         (FaultKind::Unreachable, DriftKind::Server) => -50,
         (FaultKind::WrongSource | FaultKind::WrongShares | FaultKind::NotSticky, DriftKind::Rule) => 40,
         (FaultKind::WrongShares | FaultKind::NotSticky, _) => -100,
@@ -100,7 +102,7 @@ fn rule(probe: &Probe, fault: &Fault, hop: &Hop, text: &str) -> i32 {
     // A rule with this Service's name, address or port is about it; one with an address of the
     // way may be; one that names another Service is not.
     let mine = probe.target.service.as_deref();
-    let named = quoted_service(text);
+    let named = named_service(text);
     match (mine, named) {
         (Some(mine), Some(named)) if named == mine => score += 20,
         (_, Some(_)) => return -1000,
@@ -152,14 +154,25 @@ fn route(probe: &Probe, text: &str) -> i32 {
     if ends.any(inside) { 20 } else { -1000 }
 }
 
-/// The Service that a rule's comment names: kube-proxy's begin with `NAMESPACE/NAME`, then
-/// perhaps `:PORT`.
-fn quoted_service(text: &str) -> Option<String> {
-    let comment = text.split_once("--comment ")?.1.trim_start_matches(['"', '\'', '\\']);
-    let word = comment.split([' ', '"', '\'', '`', '\\']).next()?;
-    let name = word.split_once(':').map_or(word, |(name, _)| name);
-    let (namespace, service) = name.split_once('/')?;
-    (!namespace.is_empty() && !service.is_empty()).then(|| name.to_owned())
+/// The Service that a rule names: kube-proxy's comments begin with `NAMESPACE/NAME`, then perhaps
+/// `:PORT`, and its nftables chains are called `KIND-HASH-NAMESPACE/NAME/PROTOCOL/PORT`.
+fn named_service(text: &str) -> Option<String> {
+    let comment = text.split_once("--comment ").or_else(|| text.split_once("comment ")).map(|(_, comment)| comment);
+    let comment = comment.map(|comment| comment.trim_start_matches(['"', '\'', '\\']));
+    let word = comment.and_then(|comment| comment.split([' ', '"', '\'', '`', '\\']).next());
+    let word = word.filter(|word| word.contains('/')).or_else(|| {
+        let chain = |word: &str| {
+            ["service-", "external-", "cluster-", "local-", "endpoint-"]
+                .iter()
+                .find_map(|kind| word.strip_prefix(kind)?.split_once('-'))
+                .is_some_and(|(hash, name)| hash.len() == 8 && name.contains('/'))
+        };
+        let name = tokens(text).find(|word| chain(word))?;
+        name.splitn(3, '-').nth(2)
+    })?;
+    let (namespace, rest) = word.split_once('/')?;
+    let service = rest.split([':', '/']).next()?;
+    (!namespace.is_empty() && !service.is_empty()).then(|| format!("{namespace}/{service}"))
 }
 
 fn tokens(text: &str) -> impl Iterator<Item = &str> {
@@ -195,8 +208,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_names_its_service() {
-        let name = |text| quoted_service(text);
+    fn a_rule_names_its_service() {
+        let name = |text| named_service(text);
         assert_eq!(
             name(r#"-A KUBE-SERVICES -m comment --comment "default/shop:http cluster IP" -j X"#).as_deref(),
             Some("default/shop")
@@ -204,6 +217,16 @@ mod tests {
         assert_eq!(name("-A X -m comment --comment default/shop -j Y").as_deref(), Some("default/shop"));
         assert_eq!(name(r#"-A X -m comment --comment "kubernetes service portals" -j Y"#), None);
         assert_eq!(name("-A X -j Y"), None);
+        assert_eq!(name("-s 192.168.1.0/24 -m comment --comment \"rule 5: default/shop\" -j MASQUERADE"), None);
+        assert_eq!(
+            name("all 2 rules of chain external-E3YSUNHF-default/my-shop/udp/echo (table ip kube-proxy) are missing")
+                .as_deref(),
+            Some("default/my-shop")
+        );
+        assert_eq!(
+            name("`10.96.1.100 . tcp . 8080 comment \"default/shop:http\" : goto x`").as_deref(),
+            Some("default/shop")
+        );
     }
 
     #[test]

@@ -1,1 +1,233 @@
+//! Single verdicts.
 
+use super::*;
+use crate::lab::model::Server;
+use crate::probe::{
+    order::Try,
+    rehearsal::{Dice, book, book_with},
+    suite::{Group, SuiteOptions, suite},
+};
+
+fn probe(id: &str) -> Probe {
+    find(suite(&book(), &SuiteOptions::default()), id)
+}
+
+fn find(suite: Suite, id: &str) -> Probe {
+    let ids: Vec<String> = suite.probes.iter().map(|probe| probe.id.clone()).collect();
+    suite.probes.into_iter().find(|probe| probe.id == id).unwrap_or_else(|| panic!("{id} is not among {ids:#?}"))
+}
+
+fn answer(pod: Option<&str>, client: Option<&str>, body: &str) -> Try {
+    let client = client.map(|client| client.parse().expect("a test says an address"));
+    Try { result: Ok(Answer { status: 200, pod: pod.map(str::to_owned), client, body: body.to_owned() }), micros: 1 }
+}
+
+fn failure(kind: FailureKind, text: &str) -> Try {
+    Try { result: Err(Failure { kind, text: text.to_owned() }), micros: 1 }
+}
+
+fn verdict(probe: &Probe, tries: Vec<Try>) -> Verdict {
+    judge(probe, &[&Outcome { id: probe.orders[0].id, tries }], 0.001).verdict
+}
+
+fn fault_of(probe: &Probe, tries: Vec<Try>) -> (FaultKind, String) {
+    match verdict(probe, tries) {
+        Verdict::Fail(fault) => (fault.kind, fault.happened),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn passes(probe: &Probe, tries: Vec<Try>) -> String {
+    match verdict(probe, tries) {
+        Verdict::Pass(happened) => happened,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_answers_by_its_name_and_sees_the_pod() {
+    let probe = probe("pods/pod1a/pod/pod2:80");
+    assert_eq!(passes(&probe, vec![answer(Some("pod2"), Some("192.168.1.10"), "")]), "answered by pod2");
+    // The lesson's server says its address in the body, and nothing of the client.
+    let body = "HTTP Server IP address: 192.168.2.20\nRequest path: /\n";
+    assert_eq!(passes(&probe, vec![answer(None, None, body)]), "answered by pod2");
+    assert_eq!(
+        fault_of(&probe, vec![answer(Some("pod2"), Some("10.30.45.100"), "")]),
+        (FaultKind::WrongSource, "pod2 saw the client as 10.30.45.100 instead of 192.168.1.10".to_owned())
+    );
+    assert_eq!(
+        fault_of(&probe, vec![answer(Some("pod1b"), None, body)]),
+        (FaultKind::WrongAnswerer, "answered by pod1b".to_owned())
+    );
+    assert_eq!(
+        fault_of(&probe, vec![answer(None, None, "HTTP Server IP address: 192.168.1.20\n")]),
+        (FaultKind::WrongAnswerer, "answered by 192.168.1.20".to_owned())
+    );
+    assert_eq!(fault_of(&probe, vec![answer(None, None, "It works!")]).0, FaultKind::WrongAnswerer);
+    assert_eq!(
+        fault_of(&probe, vec![failure(FailureKind::Timeout, "curl: (28) timed out\n")]),
+        (FaultKind::Timeout, "nothing came back (curl: (28) timed out)".to_owned())
+    );
+    assert_eq!(fault_of(&probe, vec![failure(FailureKind::Other, "no curl")]).0, FaultKind::NotTried);
+    assert_eq!(fault_of(&probe, vec![]).0, FaultKind::NotTried);
+}
+
+#[test]
+fn silence_comes_in_the_right_way() {
+    let probe = probe("negative/laptop/cluster-ip/http-server-svc:8080");
+    passes(&probe, vec![failure(FailureKind::Timeout, "")]);
+    // What connect() says of a blackhole route.
+    passes(&probe, vec![failure(FailureKind::Other, "Invalid argument (os error 22)")]);
+    assert_eq!(fault_of(&probe, vec![failure(FailureKind::Refused, "")]).0, FaultKind::Refused);
+    assert_eq!(
+        fault_of(&probe, vec![answer(Some("pod2"), None, "")]),
+        (FaultKind::Answered, "answered by pod2".to_owned())
+    );
+}
+
+#[test]
+fn a_backend_must_meet_itself() {
+    let probe = probe("services/pod1a/cluster-ip/http-server-svc:8080/itself");
+    assert_eq!(probe.orders[0].times, 52);
+    let others = || (0..51).map(|i| answer(Some(if i % 2 == 0 { "pod1b" } else { "pod2" }), None, ""));
+    let me = || answer(Some("pod1a"), Some("192.168.1.1"), "");
+    assert_eq!(passes(&probe, others().chain([me()]).collect()), "52 tries, answered by pod1a 1, pod1b 26, pod2 25");
+    assert_eq!(
+        fault_of(&probe, others().collect()),
+        (FaultKind::WrongAnswerer, "it never met itself: 51 tries, answered by pod1b 26, pod2 25".to_owned())
+    );
+    assert_eq!(
+        fault_of(&probe, others().chain([failure(FailureKind::Timeout, "")]).collect()),
+        (
+            FaultKind::Timeout,
+            "1 of 52 tries: nothing came back; the others were answered by pod1a 0, pod1b 26, pod2 25".to_owned()
+        )
+    );
+    // Its own address instead of the gateway's: the hairpin is not masqueraded.
+    assert_eq!(
+        fault_of(&probe, others().chain([answer(Some("pod1a"), Some("192.168.1.10"), "")]).collect()).0,
+        FaultKind::WrongSource
+    );
+}
+
+/// Dropping the hairpin mark is met with all but a probability of a thousand millionth.
+#[test]
+fn a_missing_hairpin_is_always_met() {
+    let probe = probe("services/pod1a/cluster-ip/http-server-svc:8080/itself");
+    assert!((2.0_f64 / 3.0).powi(probe.orders[0].times as i32) < 1e-6);
+}
+
+#[test]
+fn uneven_shares_fail() {
+    let probe = probe("balance/node1/ladder/http-server-svc:8080@node1");
+    assert_eq!(probe.orders.len(), 3);
+    let judged = |counts: [usize; 3]| {
+        let tries = || {
+            let each = ["pod1a", "pod1b", "pod2"].into_iter().zip(counts);
+            each.flat_map(|(pod, count)| std::iter::repeat_n(answer(Some(pod), None, ""), count)).collect()
+        };
+        let outcomes: Vec<Outcome> =
+            probe.orders.iter().map(|order| Outcome { id: order.id, tries: tries() }).collect();
+        judge(&probe, &outcomes.iter().collect::<Vec<_>>(), 0.0005)
+    };
+    let even = judged([130, 140, 130]);
+    assert_eq!(even.verdict, Verdict::Pass("1200 connections: pod1a 390, pod1b 420, pod2 390; p = 0.47".to_owned()));
+    let distribution = even.distribution.expect("it was answered");
+    assert!(distribution.even && distribution.power > 0.9999);
+    assert_eq!(distribution.from, ["node1", "pod1a", "host"]);
+    let Verdict::Fail(fault) = judged([133, 89, 178]).verdict else { panic!("⅓, ⅓, 1 must fail") };
+    assert_eq!(fault.kind, FaultKind::WrongShares);
+    assert!(fault.happened.contains("take 0.33, 0.33, 1.00 of what reaches them, instead of 0.33, 0.50, 1.00"));
+}
+
+#[test]
+fn affinity_sticks() {
+    let mut lab = book();
+    lab.services[0].session_affinity = Some(10800);
+    let probe = find(suite(&lab, &SuiteOptions::default()), "balance/node1/ladder/http-server-svc:8080@node1");
+    let mut dice = Dice(3);
+    let judged = |pick: &mut dyn FnMut(usize) -> &'static str| {
+        let outcomes: Vec<Outcome> = probe
+            .orders
+            .iter()
+            .enumerate()
+            .map(|(index, order)| {
+                let tries = (0..order.times).map(|_| answer(Some(pick(index)), None, "")).collect();
+                Outcome { id: order.id, tries }
+            })
+            .collect();
+        judge(&probe, &outcomes.iter().collect::<Vec<_>>(), 0.001).verdict
+    };
+    // Each client may have an endpoint of its own.
+    assert!(matches!(judged(&mut |index| ["pod1a", "pod2", "pod1b"][index]), Verdict::Pass(_)));
+    let Verdict::Fail(fault) = judged(&mut |_| ["pod1a", "pod2", "pod1b"][(dice.roll() * 3.0) as usize]) else {
+        panic!("no affinity at all must fail")
+    };
+    assert_eq!(fault.kind, FaultKind::NotSticky);
+}
+
+#[test]
+fn a_foreign_server_may_hang_up() {
+    let lab = book_with(Server::Command(vec!["redis-server".to_owned()]));
+    let probe = find(suite(&lab, &SuiteOptions::default()), "pods/pod1a/pod/pod2:80");
+    passes(&probe, vec![failure(FailureKind::Broken, "curl: (52) Empty reply from server")]);
+    passes(&probe, vec![answer(None, None, "anything")]);
+    assert_eq!(fault_of(&probe, vec![failure(FailureKind::Refused, "")]).0, FaultKind::Refused);
+}
+
+#[test]
+fn wishes_are_granted_or_not() {
+    use crate::lab::model::{Place, PodId, UserExpect, UserProbe};
+    let mut lab = book();
+    let url = "http://10.30.45.100:30080/".to_owned();
+    lab.probes = vec![UserProbe {
+        name: "shop".to_owned(),
+        from: Place::Host,
+        written: url.clone(),
+        url,
+        expect: UserExpect {
+            status: Some(200),
+            backends: vec![PodId(0), PodId(1)],
+            body_contains: Some("hello".to_owned()),
+            failure: None,
+        },
+        at: 0..0,
+    }];
+    let probe = find(suite(&lab, &SuiteOptions::default()), "yours/shop");
+    assert_eq!(probe.group, Group::Yours);
+    let good = |pod| answer(Some(pod), None, "hello world");
+    passes(&probe, vec![good("pod1a"), good("pod1b")]);
+    let mut teapot = good("pod1a");
+    teapot.result.as_mut().expect("it is an answer").status = 418;
+    let rows = [
+        (vec![good("pod1a"), good("pod1b"), good("pod2")], FaultKind::WrongAnswerer),
+        (vec![good("pod1a"), good("pod1a")], FaultKind::WrongAnswerer),
+        (vec![good("pod1a"), answer(Some("pod1b"), None, "bye")], FaultKind::WrongContent),
+        (vec![teapot, good("pod1b")], FaultKind::WrongContent),
+        (vec![good("pod1a"), failure(FailureKind::Refused, "")], FaultKind::Refused),
+    ];
+    for (tries, kind) in rows {
+        assert_eq!(fault_of(&probe, tries).0, kind);
+    }
+}
+
+/// A path that one connection has just shown broken is not measured with hundreds.
+#[test]
+fn hopeless_measurements_are_skipped() {
+    let suite = suite(&book(), &SuiteOptions::default());
+    let first = suite.first_orders();
+    let outcomes: Vec<Outcome> = first
+        .iter()
+        .map(|order| Outcome { id: order.id, tries: vec![failure(FailureKind::Timeout, ""); order.times] })
+        .collect();
+    assert!(suite.second_orders(&outcomes).is_empty());
+    let report = report(&suite, &outcomes, &[]);
+    assert_eq!(report.count(crate::report::ResultKind::Skipped), 2);
+    assert_eq!(suite.orders().len(), first.len() + 6);
+}
+
+#[test]
+fn p_values_in_words() {
+    let texts: Vec<String> = [1.0, 0.4712, 0.0312, 0.00031, 2.4e-12, 0.0].iter().map(|p| p_text(*p)).collect();
+    assert_eq!(texts, ["1.00", "0.47", "0.0312", "0.0003", "2e-12", "0"]);
+}

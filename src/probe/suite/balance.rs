@@ -63,9 +63,12 @@ enum Ladder {
     Prerouting(TargetKind),
 }
 
+/// Who answers behind a ladder, and the vantages that meet it.
+type Seen = (Vec<Answerer>, Vec<Sample>);
+
 /// A test for each ladder of a node for a Service port with more than one endpoint.
 fn ladders(scene: &Scene<'_>, node: NodeId, service: ServiceId, port: usize) -> Vec<Probe> {
-    let mut ladders: BTreeMap<(Ladder, Vec<SocketAddr>), (Vec<Answerer>, Vec<Sample>)> = BTreeMap::new();
+    let mut ladders: BTreeMap<(Ladder, Vec<SocketAddr>), Seen> = BTreeMap::new();
     for sample in samples(scene, node, service, port) {
         let Sight::Served(choices) = (scene.sight)(sample.from, sample.to, Protocol::Tcp) else { continue };
         let answerers = scene.answerers(choices, Protocol::Tcp);
@@ -78,7 +81,7 @@ fn ladders(scene: &Scene<'_>, node: NodeId, service: ServiceId, port: usize) -> 
         samples.push(sample);
     }
     let several = ladders.len() > 1;
-    let of_ladder = |((ladder, _), (answerers, samples)): ((Ladder, _), (Vec<Answerer>, Vec<Sample>))| {
+    let of_ladder = |((ladder, _), (answerers, samples)): ((Ladder, _), Seen)| {
         let mut probe = test(scene, (node, service, port), answerers, &samples);
         if several {
             probe.id.push_str(&match ladder {

@@ -1,9 +1,9 @@
 //! What a pod sends out of the cluster carries its node's address.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::net::SocketAddr;
 
 use super::{
-    Address, Answerer, Bound, Expect, Group, Probe, Speaks, Target, TargetKind,
+    Address, Bound, Group, Probe, Target, TargetKind,
     scene::{Draft, Scene, machines, own_places},
 };
 use crate::lab::model::{Place, PodId, Protocol};
@@ -25,8 +25,6 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
 fn probe(scene: &Scene<'_>, pod: PodId, (machine, address): (Place, SocketAddr)) -> Probe {
     let node = scene.lab.node(scene.lab.pod(pod).node);
     let name = scene.lab.netns(machine);
-    let answerer =
-        Answerer { name: name.clone(), endpoint: address, sources: BTreeSet::from([node.ip]), speaks: Speaks::ItsName };
     let target = Target {
         kind: TargetKind::Machine,
         address: Address::Socket(address),
@@ -39,6 +37,7 @@ fn probe(scene: &Scene<'_>, pod: PodId, (machine, address): (Place, SocketAddr))
         "nobody outside the cluster knows the way to a pod's address, so {} masquerades what its pods send out",
         node.name
     );
-    let expect = Expect::Answer(vec![answerer]);
-    scene.probe(Draft { group: Group::Egress, from: Place::Pod(pod), target, entry: None, expect, why }, 1)
+    let from = Place::Pod(pod);
+    let expect = scene.expect((scene.sight)(from, address, Protocol::Tcp), Protocol::Tcp);
+    scene.probe(Draft { group: Group::Egress, from, target, entry: None, expect, why }, 1)
 }

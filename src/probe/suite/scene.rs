@@ -10,7 +10,7 @@ use super::{
 use crate::{
     lab::model::{Lab, NodeId, Place, PodId, Protocol, Server},
     probe::order::{FailureKind, Order, What},
-    proxy::truth::{Choice, Sight},
+    proxy::truth::{Choice, OUTSIDE_PORT, Sight},
 };
 
 /// Says what must be seen from a place at an address.
@@ -94,23 +94,31 @@ impl Scene<'_> {
             Sight::Refused => silence(&[FailureKind::Refused]),
             Sight::Dropped => silence(&[FailureKind::Timeout]),
             Sight::Unreachable => silence(&[FailureKind::Unreachable]),
-            Sight::Mixed { served, .. } => Expect::Answer(self.answerers(served, protocol)),
+            Sight::Mixed { served, refused, lost } => {
+                let mut ways = BTreeSet::new();
+                ways.extend((!refused.is_empty()).then_some(FailureKind::Refused));
+                if !lost.is_empty() {
+                    ways.extend([FailureKind::Timeout, FailureKind::Unreachable]);
+                }
+                match served.is_empty() {
+                    true => Expect::Silence(ways),
+                    false => Expect::Mixed(self.answerers(served, protocol), ways),
+                }
+            }
         }
     }
 
     /// Those who may answer.
     pub(super) fn answerers(&self, choices: Vec<Choice>, protocol: Protocol) -> Vec<Answerer> {
-        let answerer = |choice: Choice| Answerer {
-            name: match choice.pod {
-                Some(pod) => self.lab.pod(pod).full_name(),
-                None => self.machine_at(choice.endpoint).unwrap_or_else(|| choice.endpoint.to_string()),
-            },
-            speaks: match choice.pod {
-                Some(pod) => speaks(self.lab, pod, choice.endpoint.port(), protocol),
-                None => Speaks::Anything,
-            },
-            endpoint: choice.endpoint,
-            sources: choice.sources,
+        let answerer = |choice: Choice| {
+            let (name, speaks) = match (choice.pod, self.machine_at(choice.endpoint)) {
+                (Some(pod), _) => {
+                    (self.lab.pod(pod).full_name(), speaks(self.lab, pod, choice.endpoint.port(), protocol))
+                }
+                (None, Some(machine)) => (machine, Speaks::ItsName),
+                (None, None) => (choice.endpoint.to_string(), Speaks::Anything),
+            };
+            Answerer { name, endpoint: choice.endpoint, sources: choice.sources, speaks }
         };
         choices.into_iter().map(answerer).collect()
     }
@@ -151,8 +159,9 @@ pub(super) fn silence(kinds: &[FailureKind]) -> Expect {
 
 /// The machines outside the cluster, with the address of their built-in server.
 pub(super) fn machines(lab: &Lab) -> Vec<(Place, SocketAddr)> {
-    let host = (Place::Host, SocketAddr::new(lab.cluster.gateway, 80));
-    let clients = lab.client_ids().map(|id| (Place::Client(id), SocketAddr::new(lab.client(id).ip.addr(), 80)));
+    let at = |place, ip| (place, SocketAddr::new(ip, OUTSIDE_PORT));
+    let host = at(Place::Host, lab.cluster.gateway);
+    let clients = lab.client_ids().map(|id| at(Place::Client(id), lab.client(id).ip.addr()));
     std::iter::once(host).chain(clients).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Every Service from every kind of vantage at each of its addresses, and what must not work.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{
     Address, Answerer, Bound, Expect, Group, Probe, Target, TargetKind,
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     lab::model::{Lab, NodeId, Place, PodId, Protocol, Service, ServiceId, ServicePort},
     probe::{order::FailureKind, stats},
-    proxy::truth::Sight,
+    proxy::truth::{self, AddressKind, Sight},
 };
 
 /// More ways to a Service than this are not all tried.
@@ -144,7 +144,11 @@ impl Way {
             _ => "a nodePort leads, on each node, to any ready endpoint of its Service, on whatever node that is",
         };
         let kept = match self.from {
-            Place::Pod(pod) => answerers.iter().all(|answerer| answerer.sources.iter().eq([&lab.pod(pod).ip])),
+            Place::Pod(pod) => {
+                // Itself it sees under its gateway's address; that is another probe's business.
+                let others = answerers.iter().filter(|answerer| answerer.name != lab.pod(pod).full_name());
+                others.into_iter().all(|answerer| answerer.sources.iter().eq([&lab.pod(pod).ip]))
+            }
             Place::Client(client) => {
                 answerers.iter().all(|answerer| answerer.sources.iter().eq([&lab.client(client).ip.addr()]))
             }
@@ -181,56 +185,40 @@ impl Way {
 /// Every way from every vantage to every address of every Service port.
 pub(super) fn ways(lab: &Lab) -> Vec<Way> {
     let mut ways = Vec::new();
-    for (service, port) in service_ports(lab) {
-        let addresses = addresses(lab, service, port);
-        for from in vantages(lab, service) {
-            let way = |(kind, to, entry): &(TargetKind, SocketAddr, Option<NodeId>)| Way {
-                from,
-                service,
-                port,
-                kind: *kind,
-                to: *to,
-                entry: *entry,
-            };
-            ways.extend(addresses.iter().map(way));
-            ways.extend(localhost(lab, from, service, port));
+    for service in lab.service_ids() {
+        let addresses = truth::addresses(lab, service);
+        for (port, from) in
+            ports(lab, service).flat_map(|port| vantages(lab, service).into_iter().map(move |f| (port, f)))
+        {
+            let addresses = addresses.iter().filter(|address| address.port == port);
+            ways.extend(addresses.filter_map(|address| way(lab, service, from, address)));
         }
     }
     ways
 }
 
-/// Every port of every Service that has an address.
+/// The way from one vantage to one address; none from elsewhere to a node's own 127.0.0.1.
+fn way(lab: &Lab, service: ServiceId, from: Place, address: &truth::Address) -> Option<Way> {
+    let (kind, entry) = match (address.kind, from) {
+        (AddressKind::ClusterIp, _) => (TargetKind::ClusterIp, None),
+        (AddressKind::NodePort(node), _) => (TargetKind::NodePort, Some(node)),
+        (AddressKind::LocalhostNodePort, Place::Node(node)) if lab.node(node).ip.is_ipv4() => {
+            (TargetKind::Localhost, Some(node))
+        }
+        (AddressKind::LocalhostNodePort, _) => return None,
+        (AddressKind::External, _) => (TargetKind::ExternalIp, None),
+        (AddressKind::LoadBalancer, _) => (TargetKind::LoadBalancer, None),
+    };
+    Some(Way { from, service, port: address.port, kind, to: address.to, entry })
+}
+
+/// Every port of every Service.
 pub(super) fn service_ports(lab: &Lab) -> impl Iterator<Item = (ServiceId, usize)> + '_ {
-    lab.service_ids().flat_map(|service| (0..lab.service(service).ports.len()).map(move |port| (service, port)))
+    lab.service_ids().flat_map(|service| ports(lab, service).map(move |port| (service, port)))
 }
 
-/// The addresses of a Service port that mean the same to every vantage.
-pub(super) fn addresses(lab: &Lab, service: ServiceId, port: usize) -> Vec<(TargetKind, SocketAddr, Option<NodeId>)> {
-    let Service { cluster_ip, external_ips, load_balancer_ips, .. } = lab.service(service);
-    let ServicePort { port, node_port, .. } = lab.service(service).ports[port];
-    let at = |kind, ip: &IpAddr| (kind, SocketAddr::new(*ip, port), None);
-    let mut addresses: Vec<_> = cluster_ip.iter().map(|ip| at(TargetKind::ClusterIp, ip)).collect();
-    for (node_port, node) in node_port.into_iter().flat_map(|port| lab.node_ids().map(move |node| (port, node))) {
-        addresses.push((TargetKind::NodePort, SocketAddr::new(lab.node(node).ip, node_port), Some(node)));
-    }
-    addresses.extend(external_ips.iter().map(|ip| at(TargetKind::ExternalIp, ip)));
-    addresses.extend(load_balancer_ips.iter().map(|ip| at(TargetKind::LoadBalancer, ip)));
-    addresses
-}
-
-/// A node's own 127.0.0.1; IPv6 has nothing like it.
-fn localhost(lab: &Lab, from: Place, service: ServiceId, port: usize) -> Option<Way> {
-    let Place::Node(node) = from else { return None };
-    let node_port = lab.service(service).ports[port].node_port?;
-    let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), node_port);
-    lab.node(node).ip.is_ipv4().then_some(Way {
-        from,
-        service,
-        port,
-        kind: TargetKind::Localhost,
-        to,
-        entry: Some(node),
-    })
+fn ports(lab: &Lab, service: ServiceId) -> impl Iterator<Item = usize> + use<> {
+    0..lab.service(service).ports.len()
 }
 
 /// For each node a pod that is no backend, if there is one; each backend; each node; `host`;

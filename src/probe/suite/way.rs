@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::lab::model::{Lab, NodeId, Place};
 
 /// One network namespace on the way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hop {
     /// Its name.
     pub netns: String,
@@ -16,6 +16,8 @@ pub struct Hop {
     pub role: Role,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
+    /// How likely a packet passes it: one of several endpoints is only met now and then.
+    pub chance: f64,
 }
 
 /// What a namespace does for a packet.
@@ -36,50 +38,51 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
     let mut way = Way { lab, hops: Vec::new() };
     let start = match from {
         Place::Pod(pod) => {
-            way.pass(from, Role::Sender);
+            way.pass(from, Role::Sender, 1.0);
             Some(lab.pod(pod).node)
         }
         Place::Node(node) => Some(node),
         Place::Client(_) => {
-            way.pass(from, Role::Sender);
+            way.pass(from, Role::Sender, 1.0);
             None
         }
         Place::Host => None,
     };
     match start {
-        Some(node) => way.pass(Place::Node(node), Role::Router),
-        None => way.pass(Place::Host, Role::Router),
+        Some(node) => way.pass(Place::Node(node), Role::Router, 1.0),
+        None => way.pass(Place::Host, Role::Router, 1.0),
     }
     let door = match entry {
         Some(node) => {
             if start != Some(node) {
-                way.pass(Place::Host, Role::Wire);
+                way.pass(Place::Host, Role::Wire, 1.0);
             }
-            way.pass(Place::Node(node), Role::Router);
+            way.pass(Place::Node(node), Role::Router, 1.0);
             Some(node)
         }
         None => start,
     };
+    let chance = 1.0 / ends.len().max(1) as f64;
     for end in ends {
         match *end {
             Place::Pod(pod) => {
                 let node = lab.pod(pod).node;
                 if door != Some(node) {
-                    way.pass(Place::Host, Role::Wire);
+                    way.pass(Place::Host, Role::Wire, chance);
                 }
-                way.pass(Place::Node(node), Role::Router);
-                way.pass(*end, Role::Answerer);
+                way.pass(Place::Node(node), Role::Router, chance);
+                way.pass(*end, Role::Answerer, chance);
             }
             Place::Node(node) => {
                 if door != Some(node) {
-                    way.pass(Place::Host, Role::Wire);
+                    way.pass(Place::Host, Role::Wire, chance);
                 }
-                way.pass(*end, Role::Router);
+                way.pass(*end, Role::Router, chance);
             }
-            Place::Host => way.pass(Place::Host, Role::Router),
+            Place::Host => way.pass(Place::Host, Role::Router, chance),
             Place::Client(_) => {
-                way.pass(Place::Host, Role::Router);
-                way.pass(*end, Role::Answerer);
+                way.pass(Place::Host, Role::Router, chance);
+                way.pass(*end, Role::Answerer, chance);
             }
         }
     }
@@ -89,7 +92,7 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
 /// Joins two ways, each namespace with its stronger role.
 pub fn join(mut way: Vec<Hop>, other: Vec<Hop>) -> Vec<Hop> {
     for hop in other {
-        add(&mut way, hop);
+        add(&mut way, hop, f64::max);
     }
     way
 }
@@ -100,7 +103,7 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn pass(&mut self, place: Place, role: Role) {
+    fn pass(&mut self, place: Place, role: Role, chance: f64) {
         let lab = self.lab;
         let ips = match place {
             Place::Host => vec![lab.cluster.gateway],
@@ -108,13 +111,17 @@ impl Way<'_> {
             Place::Pod(id) => vec![lab.pod(id).ip],
             Place::Client(id) => vec![lab.client(id).ip.addr()],
         };
-        add(&mut self.hops, Hop { netns: lab.netns(place), role, ips });
+        let hop = Hop { netns: lab.netns(place), role, ips, chance };
+        add(&mut self.hops, hop, |a, b| (a + b).min(1.0));
     }
 }
 
-fn add(hops: &mut Vec<Hop>, new: Hop) {
+fn add(hops: &mut Vec<Hop>, new: Hop, together: fn(f64, f64) -> f64) {
     match hops.iter_mut().find(|hop| hop.netns == new.netns) {
-        Some(hop) => hop.role = stronger(hop.role, new.role),
+        Some(hop) => {
+            hop.role = stronger(hop.role, new.role);
+            hop.chance = together(hop.chance, new.chance);
+        }
         None => hops.push(new),
     }
 }

@@ -108,7 +108,7 @@ fn service_at(scene: &Scene<'_>, address: SocketAddr) -> Option<String> {
 }
 
 /// The socket address and the path of an `http:` URL whose host is an IP address.
-pub(super) fn authority(url: &str) -> Option<(SocketAddr, &str)> {
+pub(crate) fn authority(url: &str) -> Option<(SocketAddr, &str)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = match rest.find('/') {
         Some(slash) => rest.split_at(slash),

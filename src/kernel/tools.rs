@@ -1,0 +1,96 @@
+//! The programs of the host that netlab runs, and where Debian has them.
+
+use std::path::PathBuf;
+
+use super::rules;
+
+/// A program of the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Tool {
+    /// What it is called.
+    pub program: &'static str,
+    /// The Debian package that has it; `None` if none does.
+    pub package: Option<&'static str>,
+    /// How it tells its version.
+    pub version: &'static [&'static str],
+    /// What netlab needs it for.
+    pub purpose: &'static str,
+    /// How much it is missed.
+    pub need: Need,
+}
+
+/// How much a program is missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The labs of this repository do not run without it.
+    Required,
+    /// Something is less convenient without it.
+    Useful,
+}
+
+/// All of them.
+pub const TOOLS: &[Tool] = &[
+    Tool {
+        program: "iptables-restore",
+        package: Some("iptables"),
+        version: &["--version"],
+        purpose: "the rules of the proxies iptables and ladder",
+        need: Need::Required,
+    },
+    Tool {
+        program: "nft",
+        package: Some("nftables"),
+        version: &["--version"],
+        purpose: "the rules of the proxy nftables",
+        need: Need::Required,
+    },
+    Tool {
+        program: "python3",
+        package: Some("python3"),
+        version: &["--version"],
+        purpose: "pods with `server = \"python\"`",
+        need: Need::Required,
+    },
+    Tool {
+        program: "curl",
+        package: Some("curl"),
+        version: &["--version"],
+        purpose: "netlab verify (without it: --engine builtin)",
+        need: Need::Required,
+    },
+    Tool {
+        program: "ip",
+        package: Some("iproute2"),
+        version: &["-V"],
+        purpose: "looking around in netlab shell",
+        need: Need::Useful,
+    },
+    Tool {
+        program: "conntrack",
+        package: Some("conntrack"),
+        version: &["--version"],
+        purpose: "looking at connections in netlab shell",
+        need: Need::Useful,
+    },
+    Tool {
+        program: "tcpdump",
+        package: Some("tcpdump"),
+        version: &["--version"],
+        purpose: "looking at packets in netlab shell",
+        need: Need::Useful,
+    },
+];
+
+impl Tool {
+    /// Where it is.
+    pub fn find(&self) -> Option<PathBuf> {
+        rules::find(self.program).ok()
+    }
+
+    /// What it says that it is: the first line that has a digit.
+    pub fn say_version(&self) -> Option<String> {
+        let said = duct::cmd(self.find()?, self.version).stderr_to_stdout().unchecked().read().ok()?;
+        let line = said.lines().find(|line| line.bytes().any(|byte| byte.is_ascii_digit()))?;
+        Some(line.trim().to_owned())
+    }
+}

@@ -1,0 +1,47 @@
+//! The addresses of one subnet: those given are checked and taken out, the others are handed out.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use super::{address::unusable, alloc::Pool, model::Span, said::At};
+use crate::diag::{Diagnostic, Problems};
+
+/// A subnet with what is left of it.
+#[derive(Debug)]
+pub(super) struct Block {
+    subnet: Ipv4Net,
+    /// What the subnet is called in messages.
+    what: String,
+    pool: Pool,
+    first_use: BTreeMap<Ipv4Addr, Span>,
+}
+
+impl Block {
+    /// A subnet with all its addresses.
+    pub(super) fn new(subnet: Ipv4Net, what: String, pool: Pool) -> Self {
+        Block { subnet, what, pool, first_use: BTreeMap::new() }
+    }
+
+    /// Takes a given address, which must be usable and free. `hint` says where it could lie
+    /// instead.
+    pub(super) fn claim(&mut self, said: &At<Ipv4Addr>, hint: &str, problems: &mut Problems) {
+        let (address, at) = (said.value, said.at.clone());
+        if let Some(why) = unusable(self.subnet, address) {
+            let hint = if self.subnet.contains(&address) { "choose another address, or leave `ip` out" } else { hint };
+            problems.push(Diagnostic::new(at, format!("{address} {why} {}", self.what)).hint(hint));
+        } else if let Some(first) = self.first_use.get(&address) {
+            let problem = Diagnostic::new(at, format!("the address {address} is used twice"));
+            let problem = problem.also(first.clone(), "first used here");
+            problems.push(problem.hint("choose another address, or leave `ip` out"));
+        } else {
+            self.pool.take(u32::from(address));
+            self.first_use.insert(address, at);
+        }
+    }
+
+    /// The next free address; `None` if there is no more.
+    pub(super) fn next(&mut self) -> Option<Ipv4Addr> {
+        self.pool.next_ip()
+    }
+}

@@ -1,0 +1,103 @@
+//! The programs that netlab, its labs and its tests call, and how to come by them.
+
+use std::process::{Command, Stdio};
+
+use crate::run::{Failure, Result, cargo, run, run_with};
+
+/// A program, and the Debian package that has it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// What labs and tests call. Everything else of Debian that is used is in every installation.
+const TOOLS: &[Tool] = &[
+    Tool { program: "curl", package: "curl" },
+    Tool { program: "ip", package: "iproute2" },
+    Tool { program: "iptables", package: "iptables" },
+    Tool { program: "iptables-restore", package: "iptables" },
+    Tool { program: "nft", package: "nftables" },
+    Tool { program: "pgrep", package: "procps" },
+    Tool { program: "python3", package: "python3" },
+    Tool { program: "setpriv", package: "util-linux" },
+    Tool { program: "unshare", package: "util-linux" },
+];
+
+/// The parts of the Rust toolchain that a minimal installation leaves out.
+const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
+
+/// Installs the Debian packages that are missing.
+///
+/// Fails when something is missing that this user cannot install, and says how to.
+pub(crate) fn install_packages() -> Result<()> {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    let prefix: &[&str] = match () {
+        () if which::which("apt-get").is_err() => {
+            return Err(Failure(format!("install what Debian calls: {list}")));
+        }
+        () if is_root() => &["env"],
+        () if can_sudo() => &["sudo", "-n"],
+        () => return Err(Failure(format!("something is missing; as root: apt-get install {list}"))),
+    };
+    let apt_get = |arguments: &[&str]| {
+        let words = [&prefix[1..], &["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"], arguments].concat();
+        run(prefix[0], words)
+    };
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(&missing);
+    // A fresh machine has no lists of packages, an old one has stale ones: both make this fail.
+    if apt_get(&install).is_err() {
+        apt_get(&["update"])?;
+        apt_get(&install)?;
+    }
+    match missing_packages() {
+        still if still.is_empty() => Ok(()),
+        still => {
+            Err(Failure(format!("apt-get has installed {list}, but something of {} is still missing", still.join(" "))))
+        }
+    }
+}
+
+/// Adds the parts of the Rust toolchain that are missing.
+///
+/// Fails when there is no rustup to ask.
+pub(crate) fn install_components() -> Result<()> {
+    for (subcommand, component) in COMPONENTS {
+        if succeeds(Command::new(cargo()).args([subcommand, "--version"])) {
+            continue;
+        }
+        run_with("rustup", ["component", "add", component], &[])
+            .map_err(|failure| Failure(format!("{failure}; install {component} for this Rust toolchain")))?;
+    }
+    Ok(())
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let mut missing: Vec<&str> = TOOLS.iter().filter(|tool| !exists(tool.program)).map(|tool| tool.package).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
+}
+
+/// The administrator's programs are not on a plain user's PATH.
+fn exists(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    which::which_in(program, Some(format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")), "/").is_ok()
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+}
+
+fn can_sudo() -> bool {
+    succeeds(Command::new("sudo").args(["-n", "true"]))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
