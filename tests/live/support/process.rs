@@ -23,14 +23,30 @@ pub(crate) struct Marked {
 pub(crate) fn marked(mark: &str) -> Vec<Marked> {
     let wanted = format!("{MARK}={mark}");
     let marked = pids().filter_map(|pid| {
-        // Empty for a zombie, and unreadable for other users' processes, which are not ours.
+        // Unreadable for other users' processes, which are not ours.
         let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
         let mut variables = environment.split(|byte| *byte == 0);
-        variables
-            .any(|variable| variable.starts_with(wanted.as_bytes()))
-            .then(|| Marked { pid, arguments: arguments(pid) })
+        let is_ours = variables.any(|variable| variable.starts_with(wanted.as_bytes()));
+        is_ours.then(|| Marked { pid, arguments: arguments(pid) })
     });
     marked.collect()
+}
+
+/// How many threads are about to end. Their processes have lost their memory, and with it the
+/// mark that would tell whose they are, but not yet what they hold open. A process whose first
+/// thread is a zombie already may have others that are not.
+pub(crate) fn dying() -> usize {
+    const PF_EXITING: u32 = 0x4;
+    let threads = pids().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
+    let states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let is_dying = |stat: &String| {
+        // The second field is the program's name in parentheses; then come the state, five
+        // numbers, and the flags.
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let flags: u32 = fields.get(6).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+        flags & PF_EXITING != 0 && !matches!(fields.first(), Some(&"Z" | &"X"))
+    };
+    states.filter(is_dying).count()
 }
 
 fn pids() -> impl Iterator<Item = i32> {

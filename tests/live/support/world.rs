@@ -137,7 +137,7 @@ impl World {
         let deadline = Instant::now() + SOON;
         loop {
             let processes = self.processes();
-            if processes.is_empty() {
+            if processes.is_empty() && process::dying() == 0 {
                 return;
             }
             assert!(Instant::now() < deadline, "left after {SOON:?}: {processes:#?}");
