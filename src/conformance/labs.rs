@@ -93,7 +93,7 @@ const BARE: Setting = Setting { name: "", file: "", cluster: "", routes: &[], co
 /// Services without policies: what every proxy can do.
 pub(super) static PLAIN: Setting = Setting {
     name: "plain",
-    routes: &[("10.96.1.1", "node1")],
+    routes: &[("10.96.1.1", "node1"), ("203.0.113.1", "node1"), ("203.0.113.4", "node2")],
     file: two_nodes!(
         three_backends!(),
         r#"
@@ -177,6 +177,26 @@ cluster_ip = "10.96.1.11"
 selector = { app = "web" }
 external_ips = ["203.0.113.11", "10.30.45.12"]
 ports = [{ port = 8000, target_port = 80 }]
+
+[[service]]
+name = "balanced"
+type = "LoadBalancer"
+cluster_ip = "10.96.1.13"
+selector = { app = "web" }
+load_balancer_ips = ["203.0.113.1"]
+ports = [
+  { name = "http", port = 80, node_port = 30087 },
+  { name = "dgram", port = 80, node_port = 30087, protocol = "UDP" },
+]
+
+[[service]]
+name = "portless"
+type = "LoadBalancer"
+cluster_ip = "10.96.1.14"
+selector = { app = "web" }
+load_balancer_ips = ["203.0.113.4"]
+allocate_load_balancer_node_ports = false
+ports = [{ port = 80 }]
 
 [[service]]
 name = "closed"
@@ -441,27 +461,16 @@ ports = [{ port = 80, node_port = 30080 }]
     ..BARE
 };
 
-/// A load balancer's addresses, with and without a fence.
-pub(super) static BALANCED: Setting = Setting {
+/// A load balancer's addresses that are not for everyone.
+pub(super) static FENCED: Setting = Setting {
     name: "balanced",
-    routes: &[("203.0.113.1", "node1"), ("203.0.113.2", "node2"), ("203.0.113.3", "node1"), ("203.0.113.4", "node2")],
+    routes: &[("203.0.113.2", "node2"), ("203.0.113.3", "node1")],
     file: two_nodes!(
         three_backends!(),
         r#"
 [[client]]
 name = "y"
 ip = "198.51.100.10/24"
-
-[[service]]
-name = "open"
-type = "LoadBalancer"
-cluster_ip = "10.96.1.1"
-selector = { app = "web" }
-load_balancer_ips = ["203.0.113.1"]
-ports = [
-  { name = "http", port = 80, node_port = 30080 },
-  { name = "dgram", port = 80, node_port = 30080, protocol = "UDP" },
-]
 
 [[service]]
 name = "fenced"
@@ -471,15 +480,6 @@ selector = { app = "web" }
 load_balancer_ips = ["203.0.113.2", "203.0.113.3"]
 load_balancer_source_ranges = ["192.0.2.0/24", " 10.30.45.11/32 "]
 ports = [{ port = 80, node_port = 30081 }]
-
-[[service]]
-name = "portless"
-type = "LoadBalancer"
-cluster_ip = "10.96.1.3"
-selector = { app = "web" }
-load_balancer_ips = ["203.0.113.4"]
-allocate_load_balancer_node_ports = false
-ports = [{ port = 80 }]
 "#,
     ),
     ..BARE

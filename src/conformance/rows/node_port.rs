@@ -1,7 +1,7 @@
 //! NodePorts.
 
 use super::{
-    super::labs::{BALANCED, PLAIN, SINGLE},
+    super::labs::{FENCED, PLAIN, SINGLE},
     Row, Seen, WEB, paths, tcp, udp,
 };
 
@@ -140,7 +140,7 @@ pub(super) const ROWS: &[Row] = &[
         "C10",
         "a NodePort is not fenced by loadBalancerSourceRanges",
         "pf TestLoadBalancer, nodePort bypasses LoadBalancerSourceRanges",
-        &BALANCED,
+        &FENCED,
         &[
             tcp("y", "10.30.45.11:30081").masked(WEB),
             tcp("y", "10.30.45.12:30081").masked(WEB),

@@ -1,7 +1,7 @@
 //! Load balancers' addresses and external IPs.
 
 use super::{
-    super::labs::{BALANCED, PLAIN, POLICY},
+    super::labs::{FENCED, PLAIN, POLICY},
     Health, Proof, Row, WEB, paths, tcp, udp,
 };
 
@@ -10,11 +10,10 @@ pub(super) const ROWS: &[Row] = &[
         "D1",
         "a load balancer's address is served by whichever node its packets come to",
         "pf TestExternalTrafficPolicyCluster",
-        &BALANCED,
+        &PLAIN,
         &[
             tcp("x", "203.0.113.1:80").masked(WEB),
             udp("x", "203.0.113.1:80").masked(WEB),
-            tcp("y", "203.0.113.1:80").masked(WEB),
             tcp("host", "203.0.113.1:80").masked(WEB),
         ],
     ),
@@ -22,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
         "own-vip-inside",
         "pods and nodes reach it without leaving their node, masqueraded",
         "contract 1.4",
-        &BALANCED,
+        &PLAIN,
         &[
             tcp("a1", "203.0.113.1:80").masked(WEB),
             tcp("a2", "203.0.113.1:80").masked(WEB),
@@ -35,21 +34,21 @@ pub(super) const ROWS: &[Row] = &[
         "D3",
         "source ranges let their clients through, at every address",
         "pf TestLoadBalancer",
-        &BALANCED,
+        &FENCED,
         &[tcp("x", "203.0.113.2:80").masked(WEB), tcp("x", "203.0.113.3:80").masked(WEB)],
     ),
     paths(
         "D4",
         "source ranges silence all others",
         "pf TestLoadBalancer",
-        &BALANCED,
+        &FENCED,
         &[tcp("y", "203.0.113.2:80").timeout(), tcp("y", "203.0.113.3:80").timeout()],
     ),
     paths(
         "D5",
         "pods obey source ranges",
         "pf TestLoadBalancer, pod to LB1 (blocked)",
-        &BALANCED,
+        &FENCED,
         &[
             tcp("a1", "203.0.113.2:80").timeout(),
             tcp("a2", "203.0.113.3:80").timeout(),
@@ -60,21 +59,21 @@ pub(super) const ROWS: &[Row] = &[
         "D6",
         "so do nodes: one in the ranges is let through, another is not",
         "pf TestLoadBalancer",
-        &BALANCED,
+        &FENCED,
         &[tcp("node1", "203.0.113.2:80").masked(WEB), tcp("node2", "203.0.113.2:80").timeout()],
     ),
     paths(
         "own-ranges-cluster-ip",
         "source ranges do not fence the ClusterIP",
         "contract 1.4",
-        &BALANCED,
+        &FENCED,
         &[tcp("a1", "10.96.1.2:80").kept(WEB), tcp("node2", "10.96.1.2:80").masked(WEB)],
     ),
     paths(
         "D9",
         "without node ports, the load balancer's address is served all the same",
         "e2e loadbalancer, LoadBalancer Service without NodePort",
-        &BALANCED,
+        &PLAIN,
         &[tcp("x", "203.0.113.4:80").masked(WEB), tcp("a1", "203.0.113.4:80").masked(WEB)],
     ),
     paths(
