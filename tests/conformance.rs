@@ -382,10 +382,10 @@ impl Running<'_> {
         }
         let small = |question: &&Question<'_>| !matches!(question, Question::Path(_, Path { bytes: Some(_), .. }));
         let orders = questions.iter().enumerate().filter(|(_, question)| small(question));
-        let (silent, answered): (Vec<Order>, Vec<Order>) =
+        let (silent, open): (Vec<Order>, Vec<Order>) =
             orders.map(|(id, question)| order(stage, id, question)).partition(|order| patience(order) < PATIENCE_MS);
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
-        for (orders, at_once) in [(answered, ANSWERS_AT_ONCE), (silent, SILENCES_AT_ONCE)] {
+        for (orders, at_once) in [(open, ANSWERS_AT_ONCE), (silent, SILENCES_AT_ONCE)] {
             if let Err(error) = self.carry_out(orders, at_once, &mut outcomes) {
                 wrong.push(format!("{}: {error}", self.name));
             }
