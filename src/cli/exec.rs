@@ -8,10 +8,11 @@ use std::{
 
 use nix::{
     sys::{
+        prctl,
         signal::{SigHandler, Signal, signal},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, fork},
+    unistd::{ForkResult, fork, getpid, getppid},
 };
 
 use super::{args, labs, output::Terminal};
@@ -66,11 +67,20 @@ pub(super) fn set_environment(command: &mut Command, lab: &str) {
 
 /// Runs `work` in a child of this process and gives back its exit code. This process must
 /// have one thread only.
+///
+/// The child does not outlive this process, however that ends: it holds a copy of whatever is open
+/// here, and so of the channel whose end tells a lab's agent to end.
 pub(super) fn apart(work: impl FnOnce() -> Result<u8>) -> Result<u8> {
+    let parent = getpid();
     // SAFETY: with one thread, the child's copy of the memory is consistent.
     match unsafe { fork() }.context("cannot fork")? {
         ForkResult::Child => {
-            let code = work().unwrap_or_else(|error| {
+            let attached = prctl::set_pdeathsig(Signal::SIGKILL).context("cannot follow the parent");
+            // A parent that ended before that sends no signal any more.
+            if getppid() != parent {
+                std::process::exit(ErrorKind::Bug.exit_code().into());
+            }
+            let code = attached.and_then(|()| work()).unwrap_or_else(|error| {
                 Terminal::plain().complain(&error);
                 error.kind.exit_code()
             });

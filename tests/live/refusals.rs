@@ -9,7 +9,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = tests![
     shared: a_server_that_ends_at_once, a_server_that_is_killed, a_port_that_is_taken_twice, a_server_that_never_listens,
-    a_program_that_is_not_there, a_tool_that_is_not_there;
+    a_program_that_is_not_there;
     alone:
 ];
 
@@ -56,12 +56,4 @@ fn a_server_that_never_listens(world: &Arc<World>) {
 fn a_program_that_is_not_there(world: &Arc<World>) {
     let text = "[[pod]]\nname = \"web\"\ncommand = [\"no-such-program\"]\n";
     refused(world, text, 3).complains("no-such-program is not installed");
-}
-
-fn a_tool_that_is_not_there(world: &Arc<World>) {
-    let lab = world.up("[[pod]]\nname = \"web\"\n");
-    let mut call = lab.verify();
-    call.command.env("PATH", "/nonexistent");
-    // The usual places are looked in anyhow.
-    call.succeeds();
 }
