@@ -22,4 +22,5 @@ pub mod requirements;
 pub mod rules;
 pub mod serve;
 pub mod tools;
+pub mod trace;
 pub mod view;

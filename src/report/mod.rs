@@ -8,6 +8,7 @@ mod junit;
 mod paint;
 mod table;
 mod tap;
+pub mod trace;
 #[cfg(test)]
 mod tests;
 
