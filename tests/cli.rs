@@ -59,7 +59,8 @@ fn what_is_printed_when_no_lab_is_up() {
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     for who in Who::all() {
         let printed = run(&commands, who);
-        let transcript = COMMANDS.iter().zip(printed).map(|(command, lines)| format!("$ {command}\n{}\n", lines.join("\n")));
+        let transcript =
+            COMMANDS.iter().zip(printed).map(|(command, lines)| format!("$ {command}\n{}\n", lines.join("\n")));
         golden(&top().join("tests/golden/cli.txt"), &transcript.collect::<Vec<_>>().join("\n"));
     }
 }

@@ -94,7 +94,11 @@ fn table(text: &mut String, title: &str, schema: &Value) {
     }
     for (key, value) in keys {
         // A pod's `ports` are short for those of its container.
-        let (shown, inner) = if value["items"].is_object() { (format!("[[{key}]]"), &value["items"]) } else { (format!("[{key}]"), value) };
+        let (shown, inner) = if value["items"].is_object() {
+            (format!("[[{key}]]"), &value["items"])
+        } else {
+            (format!("[{key}]"), value)
+        };
         let title = if title == "The file" { format!("`{shown}`") } else { format!("{title} `{key}`") };
         if title != "`[[pod]]` `ports`" {
             table(text, &title, inner);
@@ -136,7 +140,8 @@ fn kind(schema: &Value) -> String {
 /// Runs a page and compares; once more if it differs, as a statistical test may fail by chance.
 fn check(page: &str, who: Who) {
     let text = read(page);
-    let examples: Vec<Example> = blocks(&text).iter().filter(|block| block.language == "console").flat_map(examples).collect();
+    let examples: Vec<Example> =
+        blocks(&text).iter().filter(|block| block.language == "console").flat_map(examples).collect();
     if examples.is_empty() {
         return;
     }
@@ -149,7 +154,11 @@ fn check(page: &str, who: Who) {
         printed = printed_by(&examples, who);
     }
     let differences = differences(&examples, &printed);
-    assert!(differences.is_empty(), "{page}, run by {who:?}; see NETLAB_BLESS=1 cargo test\n{}", differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{page}, run by {who:?}; see NETLAB_BLESS=1 cargo test\n{}",
+        differences.join("\n")
+    );
 }
 
 fn printed_by(examples: &[Example], who: Who) -> Vec<Vec<String>> {
@@ -182,7 +191,9 @@ fn blessed(text: &str, examples: &[Example], printed: &[Vec<String>]) -> String 
 fn matches(shown: &[String], printed: &[String]) -> bool {
     match shown {
         [] => printed.is_empty(),
-        [any, rest @ ..] if any.trim() == "…" => (0..=printed.len()).any(|skipped| matches(rest, &printed[skipped..])),
+        [any, rest @ ..] if any.trim() == "…" => {
+            (0..=printed.len()).any(|skipped| matches(rest, &printed[skipped..]))
+        }
         [line, rest @ ..] => match printed {
             [first, others @ ..] => lasting(line) == lasting(first) && matches(rest, others),
             [] => false,
@@ -245,7 +256,11 @@ fn examples(block: &Block) -> Vec<Example> {
     for (index, line) in block.lines.iter().enumerate() {
         match (line.strip_prefix("$ "), examples.last_mut()) {
             (Some(command), _) => {
-                examples.push(Example { command: command.to_owned(), first: block.first + index + 1, output: Vec::new() });
+                examples.push(Example {
+                    command: command.to_owned(),
+                    first: block.first + index + 1,
+                    output: Vec::new(),
+                });
             }
             (None, Some(example)) => example.output.push(line.trim_end().to_owned()),
             (None, None) => panic!("line {}: output without a command", block.first + index + 1),

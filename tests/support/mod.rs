@@ -59,7 +59,10 @@ pub(crate) fn run(commands: &[&str], who: Who) -> Vec<Vec<String>> {
     let parts: Vec<&str> = text.split(SEPARATOR).skip(1).collect();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(parts.len(), commands.len(), "the script broke off: {errors}\n{script}");
-    parts.iter().map(|part| part.trim_end_matches('\n').lines().map(|line| line.trim_end().to_owned()).collect()).collect()
+    parts
+        .iter()
+        .map(|part| part.trim_end_matches('\n').lines().map(|line| line.trim_end().to_owned()).collect())
+        .collect()
 }
 
 /// A bash that sees no labs of others: root's are all in `/run`.
@@ -92,7 +95,8 @@ pub(crate) fn golden(path: &Path, text: &str) {
         return;
     }
     let expected = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    if let Some((number, (expected, text))) = expected.lines().zip(text.lines()).enumerate().find(|(_, (a, b))| a != b) {
+    if let Some((number, (expected, text))) = expected.lines().zip(text.lines()).enumerate().find(|(_, (a, b))| a != b)
+    {
         panic!("{}:{}, see `cargo xtask bless`\nexpected {expected}\nfound    {text}", path.display(), number + 1);
     }
     assert_eq!(expected.lines().count(), text.lines().count(), "{}, see `cargo xtask bless`", path.display());
