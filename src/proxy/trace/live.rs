@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     Act, Branch, Hook, Tracer,
     monitor::{self, Header, Seen, Visit},
-    story::{HookStop, Question, Rewrite, Role, RuleLine, Side, Stop, Way, split},
+    story::{HookStop, Question, Rewrite, Role, RuleLine, Side, Stop, Way, nft_rule, split},
     tap::{TABLE, Tapped},
 };
 use crate::{lab::model::Lab, probe::order::FailureKind};
@@ -228,14 +228,7 @@ fn rewrites(before: &Header, after: &Header) -> Vec<Rewrite> {
 }
 
 fn line(seen: &Seen) -> RuleLine {
-    let (text, comment) = match seen.text.split_once(" comment \"") {
-        Some((text, comment)) => (text, Some(comment.trim_end_matches('"').to_owned())),
-        None => (seen.text.as_str(), None),
-    };
-    let text = match (text.find("numgen"), text.find('{')) {
-        (Some(_), Some(brace)) => format!("{}{{ … }}", &text[..brace]),
-        _ => text.to_owned(),
-    };
+    let (text, comment) = nft_rule(&seen.text);
     let asks = text.strip_suffix(&seen.verdict).unwrap_or(&text).trim().to_owned();
     let does = match seen.verdict.as_str() {
         "continue" => "go on".to_owned(),
@@ -277,6 +270,9 @@ fn verdict(
     forth: &[Passage],
     tapped: &Tapped,
 ) -> (Option<usize>, bool, String) {
+    if forth.is_empty() && branches.iter().any(|branch| !branch.stays.is_empty()) {
+        return (None, false, "the kernel told nothing of this connection".to_owned());
+    }
     let seen: Vec<Mark> = forth.iter().flat_map(Passage::trail).collect();
     let went = forth.last().map(|passage| passage.last.to);
     // How far each way is the kernel's: rules first, and of ways through the same rules (one
