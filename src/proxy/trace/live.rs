@@ -313,7 +313,8 @@ fn verdict(
     };
     let ends_there = |way: &Way| went.is_none_or(|went| went == way.endpoint);
     let best = ways.iter().zip(branches).map(|(way, branch)| (way, common(branch)));
-    let best = best.max_by_key(|(way, (same, whole, _))| (*same, *whole, ends_there(way), std::cmp::Reverse(way.number)));
+    let best =
+        best.max_by_key(|(way, (same, whole, _))| (*same, *whole, ends_there(way), std::cmp::Reverse(way.number)));
     let Some((way, (same, whole, trail))) = best else {
         return (None, false, "the rules know no way at all".to_owned());
     };
@@ -321,7 +322,9 @@ fn verdict(
     if !whole {
         let kernel = seen.get(same).map_or("nothing more".to_owned(), mark_text);
         let rules = trail.get(same).map_or("nothing more".to_owned(), mark_text);
-        let verdict = format!("the kernel differs from the rules after {same} rules of {name}: it has {kernel}, the rules have {rules}");
+        let verdict = format!(
+            "the kernel differs from the rules after {same} rules of {name}: it has {kernel}, the rules have {rules}"
+        );
         return (Some(way.number), false, verdict);
     }
     if let Some(went) = went.filter(|_| !ends_there(way)) {
