@@ -19,7 +19,10 @@ use crate::{
         view,
     },
     lab::{self, model::Lab},
-    plan::{self, step::Plan},
+    plan::{
+        self,
+        step::{Plan, StageName},
+    },
 };
 
 /// A lab on its way up.
@@ -84,6 +87,13 @@ impl Building {
             let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             control.tell(&Event::Done { name: name.clone(), micros });
             self.state.progress().stages.push((name, micros));
+            if stage.name == StageName::Namespaces && last.is_none_or(|last| last >= StageName::Rules) {
+                self.plan
+                    .stages
+                    .iter()
+                    .filter(|stage| stage.name == StageName::Rules)
+                    .for_each(|rules| self.applier.begin(rules));
+            }
         }
         self.state.progress().phase = Phase::Running;
         give_memory_back();

@@ -4,6 +4,7 @@
 //! loop), and nowhere else. Nothing here decides anything: what is to be done comes in as
 //! [`Step`](crate::plan::step::Step)s and [`Order`](crate::probe::order::Order)s.
 
+pub mod apart;
 pub mod apply;
 pub mod client;
 mod curl;
@@ -22,4 +23,5 @@ pub mod requirements;
 pub mod rules;
 pub mod serve;
 pub mod tools;
+pub mod trace;
 pub mod view;

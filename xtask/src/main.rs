@@ -42,6 +42,9 @@ enum Task {
     /// Make the network of a plan with the kernel's own calls; prints nanoseconds
     #[command(hide = true)]
     Floor { plan: PathBuf },
+    /// Wait until the kernel has freed all namespaces that have ended
+    #[command(hide = true)]
+    Settle,
     /// Ask a web server until it answers
     #[command(hide = true)]
     Ask { to: SocketAddr },
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Bless => bless::bless(),
         Task::Measure(options) => bench::measure(&options),
         Task::Floor { plan } => bench::floor::floor(&plan).map(|took| println!("{}", took.as_nanos())),
+        Task::Settle => bench::settle::settle(),
         Task::Ask { to } => bench::ask::ask(to),
     };
     match done {

@@ -78,9 +78,9 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
                         let traced = sight(&branches);
                         let what = || format!("{mode}: {} -> {to} {protocol} via {entry:?}", lab.netns(from));
                         if said != traced {
-                            let steps: Vec<_> = branches.iter().map(|branch| &branch.steps).collect();
+                            let stays: Vec<_> = branches.iter().map(|branch| &branch.stays).collect();
                             panic!(
-                                "{}\ntruth: {}\ntrace: {}\n{steps:#?}",
+                                "{}\ntruth: {}\ntrace: {}\n{stays:#?}",
                                 what(),
                                 words(lab, &said),
                                 words(lab, &traced)

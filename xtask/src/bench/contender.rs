@@ -116,8 +116,15 @@ impl Bench {
         Ok(Prepared { file, plan })
     }
 
-    /// One turn, to its end.
+    /// One turn, to its very end: the kernel frees namespaces in the background, and what it
+    /// still has to do must not be the next one's burden.
     pub(crate) fn take(&self, measure: Measure, lab: &Prepared) -> Result<Took> {
+        let took = self.turn(measure, lab)?;
+        output(Command::new(&self.xtask).arg("settle"))?;
+        Ok(took)
+    }
+
+    fn turn(&self, measure: Measure, lab: &Prepared) -> Result<Took> {
         match measure {
             Measure::Up => self.netlab(lab, &[], false),
             Measure::UpRules => self.netlab(lab, &["--stage", "rules"], false),
@@ -155,15 +162,13 @@ impl Bench {
         if !nix::unistd::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
         }
-        command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]);
+        command.args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "bash"]);
         command.arg(self.directory.path().join("script.sh"));
         command.arg(what).arg(&self.python).arg(top().join("templates/http_server.py")).arg(&self.xtask);
         let began = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let child = child.as_mut().map_err(|error| Failure(format!("cannot run the script: {error}")))?;
         let up = said(child, until).map(|()| began.elapsed());
-        // It may have ended by itself already.
-        let _ = child.kill();
         let status = child.wait().map_err(|error| Failure(format!("lost the script: {error}")))?;
         up.ok_or_else(|| Failure(format!("the script broke off: {status}"))).map(|up| Took { up, down: None })
     }

@@ -38,18 +38,21 @@ pub(crate) fn floor(plan: &Path) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-struct Place {
-    netns: OwnedFd,
-    socket: Netlink,
+/// A network namespace, and a socket in it.
+pub(crate) struct Place {
+    pub(crate) netns: OwnedFd,
+    pub(crate) socket: Netlink,
 }
 
 impl Place {
-    fn new() -> nix::Result<Self> {
+    /// A new one, into which the calling thread moves.
+    pub(crate) fn new() -> nix::Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         Place::here()
     }
 
-    fn here() -> nix::Result<Self> {
+    /// The calling thread's.
+    pub(crate) fn here() -> nix::Result<Self> {
         let file = File::open("/proc/thread-self/ns/net").map_err(|_| nix::errno::Errno::ENOENT)?;
         Ok(Place { netns: file.into(), socket: Netlink::open()? })
     }
@@ -71,7 +74,7 @@ fn refused(netns: &str, thing: &Thing) -> impl FnOnce(nix::errno::Errno) -> Fail
 }
 
 /// A network namespace of one's own, as the lab's outer one, and whatever it takes to get one.
-fn enter_a_nest() -> std::io::Result<()> {
+pub(crate) fn enter_a_nest() -> std::io::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         unshare(CloneFlags::CLONE_NEWUSER)?;

@@ -8,6 +8,7 @@ pub(crate) mod floor;
 mod lab;
 mod netlink;
 mod plan;
+pub(crate) mod settle;
 mod table;
 
 use std::{env, path::PathBuf};
@@ -74,8 +75,8 @@ fn turns(bench: &Bench, title: &str, lab: &lab::Prepared, measures: &[Measure], 
     let mut freed = Row::new(title, "… and the kernel has freed everything", None);
     // The first round warms the caches and is not counted.
     for round in 0..=rounds {
+        eprintln!("{title}: round {round} of {rounds}");
         for (measure, row) in measures.iter().zip(&mut rows) {
-            eprint!("\r{title}: round {round} of {rounds}: {:<60}", measure.name());
             let took = bench.take(*measure, lab)?;
             if round > 0 {
                 row.times.push(took.up);
@@ -86,7 +87,6 @@ fn turns(bench: &Bench, title: &str, lab: &lab::Prepared, measures: &[Measure], 
             }
         }
     }
-    eprintln!("\r{title}: {rounds} rounds{:<70}", "");
     table::relate(&mut rows);
     rows.extend([down, freed]);
     Ok(rows)

@@ -4,7 +4,7 @@
 # its own, as it makes the lab's `host` out of the network namespace that it finds.
 #
 #     script.sh rules                       stop when the last rule is in
-#     script.sh all PYTHON SERVER XTASK     go on, ask with `XTASK ask`, and stay until ended
+#     script.sh all PYTHON SERVER XTASK     go on, and end as soon as `XTASK ask` is answered
 #
 # PYTHON is the interpreter, SERVER the web server. It prints `rules`, and XTASK prints `answered`.
 set -euo pipefail
@@ -93,5 +93,4 @@ echo rules
 for pod in pod1a pod1b pod2; do
   ip netns exec $pod "$2" "$3" $pod 80 >/dev/null 2>&1 &
 done
-"$4" ask ${address[node1]}:$node_port
-wait
+exec "$4" ask ${address[node1]}:$node_port
