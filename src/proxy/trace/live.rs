@@ -229,7 +229,7 @@ impl Passage {
         // What comes back in by the loopback device is known already: conntrack asks the
         // translating chains once, and the rules' own story has it come in once.
         let visits = self.visits.iter().filter(|(hook, visit)| {
-            !is_own(visit) && !(*hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
+            !(is_own(visit) || *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
         });
         let marks = visits.flat_map(|(_, visit)| {
             visit.hits.iter().map(|seen| Mark {
