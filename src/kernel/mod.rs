@@ -5,11 +5,14 @@
 //! [`Step`](crate::plan::step::Step)s and [`Order`](crate::probe::order::Order)s.
 
 pub mod apply;
+pub mod balancer;
 pub mod client;
 mod curl;
 mod datagram;
 mod echo;
 pub mod examine;
+pub mod haproxy;
+mod health;
 pub mod inspect;
 pub mod join;
 pub mod leftovers;

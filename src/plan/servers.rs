@@ -1,12 +1,16 @@
 //! Which servers have to run where.
 
-use super::step::{PlannedStep, Step};
+use super::step::{Check, PlannedStep, Step};
 use crate::{
     lab::model::{Container, Lab, Place, Protocol, Server},
-    proxy::view::OUTSIDE_PORT,
+    proxy::{
+        balancer::{self, PROXY_HEALTH_PORT},
+        endpoints::Conditions,
+        view::{self, HealthCheck, OUTSIDE_PORT},
+    },
 };
 
-/// One step per container, and one per machine outside the cluster.
+/// One step per container, one per machine outside the cluster, and one per health check of a node.
 pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
     let containers = lab.pod_ids().flat_map(move |id| {
         let pod = lab.pod(id);
@@ -21,7 +25,25 @@ pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
             step: Step::ServeOutside { netns: lab.netns(place), port: OUTSIDE_PORT },
             at: at.clone(),
         });
-    containers.chain(outside)
+    containers.chain(outside).chain(health(lab))
+}
+
+/// Every node answers for its proxy, and for the Services whose traffic stays on a node.
+fn health(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
+    let ports = balancer::check_ports(lab);
+    lab.node_ids().flat_map(move |id| {
+        let node = lab.node(id);
+        let services = view::health_checks(lab, id, &Conditions::new()).into_iter().map(|check| {
+            let HealthCheck { service, port, local_endpoints } = check;
+            (port, Check::Service { service, local_endpoints }, lab.service(service).at.clone())
+        });
+        let all = std::iter::once((PROXY_HEALTH_PORT, Check::Proxy, node.at.clone())).chain(services);
+        let answered = all.filter(|(port, ..)| ports.contains(port)).collect::<Vec<_>>().into_iter();
+        answered.map(|(port, check, at)| PlannedStep {
+            step: Step::ServeHealth { netns: node.name.to_string(), port, check },
+            at,
+        })
+    })
 }
 
 /// The command line of a container's server, as a person would read it.

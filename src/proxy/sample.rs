@@ -78,6 +78,7 @@ pub(super) fn cluster() -> Lab {
         pods: Vec::new(),
         services: Vec::new(),
         clients: Vec::new(),
+        load_balancer: None,
         probes: Vec::new(),
     }
 }

@@ -278,7 +278,8 @@ fn host_ports(lab: &Lab, id: NodeId) -> Vec<HostPortView> {
     .collect()
 }
 
-fn health_checks(lab: &Lab, node: NodeId, conditions: &Conditions) -> Vec<HealthCheck> {
+/// The health checks that a node answers.
+pub fn health_checks(lab: &Lab, node: NodeId, conditions: &Conditions) -> Vec<HealthCheck> {
     let checks = proxied(lab).filter_map(|id| {
         let service = lab.service(id);
         let port = service.health_check_node_port?;

@@ -77,9 +77,11 @@ pub(super) fn negative(scene: &Scene<'_>) -> Vec<Probe> {
         let why = way.why_not(lab, &sight);
         let expect = match (&sight, way.from, way.kind) {
             // How a packet to nowhere dies outside the cluster is not Kubernetes' business.
-            (Sight::Dropped | Sight::Unreachable, Place::Host | Place::Client(_), TargetKind::ClusterIp) => {
-                silence(&[FailureKind::Timeout, FailureKind::Unreachable])
-            }
+            (
+                Sight::Dropped | Sight::Unreachable,
+                Place::Host | Place::Client(_) | Place::LoadBalancer,
+                TargetKind::ClusterIp,
+            ) => silence(&[FailureKind::Timeout, FailureKind::Unreachable]),
             _ => scene.expect(sight, protocol),
         };
         let mut draft = way.draft(lab, Group::Negative, expect);
@@ -149,7 +151,7 @@ impl Way {
             Place::Client(client) => {
                 answerers.iter().all(|answerer| answerer.sources.iter().eq([&lab.client(client).ip.addr()]))
             }
-            Place::Host | Place::Node(_) => false,
+            Place::Host | Place::Node(_) | Place::LoadBalancer => false,
         };
         let source = match kept {
             true => "the client's address stays as it is",

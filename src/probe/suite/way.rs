@@ -47,6 +47,10 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
             None
         }
         Place::Host => None,
+        Place::LoadBalancer => {
+            way.pass(from, Role::Sender, 1.0);
+            None
+        }
     };
     match start {
         Some(node) => way.pass(Place::Node(node), Role::Router, 1.0),
@@ -79,7 +83,7 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
                 }
                 way.pass(*end, Role::Router, chance);
             }
-            Place::Host => way.pass(Place::Host, Role::Router, chance),
+            Place::Host | Place::LoadBalancer => way.pass(*end, Role::Router, chance),
             Place::Client(_) => {
                 way.pass(Place::Host, Role::Router, chance);
                 way.pass(*end, Role::Answerer, chance);
@@ -110,6 +114,7 @@ impl Way<'_> {
             Place::Node(id) => vec![lab.node(id).ip, lab.node(id).pod_gateway],
             Place::Pod(id) => vec![lab.pod(id).ip],
             Place::Client(id) => vec![lab.client(id).ip.addr()],
+            Place::LoadBalancer => lab.load_balancer.iter().map(|balancer| balancer.ip).collect(),
         };
         let hop = Hop { netns: lab.netns(place), role, ips, chance };
         add(&mut self.hops, hop, |a, b| (a + b).min(1.0));

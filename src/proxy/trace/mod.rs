@@ -18,11 +18,13 @@ pub use rules::Hook;
 use rules::{Packet, Rules, Verdict, Way};
 
 use super::{
+    balancer::{self, Health},
+    endpoints::Conditions,
     truth::{Choice, Fate, Sight, sum},
     ways::{self, End, Listener},
 };
 use crate::{
-    lab::model::{Attach, Lab, NodeId, Place, Protocol, ProxyMode},
+    lab::model::{Attach, BalancerEngine, Lab, NodeId, Place, Protocol, ProxyMode},
     plan::VETH_PREFIX,
 };
 
@@ -31,6 +33,7 @@ use crate::{
 pub struct Tracer<'a> {
     lab: &'a Lab,
     rules: BTreeMap<NodeId, Rules>,
+    health: Health<'a>,
 }
 
 /// One way that a connection may go.
@@ -79,7 +82,15 @@ impl<'a> Tracer<'a> {
             let rules = parse(text).map_err(|why| format!("{}: {why}", lab.node(*node).name))?;
             Ok((*node, rules))
         });
-        Ok(Tracer { lab, rules: read.collect::<Result<_, String>>()? })
+        Ok(Tracer { lab, rules: read.collect::<Result<_, String>>()?, health: Health::of(lab, &Conditions::new()) })
+    }
+
+    /// The same, given what is known of the pods: it decides which nodes are healthy, and so where
+    /// the load balancer sends a connection.
+    #[must_use]
+    pub fn under(mut self, conditions: &Conditions) -> Tracer<'a> {
+        self.health = Health::of(self.lab, conditions);
+        self
     }
 
     /// Every way of a connection from `from` to `to`.
@@ -136,8 +147,49 @@ impl<'a> Tracer<'a> {
             }
             (Place::Pod(pod), end, _) if end != End::At(from) => open.push(self.enters(start, self.lab.pod(pod).node)),
             (_, End::At(Place::Node(node)), _) => open.push(self.enters(start, node)),
+            (_, End::Balanced, _) => return self.balanced(start),
             (_, end, _) => done.push(self.ends(start, end)),
         }
+        self.follow(open, done)
+    }
+
+    /// The load balancer gives the same share of connections to each healthy node.
+    fn balanced(&self, start: Traveller) -> Result<Vec<Branch>, String> {
+        let (to, protocol) = (start.packet.to, start.packet.protocol);
+        let ends = |fate| Ok(vec![Branch { share: 1.0, steps: Vec::new(), fate }]);
+        let haproxy = self.lab.load_balancer.as_ref().is_some_and(|it| it.engine == BalancerEngine::Haproxy);
+        let mut open = Vec::new();
+        if haproxy {
+            let Some(frontend) = balancer::frontend(self.lab, to, protocol) else { return ends(Fate::Refused(to)) };
+            let nodes = self.health.passing(frontend.check);
+            for node in nodes.iter().filter(|_| frontend.admits(start.packet.source)) {
+                let mut traveller = start.clone();
+                let to = SocketAddr::new(self.lab.node(*node).ip, frontend.node_port);
+                let source = ways::source(self.lab, Place::LoadBalancer, to.ip());
+                (traveller.from, traveller.at) = (Place::LoadBalancer, Place::LoadBalancer);
+                (traveller.packet.source, traveller.packet.to) = (source, to);
+                (traveller.sources, traveller.share) = ([source].into(), 1.0 / nodes.len() as f64);
+                open.push(self.enters(traveller, *node));
+            }
+        } else {
+            let nodes = self.health.nodes(to.ip());
+            for node in &nodes {
+                let share = 1.0 / nodes.len() as f64;
+                open.push(self.enters(Traveller { share, ..start.clone() }, *node));
+            }
+        }
+        if open.is_empty() {
+            return ends(Fate::Lost(to));
+        }
+        let mut branches = self.follow(open, Vec::new())?;
+        if haproxy {
+            branches.iter_mut().for_each(|branch| branch.fate = branch.fate.clone().behind_a_proxy());
+        }
+        Ok(branches)
+    }
+
+    /// Follows all that is under way to where it ends.
+    fn follow(&self, mut open: Vec<Traveller>, mut done: Vec<Branch>) -> Result<Vec<Branch>, String> {
         while let Some(traveller) = open.pop() {
             if traveller.steps.len() > 100 {
                 return Err("the packet goes in circles".to_owned());
@@ -220,7 +272,7 @@ impl<'a> Tracer<'a> {
                     Some(node) if Place::Node(node) != traveller.at => nexts.push(Next::Enters(traveller, node)),
                     _ => nexts.push(Next::Ends(traveller, end)),
                 },
-                End::Blackhole | End::Nowhere => nexts.push(Next::Ends(traveller, end)),
+                End::Blackhole | End::Nowhere | End::Balanced => nexts.push(Next::Ends(traveller, end)),
             }
         }
         Ok(nexts)
@@ -294,11 +346,14 @@ impl<'a> Tracer<'a> {
         let to = traveller.packet.to;
         let fate = match end {
             End::Blackhole => Fate::Lost(to),
-            End::Nowhere => Fate::Unreachable(to),
+            // Only what starts outside the nodes goes to the load balancer.
+            End::Nowhere | End::Balanced => Fate::Unreachable(to),
             End::At(place) if !self.returns(&traveller, place) => Fate::Lost(to),
             End::At(place) => match ways::listener(self.lab, place, to.port(), traveller.packet.protocol) {
                 None => Fate::Refused(to),
-                Some(Listener::Outside) => Fate::Served(Choice { endpoint: to, pod: None, sources: traveller.sources }),
+                Some(Listener::Outside | Listener::Health) => {
+                    Fate::Served(Choice { endpoint: to, pod: None, sources: traveller.sources })
+                }
                 Some(Listener::Pod(pod)) => {
                     Fate::Served(Choice { endpoint: to, pod: Some(pod), sources: traveller.sources })
                 }

@@ -54,13 +54,13 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
         let truth = Truth::under(lab, mode, conditions);
         let texts: BTreeMap<NodeId, String> =
             lab.node_ids().map(|node| (node, render(mode, &view_under(lab, node, conditions)))).collect();
-        let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape");
+        let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape").under(conditions);
         for to in targets(lab) {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for from in lab.places() {
                     let entries: Vec<Option<NodeId>> = match from {
                         Place::Node(_) | Place::Pod(_) => vec![None],
-                        Place::Host | Place::Client(_) => {
+                        Place::Host | Place::Client(_) | Place::LoadBalancer => {
                             std::iter::once(None).chain(lab.node_ids().map(Some)).collect()
                         }
                     };
@@ -87,7 +87,12 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
                             );
                         }
                         let even = 1.0 / branches.len() as f64;
-                        assert!(branches.iter().all(|branch| (branch.share - even).abs() < 1e-8), "{}: uneven", what());
+                        // Nodes get the same share, whatever endpoints they have.
+                        let balanced = entry.is_none() && ways::end(lab, from, to.ip()) == End::Balanced;
+                        let is_even = branches.iter().all(|branch| (branch.share - even).abs() < 1e-8);
+                        assert!(balanced || is_even, "{}: uneven", what());
+                        let total: f64 = branches.iter().map(|branch| branch.share).sum();
+                        assert!((total - 1.0).abs() < 1e-8, "{}: shares of {total}", what());
                         paths += 1;
                     }
                 }
