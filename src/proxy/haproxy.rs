@@ -45,19 +45,14 @@ fn section(text: &mut String, lab: &Lab, frontend: &Frontend) {
 mod tests {
     use super::*;
     use crate::{
-        lab::model::{BalancerEngine, LoadBalancer},
-        proxy::sample::{everything, golden, parsed},
+        lab::model::BalancerEngine,
+        proxy::sample::{balancer, everything, golden},
     };
 
     #[test]
     fn of_a_service_with_the_policy_local_and_others() {
         let mut lab = everything();
-        lab.load_balancer = Some(LoadBalancer {
-            name: parsed("lb"),
-            ip: parsed("10.30.45.254"),
-            engine: BalancerEngine::Haproxy,
-            at: 0..0,
-        });
+        lab.load_balancer = Some(balancer(BalancerEngine::Haproxy));
         for service in &mut lab.services {
             for (i, port) in service.ports.iter_mut().enumerate().filter(|_| !service.load_balancer_ips.is_empty()) {
                 port.node_port = port.node_port.or(u16::try_from(30500 + i).ok());

@@ -127,6 +127,11 @@ pub(super) fn client(lab: &mut Lab, name: &str, ip: &str) {
     lab.clients.push(Client { name: parsed(name), ip: parsed(ip), at: 0..0 });
 }
 
+/// A load balancer at its usual place.
+pub(super) fn balancer(engine: BalancerEngine) -> LoadBalancer {
+    LoadBalancer { name: parsed("lb"), ip: parsed("10.30.45.254"), engine, at: 0..0 }
+}
+
 /// A ClusterIP Service without ports.
 pub(super) fn service<'a>(lab: &'a mut Lab, name: &str, cluster_ip: &str, app: &str) -> &'a mut Service {
     lab.services.push(Service {
