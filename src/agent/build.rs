@@ -19,12 +19,15 @@ use crate::{
         view,
     },
     lab::{self, model::Lab},
-    plan::{self, step::Plan},
+    plan::{
+        self,
+        step::{Plan, StageName},
+    },
 };
 
 /// A lab on its way up.
 pub(super) struct Building {
-    plan: Plan,
+    plan: Arc<Plan>,
     orders: Orders,
     applier: Applier,
     state: Arc<State>,
@@ -35,7 +38,7 @@ pub(super) struct State {
     /// The lab.
     pub(super) lab: Arc<Lab>,
     /// How it is to be.
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
     /// Its processes.
     pub(super) processes: Processes,
     /// Its servers.
@@ -58,14 +61,14 @@ impl Building {
         let mut lab = lab::load(&text).map_err(|_| Error::bug("a lab file that was good is bad"))?;
         lab.name = name;
         let lab = Arc::new(lab);
-        let plan = plan::plan(&lab);
+        let plan = Arc::new(plan::plan(&lab));
         let processes = Processes::reaping()?;
         let logs = directory.join(directory::LOGS);
         std::fs::create_dir_all(&logs).context(format!("cannot make {}", logs.display()))?;
         let servers = Servers::new(logs);
         let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
-        let state = Arc::new(State { lab, plan: plan.clone(), processes, servers, progress });
+        let state = Arc::new(State { lab, plan: Arc::clone(&plan), processes, servers, progress });
         Ok(Building { plan, orders: orders.clone(), applier, state })
     }
 
@@ -84,9 +87,26 @@ impl Building {
             let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             control.tell(&Event::Done { name: name.clone(), micros });
             self.state.progress().stages.push((name, micros));
+            if stage.name == StageName::Namespaces && last.is_none_or(|last| last >= StageName::Rules) {
+                self.plan
+                    .stages
+                    .iter()
+                    .filter(|stage| stage.name == StageName::Rules)
+                    .for_each(|rules| self.applier.begin(rules));
+            }
         }
         self.state.progress().phase = Phase::Running;
+        give_memory_back();
         Ok(())
+    }
+}
+
+/// Building takes more memory than holding a lab, and glibc keeps what was freed.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain library call, which only touches memory that nobody uses.
+    unsafe {
+        nix::libc::malloc_trim(0);
     }
 }
 

@@ -69,6 +69,20 @@ pub fn ask_once(directory: &Directory, request: &Request) -> Result<Reply> {
     answer.ok_or_else(|| Error::bug("an answer that is none"))
 }
 
+/// Whether an agent answers, or at least does not end within `limit`: one that is ending closes the
+/// connection without a word.
+pub fn answers(directory: &Directory, limit: Duration) -> bool {
+    let Ok(mut stream) = directory.connect() else { return false };
+    if stream.set_read_timeout(Some(limit)).is_err() || say(&mut stream, &Request::Status).is_err() {
+        return false;
+    }
+    let mut line = String::new();
+    match BufReader::new(stream).read_line(&mut line) {
+        Ok(length) => length > 0,
+        Err(error) => matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+    }
+}
+
 fn say(stream: &mut UnixStream, request: &Request) -> Result<()> {
     let mut line = serde_json::to_vec(request).context("cannot write a request down")?;
     line.push(b'\n');

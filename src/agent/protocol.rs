@@ -12,6 +12,7 @@ use crate::{
         drift::Drift,
         order::{Order, Outcome},
     },
+    proxy::trace::tap::{TapOrder, Tapped},
 };
 
 /// What an agent reports while it builds its lab.
@@ -81,6 +82,9 @@ pub enum Request {
         /// The name of a place.
         place: String,
     },
+    /// Make a connection, and listen to what the kernel does with it. Answered by
+    /// [`Reply::Traced`].
+    Trace(TapOrder),
     /// End.
     Down,
 }
@@ -99,6 +103,8 @@ pub enum Reply {
     Drifts(Vec<Drift>),
     /// To [`Request::View`].
     View(View),
+    /// To [`Request::Trace`].
+    Traced(Tapped),
     /// It cannot be done.
     Problem(Problem),
 }

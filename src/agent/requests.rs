@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
-    kernel::{client, inspect, view},
+    kernel::{client, inspect, trace, view},
     lab::model::Place,
     probe::order::Order,
 };
@@ -69,6 +69,10 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
         Request::Inspect => {
             let drifts = inspect::drifts(&state.lab, &state.plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
+        }
+        Request::Trace(order) => {
+            let traced = trace::trace(order, &state.plan, &state.processes).await;
+            say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
         Request::View { place } => {
             let view = see(state, &place);

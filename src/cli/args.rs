@@ -74,6 +74,8 @@ pub(super) enum Verb {
     Logs(Logs),
     /// Print the rules of a node, with comments
     Rules(Rules),
+    /// Follow a connection through every hook, chain and rule, and its reply back
+    Trace(Trace),
     /// Check a lab file, touching nothing
     Check(Check),
     /// Print what `up` would do, as the commands that a person would type
@@ -324,6 +326,36 @@ pub(super) struct Rules {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Trace {
+    /// Where from: `host`, a node, a pod or a client
+    #[arg(value_name = "FROM")]
+    pub(super) from: String,
+    /// Where to: HOST:PORT, of a node, pod, service or client, or of an address; `/udp` for UDP
+    #[arg(value_name = "TO")]
+    pub(super) to: String,
+    #[command(flatten)]
+    pub(super) lab: OfLab,
+    /// Take the lab from a file; it need not run
+    #[arg(short, long, value_name = "FILE", conflicts_with = "lab")]
+    pub(super) file: Option<PathBuf>,
+    /// What the rules of another proxy would do
+    #[arg(long, value_name = "PROXY", value_parser = proxy)]
+    pub(super) proxy: Option<ProxyMode>,
+    /// Which way to show in full, where chance chooses among several
+    #[arg(long, value_name = "N")]
+    pub(super) way: Option<usize>,
+    /// Make one real connection as well, and show what the kernel does with it
+    #[arg(long, conflicts_with_all = ["file", "proxy"])]
+    pub(super) live: bool,
+    /// Give the real connection up after this long
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: PlainFormat,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Check {
     /// The lab files; `-` for standard input [default: the only *.toml in this folder]
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -356,12 +388,12 @@ pub(super) struct Doctor {
     pub(super) fix: bool,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: DoctorFormat,
+    pub(super) output: PlainFormat,
 }
 
-/// How the doctor prints.
+/// How to print what is no list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DoctorFormat {
+pub(super) enum PlainFormat {
     /// For people
     Table,
     /// For programs

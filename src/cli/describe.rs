@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::{
     args::{self, ListFormat},
@@ -30,8 +30,12 @@ enum Thing {
 struct Description {
     version: u32,
     kind: &'static str,
-    #[serde(rename = "item")]
-    lines: Map<String, Value>,
+    #[serde(rename = "item", serialize_with = "in_order")]
+    lines: Lines,
+}
+
+fn in_order<S: Serializer>(lines: &Lines, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(lines.iter().map(|(title, value)| (title, value)))
 }
 
 pub(super) fn describe(args: &args::Describe, _terminal: &Terminal) -> Result<ExitCode> {
@@ -45,7 +49,6 @@ pub(super) fn describe(args: &args::Describe, _terminal: &Terminal) -> Result<Ex
         Thing::Service(id) => ("service", service(&lab, id)),
         Thing::Client(id) => ("client", client(&lab, id)),
     };
-    let lines = lines.into_iter().map(|(title, value)| (title.to_owned(), value)).collect();
     let description = Description { version: 1, kind, lines };
     print(&match args.output {
         ListFormat::Json => serde_json::to_string_pretty(&description).context("cannot write JSON")? + "\n",
@@ -180,7 +183,7 @@ fn client(lab: &Lab, id: ClientId) -> Lines {
 
 /// A title and what it is, a line each; of a list, a line for each item.
 fn text(description: &Description) -> String {
-    let width = description.lines.keys().map(String::len).max().unwrap_or(0) + 2;
+    let width = description.lines.iter().map(|(title, _)| title.len()).max().unwrap_or(0) + 2;
     let mut text = String::new();
     for (title, value) in &description.lines {
         let lines: Vec<String> = match value {

@@ -38,11 +38,11 @@ pub(super) fn doctor(args: &args::Doctor, terminal: &Terminal) -> Result<ExitCod
     findings.extend(limits());
     findings.push(kernel());
     match args.output {
-        args::DoctorFormat::Json => {
+        args::PlainFormat::Json => {
             let report = Report { version: 1, findings: &findings };
             print(&(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"));
         }
-        args::DoctorFormat::Table => print(&text(&findings, terminal.colour())),
+        args::PlainFormat::Table => print(&text(&findings, terminal.colour())),
     }
     let worst = findings.iter().map(|finding| finding.grade).max();
     if worst == Some(Grade::Bad) {

@@ -8,7 +8,8 @@ use crate::{
     lab::{self, model::Lab},
 };
 
-/// The lab that was named, by its name or by the file it came from; or the only one.
+/// The lab that was named, by its name or by the file it came from; or the only one that runs;
+/// or the only one that runs from this folder.
 pub(super) fn choose(lab: Option<&str>) -> Result<Directory> {
     let living = directory::living()?;
     match lab {
@@ -18,9 +19,22 @@ pub(super) fn choose(lab: Option<&str>) -> Result<Directory> {
         None => match living.as_slice() {
             [only] => Ok(only.clone()),
             [] => Err(Error::usage("no lab runs").hint("bring one up: netlab up FILE")),
-            _ => Err(Error::usage(format!("{} labs run", living.len())).hint(whats_up(&living))),
+            several => match from_here(several).as_slice() {
+                [only] => Ok((*only).clone()),
+                _ => Err(Error::usage(format!("{} labs run", living.len())).hint(whats_up(&living))),
+            },
         },
     }
+}
+
+/// Those whose files are in this folder: who stands in a lab's folder means that lab.
+fn from_here(living: &[Directory]) -> Vec<&Directory> {
+    let Ok(here) = std::env::current_dir() else { return Vec::new() };
+    let from_here = |directory: &&Directory| {
+        let file = directory.meta().and_then(|meta| meta.file);
+        file.is_some_and(|file| file.parent() == Some(&here))
+    };
+    living.iter().filter(from_here).collect()
 }
 
 /// By name, by the file that it came from, or by the name in that file.

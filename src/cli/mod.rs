@@ -18,6 +18,7 @@ mod run;
 mod schema;
 mod shell;
 mod source;
+mod trace;
 mod up;
 mod verify;
 
@@ -69,6 +70,7 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Shell(args) => shell::shell(&args),
         Verb::Logs(args) => logs::logs(&args),
         Verb::Rules(args) => rules::rules(&args, terminal),
+        Verb::Trace(args) => trace::trace(&args, terminal),
         Verb::Check(args) => check::check(&args, terminal),
         Verb::Plan(args) => plan::plan(&args, terminal),
         Verb::New(args) => new::new(&args, terminal),

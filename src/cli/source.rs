@@ -8,9 +8,14 @@ use std::{
 
 use super::output::Terminal;
 use crate::{
-    diag::Diagnostics,
+    diag::{Diagnostic, Diagnostics},
     error::{Context, Error, ErrorKind, Result},
-    lab::{self, model::Lab, name::Name},
+    lab::{
+        self,
+        model::{Lab, ProxyMode},
+        name::Name,
+    },
+    proxy::ladder,
 };
 
 /// A lab file is text that people write; more than this is something else.
@@ -65,9 +70,20 @@ impl Source {
         Ok(Source { name: name.to_owned(), path, text })
     }
 
-    /// Reads the lab, or shows everything that is wrong with it.
+    /// Reads the lab, or shows everything that is wrong with it, and what its proxy cannot do.
     pub(super) fn load(&self, terminal: &Terminal) -> Result<Lab> {
-        lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))
+        let lab =
+            lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))?;
+        let inexpressible = match lab.cluster.proxy {
+            ProxyMode::Ladder => ladder::cannot_express(&lab),
+            ProxyMode::Iptables | ProxyMode::Nftables => Vec::new(),
+        };
+        if inexpressible.is_empty() {
+            return Ok(lab);
+        }
+        let hint = "choose `proxy = \"iptables\"` or `proxy = \"nftables\"` in [cluster]";
+        let problems = inexpressible.into_iter().map(|(at, message)| Diagnostic::new(at, message).hint(hint));
+        Err(self.show(&Diagnostics(problems.collect()), terminal))
     }
 
     /// Shows problems, and gives back the error to end with.

@@ -21,7 +21,7 @@ use crate::{
     agent::{
         Orders,
         directory::{self, AGENT_LOG, Claim, Directory},
-        link::Handle,
+        link::{self, Handle},
         protocol::{Event, Farewell, Problem},
     },
     diag::{Diagnostic, Diagnostics},
@@ -185,7 +185,7 @@ impl<'a> Building<'a> {
 }
 
 fn claim(name: &Name, text: &str, replace: bool) -> Result<Claim> {
-    if let Some(claim) = directory::claim(name.as_str(), text)? {
+    if let Some(claim) = claim_when_ended(name, text)? {
         return Ok(claim);
     }
     let is_up = || Error::usage(format!("the lab {name} is up already"));
@@ -196,6 +196,27 @@ fn claim(name: &Name, text: &str, replace: bool) -> Result<Claim> {
         end(&running, down::Patience::UntilEnded)?;
     }
     directory::claim(name.as_str(), text)?.ok_or_else(is_up)
+}
+
+/// Claims the name of a lab; `None` if that is up. One whose agent was killed this moment is not:
+/// the kernel needs some milliseconds to end it, and gives its lock back among the last things.
+fn claim_when_ended(name: &Name, text: &str) -> Result<Option<Claim>> {
+    const LONGEST: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(2);
+    let began = Instant::now();
+    loop {
+        let claim = directory::claim(name.as_str(), text)?;
+        let left = LONGEST.saturating_sub(began.elapsed());
+        if claim.is_some() || left.is_zero() {
+            return Ok(claim);
+        }
+        let Some(directory) = directory::find(name.as_str())? else { continue };
+        if link::answers(&directory, left) {
+            return Ok(None);
+        }
+        // Between the end of its socket and the end of its lock nothing tells how far it is.
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Removes the directory of a lab that never was; what cannot be removed now, the next `up`,

@@ -15,7 +15,7 @@ use crate::{
         protocol::{Reply, Request},
     },
     error::{Error, ErrorKind, Result},
-    kernel::rules,
+    kernel::{neighbours, rules},
     probe::{
         judge,
         order::{Order, Outcome},
@@ -53,6 +53,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));
         return Err(error.hint("the groups are: pods, nodes, egress, services, negative, balance, yours"));
     }
+    let overflows = neighbours::overflows();
     let first = suite.first_orders();
     let bar = bar(terminal, first.len());
     let mut outcomes = carry_out(&directory, first, PROBES_AT_ONCE, bar.as_ref())?;
@@ -72,6 +73,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
             return Err(Error::bug("an inspection was asked for, and something else was given"));
         };
         report = judge::report(&suite, &outcomes, &drifts);
+        neighbours::warn_if_overflowed(overflows);
     }
     show(&report, args.output, terminal);
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Probe.exit_code()) })

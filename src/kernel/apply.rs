@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::{runtime, task};
+use tokio::{
+    runtime,
+    task::{self, JoinHandle},
+};
 
 use super::{
     netlink::Netlink,
@@ -28,6 +31,7 @@ pub struct Applier {
     sockets: BTreeMap<String, Netlink>,
     processes: Processes,
     servers: Servers,
+    rules: Option<JoinHandle<Result<(), StepError>>>,
 }
 
 /// A step that failed.
@@ -45,7 +49,7 @@ impl Applier {
     /// For one lab, from nothing.
     pub fn new(lab: Arc<Lab>, processes: Processes, servers: Servers) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Applier { lab, cores, sockets: BTreeMap::new(), processes, servers }
+        Applier { lab, cores, sockets: BTreeMap::new(), processes, servers, rules: None }
     }
 
     /// Carries out a stage.
@@ -56,12 +60,40 @@ impl Applier {
     pub async fn apply(&mut self, stage: &Stage) -> Result<(), StepError> {
         match stage.name {
             StageName::Namespaces => self.make_namespaces(&stage.steps).await,
-            StageName::Rules | StageName::Servers => {
+            StageName::Rules => self.rules_loaded(stage).await,
+            StageName::Servers => {
                 self.sockets.clear();
                 self.one_by_one(&stage.steps).await
             }
             _ => self.by_namespace(&stage.steps).await,
         }
+    }
+
+    /// Begins to load the rules, which need their namespaces and nothing else: the tools do not
+    /// need the lock that the links wait for. Their stage then only waits.
+    pub fn begin(&mut self, rules: &Stage) {
+        let loading = rules.steps.iter().cloned().map(|step| {
+            let processes = self.processes.clone();
+            async move {
+                let loaded = match &step.step {
+                    Step::Rules { netns, proxy, text } => rules::load(netns, *proxy, text.clone(), &processes).await,
+                    other => Err(Error::bug(format!("not a step of this stage: {other}"))),
+                };
+                loaded.map_err(|error| step_error(&step, error))
+            }
+        });
+        let loading: Vec<_> = loading.collect();
+        self.rules = Some(tokio::spawn(stream::iter(loading).buffer_unordered(self.cores).try_collect()));
+    }
+
+    async fn rules_loaded(&mut self, stage: &Stage) -> Result<(), StepError> {
+        if self.rules.is_none() {
+            self.begin(stage);
+        }
+        let Some(loading) = self.rules.take() else { return Ok(()) };
+        loading.await.unwrap_or_else(|panic| {
+            Err(StepError { step: String::new(), at: 0..0, error: Error::bug(panic.to_string()) })
+        })
     }
 
     /// A thread per core makes namespace after namespace and opens a socket in each.
@@ -125,7 +157,6 @@ impl Applier {
 
     async fn start(&self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Rules { netns, proxy, text } => rules::load(netns, *proxy, text.clone(), &self.processes).await,
             Step::Serve { netns, pod, container, .. } => {
                 let serving = Serving { lab: &self.lab, netns, pod: *pod, container: *container };
                 self.servers.start(serving, &self.processes).await

@@ -77,14 +77,14 @@ async fn each_socket<S: Send, F: Future<Output = Try>>(
     tries
 }
 
-fn tcp_socket(to: SocketAddr) -> io::Result<TcpSocket> {
+pub(super) fn tcp_socket(to: SocketAddr) -> io::Result<TcpSocket> {
     match to {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }
 }
 
-fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
         SocketAddr::V6(_) => ([0; 16], 0).into(),
@@ -103,7 +103,7 @@ async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Fai
     Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
 }
 
-async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: Duration) -> Try {
+pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: Duration) -> Try {
     timed(limit, async {
         let stream = socket.connect(to).await.map_err(|error| failure(&error))?;
         let broken = |error: hyper::Error| Failure { kind: FailureKind::Broken, text: error.to_string() };
@@ -126,7 +126,7 @@ async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: Duration) ->
     .await
 }
 
-async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> Try {
+pub(super) async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> Try {
     timed(limit, async {
         socket.connect(to).await.map_err(|error| failure(&error))?;
         socket.send(echo::WHO_ARE_YOU).await.map_err(|error| failure(&error))?;

@@ -64,6 +64,7 @@ pub fn run(agent: &Handle, view: &View, mut command: Command) -> Result<ExitStat
     ignore_interrupts().context("cannot ignore SIGINT")?;
     let mut child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::usage(format!("there is no program {program}")),
+        io::ErrorKind::PermissionDenied => Error::usage(format!("cannot run {program}: {error}")),
         _ => Error::refused(format!("cannot run {program}: {error}")),
     })?;
     child.wait().context(format!("cannot wait for {program}"))

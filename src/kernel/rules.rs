@@ -77,13 +77,25 @@ pub async fn save_from(entrance: Entrance, proxy: ProxyMode, loaded: usize, proc
     String::from_utf8(output.stdout).context(format!("{} printed something strange", tool.program))
 }
 
+/// Whether rules of this length were, or would be, loaded with iptables-legacy, of whose rules
+/// nft knows nothing.
+///
+/// # Errors
+///
+/// When the tool is missing.
+pub async fn is_legacy(proxy: ProxyMode, loaded: usize, processes: &Processes) -> Result<bool> {
+    let tool = match proxy {
+        ProxyMode::Nftables => return Ok(false),
+        ProxyMode::Iptables | ProxyMode::Ladder => restore_tool(loaded),
+    };
+    let version = Tool { program: tool.program, arguments: &["--version"] };
+    let output = run(&version, Entrance::to_netns(super::netns::HOST)?, Vec::new(), processes).await?;
+    Ok(!String::from_utf8_lossy(&output.stdout).contains("nf_tables"))
+}
+
 fn restore_tool(bytes: usize) -> Tool {
     let rootless = !super::nest::is_privileged();
-    if rootless && bytes > NFT_TEXT_LIMIT && which::which(RESTORE_LEGACY.program).is_ok() {
-        RESTORE_LEGACY
-    } else {
-        RESTORE
-    }
+    if rootless && bytes > NFT_TEXT_LIMIT && find(RESTORE_LEGACY.program).is_ok() { RESTORE_LEGACY } else { RESTORE }
 }
 
 async fn run(tool: &Tool, entrance: Entrance, input: Vec<u8>, processes: &Processes) -> Result<Output> {

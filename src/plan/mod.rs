@@ -18,7 +18,7 @@ pub use topology::VETH_PREFIX;
 
 use crate::{
     lab::model::{Lab, ProxyMode},
-    proxy,
+    proxy::{self, endpoints::Conditions},
 };
 use step::{Plan, PlannedStep, Stage, StageName, Step};
 
@@ -36,9 +36,9 @@ pub fn plan(lab: &Lab) -> Plan {
 
 /// The rules of every node, as `mode` writes them.
 pub fn rules(lab: &Lab, mode: ProxyMode) -> impl Iterator<Item = PlannedStep> + '_ {
-    lab.node_ids().map(move |id| {
-        let node = lab.node(id);
-        let text = proxy::render(mode, &proxy::view::view(lab, id));
+    proxy::view::views_under(lab, &Conditions::new()).into_iter().map(move |view| {
+        let node = lab.node(view.node);
+        let text = proxy::render(mode, &view);
         PlannedStep { step: Step::Rules { netns: node.name.to_string(), proxy: mode, text }, at: node.at.clone() }
     })
 }

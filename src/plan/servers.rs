@@ -31,18 +31,15 @@ pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
 /// Every node answers for its proxy, and for the Services whose traffic stays on a node.
 fn health(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
     let ports = balancer::check_ports(lab);
-    lab.node_ids().flat_map(move |id| {
-        let node = lab.node(id);
-        let services = view::health_checks(lab, id, &Conditions::new()).into_iter().map(|check| {
-            let HealthCheck { service, port, local_endpoints } = check;
-            (port, Check::Service { service, local_endpoints }, lab.service(service).at.clone())
-        });
-        let all = std::iter::once((PROXY_HEALTH_PORT, Check::Proxy, node.at.clone())).chain(services);
-        let answered = all.filter(|(port, ..)| ports.contains(port)).collect::<Vec<_>>().into_iter();
-        answered.map(|(port, check, at)| PlannedStep {
-            step: Step::ServeHealth { netns: node.name.to_string(), port, check },
-            at,
-        })
+    let proxies = lab.node_ids().map(|node| (node, PROXY_HEALTH_PORT, Check::Proxy, &lab.node(node).at));
+    let services = view::all_health_checks(lab, &Conditions::new()).into_iter().map(|(node, check)| {
+        let HealthCheck { service, port, local_endpoints } = check;
+        (node, port, Check::Service { service, local_endpoints }, &lab.service(service).at)
+    });
+    let all = proxies.chain(services).filter(move |(_, port, ..)| ports.contains(port));
+    all.map(|(node, port, check, at)| PlannedStep {
+        step: Step::ServeHealth { netns: lab.node(node).name.to_string(), port, check },
+        at: at.clone(),
     })
 }
 

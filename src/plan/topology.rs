@@ -34,7 +34,7 @@ const FIRST_INDEX: u32 = 100;
 
 /// Labs with more pods than this get permanent neighbours between pods and their nodes. In
 /// smaller ones ARP is left to do its work, as in a real cluster.
-const NEIGHBOURS_LEARNED: usize = 128;
+const NEIGHBOURS_LEARNED: usize = 16;
 
 /// Collects the steps of one lab.
 pub(super) struct Wiring<'a> {

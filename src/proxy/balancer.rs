@@ -92,11 +92,8 @@ impl<'a> Health<'a> {
     /// Given what is known of the pods.
     pub fn of(lab: &'a Lab, conditions: &Conditions) -> Health<'a> {
         let mut passing: BTreeMap<u16, BTreeSet<NodeId>> = BTreeMap::new();
-        for node in lab.node_ids() {
-            for check in view::health_checks(lab, node, conditions) {
-                let nodes = passing.entry(check.port).or_default();
-                nodes.extend((check.local_endpoints > 0).then_some(node));
-            }
+        for (node, check) in view::all_health_checks(lab, conditions) {
+            passing.entry(check.port).or_default().extend((check.local_endpoints > 0).then_some(node));
         }
         Health { lab, passing, vips: vips(lab) }
     }

@@ -213,3 +213,100 @@ fn prefer(
     }
     ready
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::sample::{book, container_port, node, parsed, pod};
+
+    const READY: Condition = Condition { ready: true, terminating: false };
+    const LEAVING: Condition = Condition { ready: true, terminating: true };
+    const FAILING: Condition = Condition { ready: false, terminating: false };
+    const GONE: Condition = Condition { ready: false, terminating: true };
+
+    /// The endpoints of the book's Service that `node` uses: those for anyone, and its own.
+    fn chosen(lab: &Lab, conditions: &[Condition], policy: Policy, node: usize) -> (Chosen, String, String) {
+        let conditions = conditions.iter().enumerate().map(|(i, condition)| (PodId(i), *condition)).collect();
+        let service = &lab.services[0];
+        let all = endpoints(lab, service, &service.ports[0], &conditions);
+        let chosen = choose(&all, policy, NodeId(node), lab.nodes[node].zone.as_ref());
+        let names = |endpoints: &[Endpoint]| {
+            let names = endpoints.iter().filter_map(|endpoint| endpoint.pod).map(|id| lab.pod(id).full_name());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let (cluster, local) = (names(&chosen.cluster), names(&chosen.local));
+        (chosen, cluster, local)
+    }
+
+    const CLUSTER: Policy = Policy {
+        internal: TrafficPolicy::Cluster,
+        external: TrafficPolicy::Cluster,
+        externally_accessible: true,
+        distribution: None,
+    };
+    const LOCAL: Policy = Policy { external: TrafficPolicy::Local, ..CLUSTER };
+
+    #[test]
+    fn terminating_endpoints_are_the_last_resort_of_each_set() {
+        let lab = book();
+        let rows: [(&[Condition], &str, &str, bool, bool); 5] = [
+            (&[READY, READY, READY], "pod1a pod1b pod2", "pod1a pod1b", true, true),
+            (&[READY, LEAVING, FAILING], "pod1a", "pod1a", true, true),
+            // Elsewhere one is ready; here only one that terminates is left.
+            (&[GONE, LEAVING, READY], "pod2", "pod1b", true, true),
+            (&[GONE, FAILING, LEAVING], "pod2", "", true, false),
+            (&[GONE, FAILING, GONE], "", "", false, false),
+        ];
+        for (conditions, cluster, local, any, external) in rows {
+            let (chosen, for_all, own) = chosen(&lab, conditions, LOCAL, 0);
+            assert_eq!((for_all.as_str(), own.as_str()), (cluster, local), "{conditions:?}");
+            assert_eq!((chosen.has_endpoints, chosen.has_external), (any, external), "{conditions:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_may_be_published_before_they_are_ready() {
+        let mut lab = book();
+        lab.services[0].publish_not_ready_addresses = true;
+        assert_eq!(chosen(&lab, &[FAILING, GONE, READY], CLUSTER, 0).1, "pod1a pod1b pod2");
+    }
+
+    #[test]
+    fn hints_count_only_where_every_endpoint_has_one() {
+        let mut lab = book();
+        node(&mut lab, "node3", "10.30.45.201", "192.168.3.0/24");
+        let prefer = |distribution| Policy { distribution: Some(distribution), ..CLUSTER };
+        let (zone, node) = (prefer(TrafficDistribution::PreferSameZone), prefer(TrafficDistribution::PreferSameNode));
+        let seen = |lab: &Lab, policy| [0, 1, 2].map(|node| chosen(lab, &[], policy, node).1);
+        let all = "pod1a pod1b pod2";
+        assert_eq!(seen(&lab, zone), [all, all, all], "no node has a zone");
+        assert_eq!(seen(&lab, node), ["pod1a pod1b", "pod2", all]);
+        for (node, name) in lab.nodes.iter_mut().zip(["z1", "z2", "z2"]) {
+            node.zone = Some(parsed(name));
+        }
+        assert_eq!(seen(&lab, zone), ["pod1a pod1b", "pod2", "pod2"]);
+        assert_eq!(seen(&lab, node), ["pod1a pod1b", "pod2", "pod2"]);
+        lab.nodes[0].zone = None;
+        assert_eq!(seen(&lab, zone), [all, all, all], "two endpoints have no hint");
+    }
+
+    #[test]
+    fn a_port_name_is_resolved_pod_by_pod() {
+        let mut lab = book();
+        lab.pods[1].containers[0].ports = vec![container_port("http", 9090, Protocol::Tcp)];
+        lab.pods[2].containers[0].ports = vec![container_port("http", 80, Protocol::Udp)];
+        lab.services[0].ports[0].target_port = TargetPort::Name(parsed("http"));
+        let service = &lab.services[0];
+        let all = endpoints(&lab, service, &service.ports[0], &Conditions::new());
+        let addrs: Vec<String> = all.iter().map(|endpoint| endpoint.addr.to_string()).collect();
+        assert_eq!(addrs, ["192.168.1.10:80", "192.168.1.20:9090"]);
+    }
+
+    #[test]
+    fn an_address_that_is_used_again_is_the_living_pods() {
+        let mut lab = book();
+        pod(&mut lab, "again", 0, "192.168.1.10", "cs-pod");
+        let (_, names, _) = chosen(&lab, &[LEAVING], CLUSTER, 0);
+        assert_eq!(names, "again pod1b pod2");
+    }
+}

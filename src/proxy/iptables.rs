@@ -368,4 +368,29 @@ mod tests {
             sample::golden(&format!("everything.{node}.iptables"), &text);
         }
     }
+
+    /// What a Service costs, which is what makes iptables mode slow: one rule in KUBE-SERVICES and
+    /// one in its own chain for the ClusterIP, and one of three rules and a chain for an endpoint.
+    #[test]
+    fn rules_grow_with_services_and_endpoints_and_nothing_else() {
+        let count = |services: usize, pods: usize| {
+            let mut lab = sample::cluster();
+            sample::node(&mut lab, "node1", "10.30.45.100", "192.168.1.0/24");
+            for i in 0..pods {
+                sample::pod(&mut lab, &format!("pod{i}"), 0, &format!("192.168.1.{}", i + 2), "app");
+            }
+            for i in 0..services {
+                let service = sample::service(&mut lab, &format!("svc{i}"), &format!("10.96.1.{i}"), "app");
+                service.ports = vec![sample::port(None, crate::lab::model::Protocol::Tcp, 80, 80, None)];
+            }
+            let text = render(&view(&lab, NodeId(0)));
+            let lines = |start| text.lines().filter(|line| line.starts_with(start)).count();
+            (lines("-A "), lines(":"))
+        };
+        let (rules, chains) = count(0, 0);
+        for (services, pods) in [(1, 1), (1, 5), (10, 2), (50, 10)] {
+            let expected = (rules + services * (2 + 3 * pods), chains + services * (1 + pods));
+            assert_eq!(count(services, pods), expected, "{services} Services, {pods} endpoints each");
+        }
+    }
 }

@@ -7,7 +7,10 @@
 //!
 //! Both tables are deleted and made anew in the one transaction, so a second load replaces the first.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -376,7 +379,8 @@ struct Object {
     /// A sentence for the reader of the rules.
     about: String,
     lines: Vec<String>,
-    elements: Vec<String>,
+    /// Sorted, and each once: a ClusterIP has several ports.
+    elements: BTreeSet<String>,
 }
 
 impl Table {
@@ -387,7 +391,7 @@ impl Table {
 
 impl Object {
     fn chain(name: &str, about: &str) -> Object {
-        Object { head: format!("chain {name}"), about: about.to_owned(), lines: Vec::new(), elements: Vec::new() }
+        Object { head: format!("chain {name}"), about: about.to_owned(), lines: Vec::new(), elements: BTreeSet::new() }
     }
 
     fn set(name: &str, about: &str, key: &str) -> Object {
@@ -406,11 +410,8 @@ impl Object {
         self.lines.push(text.into());
     }
 
-    /// An element that is there already is not added again: a ClusterIP has several ports.
     fn element(&mut self, text: String) {
-        if !self.elements.contains(&text) {
-            self.elements.push(text);
-        }
+        self.elements.insert(text);
     }
 }
 

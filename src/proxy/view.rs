@@ -2,7 +2,7 @@
 //! nothing of any renderer's language.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
 };
 
@@ -36,7 +36,7 @@ pub struct NodeView {
     pub cluster_cidr: IpNet,
     /// The range of the ClusterIPs.
     pub service_cidr: IpNet,
-    /// The addresses of all nodes, in file order.
+    /// The addresses of all nodes, in file order; this one's as well, for what it sends itself.
     pub node_ips: Vec<IpAddr>,
     /// How it tells that a packet comes from a local pod; `None` if it does not.
     pub local_traffic: Option<LocalTraffic>,
@@ -169,12 +169,29 @@ pub fn view(lab: &Lab, node: NodeId) -> NodeView {
 }
 
 /// What `node` must do, given what is known of the pods.
-pub fn view_under(lab: &Lab, id: NodeId, conditions: &Conditions) -> NodeView {
+pub fn view_under(lab: &Lab, node: NodeId, conditions: &Conditions) -> NodeView {
+    view_of(lab, node, &all_endpoints(lab, conditions))
+}
+
+/// What every node must do, in file order; the endpoints are looked for only once.
+pub fn views_under(lab: &Lab, conditions: &Conditions) -> Vec<NodeView> {
+    let endpoints = all_endpoints(lab, conditions);
+    lab.node_ids().map(|node| view_of(lab, node, &endpoints)).collect()
+}
+
+/// A Service port and all of its endpoints.
+type PortEndpoints<'a> = (ServiceId, &'a ServicePort, Vec<Endpoint>);
+
+/// The ports of all Services that a proxy cares for, with their endpoints.
+fn all_endpoints<'a>(lab: &'a Lab, conditions: &Conditions) -> Vec<PortEndpoints<'a>> {
+    let ports = proxied(lab).flat_map(|id| lab.service(id).ports.iter().map(move |port| (id, port)));
+    ports.map(|(id, port)| (id, port, endpoints::endpoints(lab, lab.service(id), port, conditions))).collect()
+}
+
+fn view_of(lab: &Lab, id: NodeId, endpoints: &[PortEndpoints<'_>]) -> NodeView {
     let node = lab.node(id);
-    let mut ports: Vec<PortView> = proxied(lab)
-        .flat_map(|service| lab.service(service).ports.iter().map(move |port| (service, port)))
-        .filter_map(|(service, port)| port_view(lab, id, service, port, conditions))
-        .collect();
+    let mut ports: Vec<PortView> =
+        endpoints.iter().filter_map(|(service, port, all)| port_view(lab, id, *service, port, all)).collect();
     ports.sort_by_cached_key(|port| (port.label(), port.protocol));
     let of_family = |ip: &IpAddr| ip.is_ipv4() == node.ip.is_ipv4();
     NodeView {
@@ -191,7 +208,7 @@ pub fn view_under(lab: &Lab, id: NodeId, conditions: &Conditions) -> NodeView {
         localhost_node_ports: node.ip.is_ipv4(),
         ports,
         host_ports: host_ports(lab, id),
-        health_checks: health_checks(lab, id, conditions),
+        health_checks: health_checks(lab, id, endpoints),
     }
 }
 
@@ -208,12 +225,12 @@ pub fn proxied(lab: &Lab) -> impl Iterator<Item = ServiceId> {
 }
 
 /// One Service port as one node sees it; `None` if its ClusterIP is of the other family.
-fn port_view(lab: &Lab, node: NodeId, id: ServiceId, port: &ServicePort, conditions: &Conditions) -> Option<PortView> {
+fn port_view(lab: &Lab, node: NodeId, id: ServiceId, port: &ServicePort, all: &[Endpoint]) -> Option<PortView> {
     let service = lab.service(id);
     let of_family = |ip: &IpAddr| ip.is_ipv4() == lab.node(node).ip.is_ipv4();
     let cluster_ip = service.cluster_ip.filter(of_family)?;
     let policy = policy(service, port);
-    let mut all = endpoints::endpoints(lab, service, port, conditions);
+    let mut all = all.to_vec();
     all.retain(|endpoint| of_family(&endpoint.addr.ip()));
     Some(PortView {
         service: id,
@@ -278,18 +295,23 @@ fn host_ports(lab: &Lab, id: NodeId) -> Vec<HostPortView> {
     .collect()
 }
 
-/// The health checks that a node answers.
-pub fn health_checks(lab: &Lab, node: NodeId, conditions: &Conditions) -> Vec<HealthCheck> {
+/// The health checks that the nodes answer, node by node in file order.
+pub fn all_health_checks(lab: &Lab, conditions: &Conditions) -> Vec<(NodeId, HealthCheck)> {
+    let endpoints = all_endpoints(lab, conditions);
+    let of_node = |node| health_checks(lab, node, &endpoints).into_iter().map(move |check| (node, check));
+    lab.node_ids().flat_map(of_node).collect()
+}
+
+fn health_checks(lab: &Lab, node: NodeId, endpoints: &[PortEndpoints<'_>]) -> Vec<HealthCheck> {
     let checks = proxied(lab).filter_map(|id| {
-        let service = lab.service(id);
-        let port = service.health_check_node_port?;
+        let port = lab.service(id).health_check_node_port?;
         // An address counts once, however many ports it serves.
-        let local: BTreeMap<IpAddr, ()> = service
-            .ports
+        let local: BTreeSet<IpAddr> = endpoints
             .iter()
-            .flat_map(|port| endpoints::endpoints(lab, service, port, conditions))
+            .filter(|(service, ..)| *service == id)
+            .flat_map(|(.., all)| all)
             .filter(|endpoint| endpoint.ready && endpoint.node == Some(node))
-            .map(|endpoint| (endpoint.addr.ip(), ()))
+            .map(|endpoint| endpoint.addr.ip())
             .collect();
         Some(HealthCheck { service: id, port, local_endpoints: local.len() })
     });

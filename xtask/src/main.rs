@@ -1,5 +1,6 @@
 //! The project's own tasks, one file each: `cargo xtask TASK`.
 
+mod bench;
 mod bless;
 mod ci;
 mod demo;
@@ -7,7 +8,7 @@ mod run;
 mod test;
 mod tools;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -31,8 +32,22 @@ enum Task {
     },
     /// What must pass before a change goes in: the documentation builds too, then `test`
     Ci,
+    /// Measure netlab against a shell script and against the kernel's own calls
+    Bench(bench::Options),
     /// Rewrite the files that hold expected output
     Bless,
+    /// What `bench` has a release build of this program do
+    #[command(hide = true)]
+    Measure(bench::Options),
+    /// Make the network of a plan with the kernel's own calls; prints nanoseconds
+    #[command(hide = true)]
+    Floor { plan: PathBuf },
+    /// Wait until the kernel has freed all namespaces that have ended
+    #[command(hide = true)]
+    Settle,
+    /// Ask a web server until it answers
+    #[command(hide = true)]
+    Ask { to: SocketAddr },
 }
 
 fn main() -> ExitCode {
@@ -40,7 +55,12 @@ fn main() -> ExitCode {
         Task::Demo => demo::demo(),
         Task::Test { arguments } => test::test(&arguments),
         Task::Ci => ci::ci(),
+        Task::Bench(options) => bench::bench(&options),
         Task::Bless => bless::bless(),
+        Task::Measure(options) => bench::measure(&options),
+        Task::Floor { plan } => bench::floor::floor(&plan).map(|took| println!("{}", took.as_nanos())),
+        Task::Settle => bench::settle::settle(),
+        Task::Ask { to } => bench::ask::ask(to),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use crate::lab::model::{Lab, Place, PodId, Protocol};
 
 /// More pairs than this are not all tried; it takes some seconds of curl.
-const MOST_PAIRS: usize = 400;
+const MOST_PAIRS: usize = 200;
 
 const WHY: &str =
     "Kubernetes asks of a pod network that every pod reaches every other pod at its own address, without NAT";

@@ -21,6 +21,9 @@ const MOST_SILENT: usize = 200;
 /// The probability with which a probe of a backend that asks its own Service never happens to
 /// be sent to itself, and so shows nothing.
 pub(super) const MISS: f64 = 1e-9;
+/// More tries than this all those ways together do not get: the more endpoints a Service has, the
+/// more tries each of its backends needs to meet itself.
+const MOST_HAIRPIN_TRIES: usize = 10_000;
 /// More tries than this an agent is not asked for in one probe.
 const MOST_TRIES: usize = 2000;
 
@@ -48,9 +51,9 @@ pub(super) fn served(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
         };
         probes.push(scene.probe(way.draft(scene.lab, Group::Services, expect.clone()), times));
     }
-    for index in
-        scene.bounded(bounds, (Group::Services, "ways from a backend to itself"), hairpins.len(), MOST_HAIRPINS)
-    {
+    let longest = hairpins.iter().map(|(_, answerers)| tries(answerers)).max().unwrap_or(1).max(1);
+    let most = MOST_HAIRPINS.min(MOST_HAIRPIN_TRIES / longest);
+    for index in scene.bounded(bounds, (Group::Services, "ways from a backend to itself"), hairpins.len(), most) {
         let (way, answerers) = &hairpins[index];
         let mut draft = way.draft(scene.lab, Group::Services, Expect::Itself(answerers.clone()));
         draft.why = "a backend that reaches itself through its Service must be masqueraded (hairpin): otherwise it \

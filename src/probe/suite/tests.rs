@@ -177,7 +177,7 @@ fn a_large_lab_is_sampled() {
     assert_eq!(
         bounded,
         [
-            "pods: 400 of 39800 pairs of pods",
+            "pods: 200 of 39800 pairs of pods",
             "nodes: 200 of 2000 pairs of node and pod",
             "nodes: 200 of 2000 pairs of pod and node",
             "egress: 200 of 400 pairs of pod and machine outside",

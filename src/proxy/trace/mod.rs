@@ -6,15 +6,20 @@
 //! node to node as the lab's topology has it, and the reply must find its way back.
 
 mod iptables;
+pub mod live;
+pub mod monitor;
 mod nftables;
+pub mod route;
 mod rules;
+pub mod story;
+pub mod tap;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
-pub use rules::Hook;
+pub use rules::{Act, Hit, Hook};
 use rules::{Packet, Rules, Verdict, Way};
 
 use super::{
@@ -41,25 +46,91 @@ pub struct Tracer<'a> {
 pub struct Branch {
     /// How often it is this one; those of a connection add up to 1.
     pub share: f64,
-    /// What matched, in order.
-    pub steps: Vec<Step>,
+    /// The nodes that the packet came to, in order.
+    pub stays: Vec<Stay>,
     /// How it ends.
     pub fate: Fate,
+    /// Why it ends so.
+    pub ending: Ending,
+    /// Where it ends: the place that has it last.
+    pub place: Place,
+    /// What the nodes have changed, and must undo in the reply, in order.
+    pub translations: Vec<Translation>,
 }
 
-/// A stage of a packet's way, and the rules that matched there.
+/// A packet's stay at a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct Stay {
     /// The node.
     pub node: NodeId,
+    /// The packet as it came, or as it was made.
+    pub arrived: Addresses,
+    /// The packet as it left, or was left.
+    pub left: Addresses,
+    /// The hooks at which a rule matched, in order.
+    pub steps: Vec<Step>,
+}
+
+/// The chains of one priority at a hook, and their rules that matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
     /// Where in the node.
     pub hook: Hook,
-    /// The rules that matched, each as `TABLE CHAIN: RULE`.
-    pub rules: Vec<String>,
-    /// The source of the packet afterwards.
+    /// The rules that matched.
+    pub rules: Vec<Hit>,
+    /// The packet before.
+    pub before: Addresses,
+    /// The packet afterwards.
+    pub after: Addresses,
+}
+
+/// Where a packet comes from and where it is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Its source.
     pub source: IpAddr,
-    /// Its destination afterwards.
+    /// Its destination.
     pub to: SocketAddr,
+}
+
+/// A node has given a connection another source or destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    /// The node.
+    pub node: NodeId,
+    /// What it had before.
+    pub before: Addresses,
+    /// What it has since.
+    pub after: Addresses,
+}
+
+/// Why a packet's way ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Something listens there, and its answer finds the way back.
+    Answered,
+    /// Nothing listens on the port; the kernel there says so.
+    NothingListens,
+    /// The last rule that matched threw it away.
+    DroppedByRule,
+    /// The last rule that matched refused it.
+    RejectedByRule,
+    /// It is from 127.0.0.1, and no other machine takes such a packet.
+    Martian,
+    /// It came to a blackhole route.
+    Blackhole,
+    /// No route, or no neighbour of that address.
+    Nowhere,
+    /// It comes to a place from that place's own address, which takes it for a forgery.
+    OwnAddress,
+    /// The reply does not pass this node, which would have to undo what it has changed.
+    Bypassed(NodeId),
+    /// The reply does not find the client.
+    NoWayBack,
+    /// It came to the load balancer, which has no healthy node to send it to.
+    NoHealthyNode,
+    /// It came to the load balancer, which does not serve this client.
+    KeptOut,
 }
 
 /// What a client sees whose connection goes one of these ways.
@@ -93,6 +164,12 @@ impl<'a> Tracer<'a> {
         self
     }
 
+    /// The hook that calls a chain, which is named as `TABLE CHAIN`.
+    pub fn hook_of(&self, chain: &str) -> Option<Hook> {
+        let mut bases = self.rules.values().flat_map(|rules| &rules.bases);
+        bases.find(|base| base.chain == chain).map(|base| base.hook)
+    }
+
     /// Every way of a connection from `from` to `to`.
     ///
     /// # Errors
@@ -124,24 +201,14 @@ impl<'a> Tracer<'a> {
         protocol: Protocol,
         entry: Option<NodeId>,
     ) -> Result<Vec<Branch>, String> {
-        let source = ways::source(self.lab, from, to.ip());
-        let packet = Packet { source, to, protocol, interface: None, marked: false, translated: false };
-        let start = Traveller {
-            from,
-            at: from,
-            packet,
-            sources: [source].into(),
-            share: 1.0,
-            steps: Vec::new(),
-            translations: Vec::new(),
-        };
+        let start = self.start(from, to, protocol);
         let end = ways::end(self.lab, from, to.ip());
         let mut open = Vec::new();
         let mut done = Vec::new();
         match (from, end, entry) {
             (_, _, Some(node)) => open.push(self.enters(start, node)),
-            (Place::Node(_), ..) => {
-                for next in self.leaves(start)? {
+            (Place::Node(node), ..) => {
+                for next in self.leaves(start.comes_to(node))? {
                     self.sort(next, &mut open, &mut done);
                 }
             }
@@ -153,35 +220,51 @@ impl<'a> Tracer<'a> {
         self.follow(open, done)
     }
 
+    /// A packet at its beginning.
+    fn start(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Traveller {
+        let source = ways::source(self.lab, from, to.ip());
+        let packet = Packet { source, to, protocol, interface: None, marked: false, translated: false };
+        Traveller {
+            from,
+            at: from,
+            packet,
+            sources: [source].into(),
+            share: 1.0,
+            stays: Vec::new(),
+            translations: Vec::new(),
+        }
+    }
+
     /// The load balancer gives the same share of connections to each healthy node.
     fn balanced(&self, start: Traveller) -> Result<Vec<Branch>, String> {
         let (to, protocol) = (start.packet.to, start.packet.protocol);
-        let ends = |fate| Ok(vec![Branch { share: 1.0, steps: Vec::new(), fate }]);
+        let ends =
+            |start: Traveller, fate, ending| Ok(vec![start.into_branch(fate, ending, Some(Place::LoadBalancer))]);
         let haproxy = self.lab.load_balancer.as_ref().is_some_and(|it| it.engine == BalancerEngine::Haproxy);
-        let mut open = Vec::new();
-        if haproxy {
-            let Some(frontend) = balancer::frontend(self.lab, to, protocol) else { return ends(Fate::Refused(to)) };
-            let nodes = self.health.passing(frontend.check);
-            for node in nodes.iter().filter(|_| frontend.admits(start.packet.source)) {
-                let mut traveller = start.clone();
-                let to = SocketAddr::new(self.lab.node(*node).ip, frontend.node_port);
-                let source = ways::source(self.lab, Place::LoadBalancer, to.ip());
-                (traveller.from, traveller.at) = (Place::LoadBalancer, Place::LoadBalancer);
-                (traveller.packet.source, traveller.packet.to) = (source, to);
-                (traveller.sources, traveller.share) = ([source].into(), 1.0 / nodes.len() as f64);
-                open.push(self.enters(traveller, *node));
+        let (nodes, onward) = if haproxy {
+            let Some(frontend) = balancer::frontend(self.lab, to, protocol) else {
+                return ends(start, Fate::Refused(to), Ending::NothingListens);
+            };
+            if !frontend.admits(start.packet.source) {
+                return ends(start, Fate::Lost(to), Ending::KeptOut);
             }
+            (self.health.passing(frontend.check), Some(frontend.node_port))
         } else {
-            let nodes = self.health.nodes(to.ip());
-            for node in &nodes {
-                let share = 1.0 / nodes.len() as f64;
-                open.push(self.enters(Traveller { share, ..start.clone() }, *node));
-            }
+            (self.health.nodes(to.ip()), None)
+        };
+        if nodes.is_empty() {
+            return ends(start, Fate::Lost(to), Ending::NoHealthyNode);
         }
-        if open.is_empty() {
-            return ends(Fate::Lost(to));
-        }
-        let mut branches = self.follow(open, Vec::new())?;
+        let share = 1.0 / nodes.len() as f64;
+        let enters = |node: &NodeId| {
+            let onward = onward.map(|node_port| SocketAddr::new(self.lab.node(*node).ip, node_port));
+            let traveller = match onward {
+                None => start.clone(),
+                Some(to) => self.start(Place::LoadBalancer, to, protocol),
+            };
+            self.enters(Traveller { share, ..traveller }, *node)
+        };
+        let mut branches = self.follow(nodes.iter().map(enters).collect(), Vec::new())?;
         if haproxy {
             branches.iter_mut().for_each(|branch| branch.fate = branch.fate.clone().behind_a_proxy());
         }
@@ -191,7 +274,7 @@ impl<'a> Tracer<'a> {
     /// Follows all that is under way to where it ends.
     fn follow(&self, mut open: Vec<Traveller>, mut done: Vec<Branch>) -> Result<Vec<Branch>, String> {
         while let Some(traveller) = open.pop() {
-            if traveller.steps.len() > 100 {
+            if traveller.stays.len() > 100 {
                 return Err("the packet goes in circles".to_owned());
             }
             for next in self.passes(traveller)? {
@@ -207,11 +290,15 @@ impl<'a> Tracer<'a> {
             Next::Ends(traveller, end) => done.push(self.ends(traveller, end)),
             Next::Dropped(traveller) => {
                 let fate = Fate::Lost(traveller.packet.to);
-                done.push(Branch { share: traveller.share, steps: traveller.steps, fate });
+                done.push(traveller.into_branch(fate, Ending::DroppedByRule, None));
+            }
+            Next::Martian(traveller) => {
+                let fate = Fate::Lost(traveller.packet.to);
+                done.push(traveller.into_branch(fate, Ending::Martian, None));
             }
             Next::Rejected(traveller) => {
                 let fate = Fate::Refused(traveller.packet.to);
-                done.push(Branch { share: traveller.share, steps: traveller.steps, fate });
+                done.push(traveller.into_branch(fate, Ending::RejectedByRule, None));
             }
         }
     }
@@ -227,7 +314,7 @@ impl<'a> Tracer<'a> {
         // What one kernel notes about a connection, another does not know.
         (traveller.packet.marked, traveller.packet.translated) = (false, false);
         traveller.at = Place::Node(node);
-        traveller
+        traveller.comes_to(node)
     }
 
     /// A packet that came in goes through a node.
@@ -266,7 +353,7 @@ impl<'a> Tracer<'a> {
             match end {
                 End::At(place) if place == traveller.at => nexts.extend(self.comes_in(traveller, end)?),
                 // No other machine takes a packet from 127.0.0.1.
-                _ if traveller.packet.source.is_loopback() => nexts.push(Next::Dropped(traveller)),
+                _ if traveller.packet.source.is_loopback() => nexts.push(Next::Martian(traveller)),
                 // It goes to the node that has the address, or the pod.
                 End::At(place) => match ways::node_of(self.lab, place) {
                     Some(node) if Place::Node(node) != traveller.at => nexts.push(Next::Enters(traveller, node)),
@@ -318,6 +405,7 @@ impl<'a> Tracer<'a> {
 
     fn after(&self, traveller: &Traveller, node: NodeId, hook: Hook, way: Way) -> Traveller {
         let mut next = traveller.clone();
+        let before = next.packet.addresses();
         next.packet = way.packet;
         next.share *= way.share;
         let masqueraded: Option<BTreeSet<IpAddr>> = match way.verdict {
@@ -334,9 +422,12 @@ impl<'a> Tracer<'a> {
             next.packet.source = sources.first().copied().unwrap_or(next.packet.source);
             next.sources = sources;
         }
-        if !way.rules.is_empty() {
-            let (source, to) = (next.packet.source, next.packet.to);
-            next.steps.push(Step { node, hook, rules: way.rules, source, to });
+        let after = next.packet.addresses();
+        if let Some(stay) = next.stays.last_mut() {
+            if !way.rules.is_empty() {
+                stay.steps.push(Step { hook, rules: way.rules, before, after });
+            }
+            stay.left = after;
         }
         next
     }
@@ -344,41 +435,50 @@ impl<'a> Tracer<'a> {
     /// The packet has come as far as it gets.
     fn ends(&self, traveller: Traveller, end: End) -> Branch {
         let to = traveller.packet.to;
-        let fate = match end {
-            End::Blackhole => Fate::Lost(to),
+        let outside = |sources| Fate::Served(Choice { endpoint: to, pod: None, sources });
+        let (fate, ending) = match end {
+            End::Blackhole => (Fate::Lost(to), Ending::Blackhole),
             // Only what starts outside the nodes goes to the load balancer.
-            End::Nowhere | End::Balanced => Fate::Unreachable(to),
-            End::At(place) if !self.returns(&traveller, place) => Fate::Lost(to),
-            End::At(place) => match ways::listener(self.lab, place, to.port(), traveller.packet.protocol) {
-                None => Fate::Refused(to),
-                Some(Listener::Outside | Listener::Health) => {
-                    Fate::Served(Choice { endpoint: to, pod: None, sources: traveller.sources })
-                }
-                Some(Listener::Pod(pod)) => {
-                    Fate::Served(Choice { endpoint: to, pod: Some(pod), sources: traveller.sources })
-                }
+            End::Nowhere | End::Balanced => (Fate::Unreachable(to), Ending::Nowhere),
+            End::At(place) => match self.lost_on_return(&traveller, place) {
+                Some(ending) => (Fate::Lost(to), ending),
+                None => match ways::listener(self.lab, place, to.port(), traveller.packet.protocol) {
+                    None => (Fate::Refused(to), Ending::NothingListens),
+                    Some(Listener::Outside | Listener::Health) => {
+                        (outside(traveller.sources.clone()), Ending::Answered)
+                    }
+                    Some(Listener::Pod(pod)) => {
+                        let choice = Choice { endpoint: to, pod: Some(pod), sources: traveller.sources.clone() };
+                        (Fate::Served(choice), Ending::Answered)
+                    }
+                },
             },
         };
-        Branch { share: traveller.share, steps: traveller.steps, fate }
+        let place = match end {
+            End::At(place) => Some(place),
+            End::Blackhole | End::Nowhere | End::Balanced => None,
+        };
+        traveller.into_branch(fate, ending, place)
     }
 
-    /// The reply passes every node that has changed the packet, last first, and reaches the client.
-    fn returns(&self, traveller: &Traveller, place: Place) -> bool {
+    /// The reply passes every node that has changed the packet, last first, and reaches the
+    /// client; or why not.
+    fn lost_on_return(&self, traveller: &Traveller, place: Place) -> Option<Ending> {
         let mut at = place;
         let mut to = traveller.packet.source;
         // A machine that gets a packet from its own address off the wire drops it.
         if place != traveller.at && ways::holder(self.lab, to) == Some(place) {
-            return false;
+            return Some(Ending::OwnAddress);
         }
         for translation in traveller.translations.iter().rev() {
             let toward = ways::holder(self.lab, to).and_then(|place| ways::node_of(self.lab, place));
             let passes = [ways::node_of(self.lab, at), toward].contains(&Some(translation.node));
             if !passes {
-                return false;
+                return Some(Ending::Bypassed(translation.node));
             }
-            (at, to) = (Place::Node(translation.node), translation.source);
+            (at, to) = (Place::Node(translation.node), translation.before.source);
         }
-        ways::end(self.lab, at, to) == End::At(traveller.from)
+        (ways::end(self.lab, at, to) != End::At(traveller.from)).then_some(Ending::NoWayBack)
     }
 }
 
@@ -391,16 +491,8 @@ struct Traveller {
     /// The sources that it may have now.
     sources: BTreeSet<IpAddr>,
     share: f64,
-    steps: Vec<Step>,
+    stays: Vec<Stay>,
     translations: Vec<Translation>,
-}
-
-/// A node has given a connection another source or destination.
-#[derive(Debug, Clone)]
-struct Translation {
-    node: NodeId,
-    /// The source that it had before.
-    source: IpAddr,
 }
 
 /// What is left of a packet's ways after a hook.
@@ -414,6 +506,7 @@ enum Next {
     Enters(Traveller, NodeId),
     Ends(Traveller, End),
     Dropped(Traveller),
+    Martian(Traveller),
     Rejected(Traveller),
 }
 
@@ -422,9 +515,22 @@ impl Traveller {
     fn noted(mut self, before: &Packet) -> Traveller {
         let changed = (before.source, before.to) != (self.packet.source, self.packet.to);
         if let (Place::Node(node), true) = (self.at, changed) {
-            self.translations.push(Translation { node, source: before.source });
+            self.translations.push(Translation { node, before: before.addresses(), after: self.packet.addresses() });
         }
         self
+    }
+
+    /// A stay at a node begins.
+    fn comes_to(mut self, node: NodeId) -> Traveller {
+        let arrived = self.packet.addresses();
+        self.stays.push(Stay { node, arrived, left: arrived, steps: Vec::new() });
+        self
+    }
+
+    /// It is over, at `place` or where it is.
+    fn into_branch(self, fate: Fate, ending: Ending, place: Option<Place>) -> Branch {
+        let Traveller { at, share, stays, translations, .. } = self;
+        Branch { share, stays, fate, ending, place: place.unwrap_or(at), translations }
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::Serialize;
 
+use super::Addresses;
 use crate::lab::model::Protocol;
 
 /// All rules of one node.
@@ -37,7 +39,8 @@ pub(super) struct Base {
 }
 
 /// Where in a node's stack a packet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Hook {
     /// It has come in.
     Prerouting,
@@ -151,8 +154,57 @@ pub(super) struct Way {
     pub(super) verdict: Verdict,
     /// How often it is this one.
     pub(super) share: f64,
-    /// The rules that matched, each as `CHAIN: RULE`.
-    pub(super) rules: Vec<String>,
+    /// The rules that matched, in order.
+    pub(super) rules: Vec<Hit>,
+}
+
+/// A rule that matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The chain that it is in, as `TABLE CHAIN`.
+    pub chain: String,
+    /// The rule as it was loaded.
+    pub text: String,
+    /// What it did.
+    pub act: Act,
+}
+
+/// What a rule that matched did with the packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing that ends the chain: it set a mark, say.
+    Continue,
+    /// It went on in this chain, as `TABLE CHAIN`, and comes back.
+    Jump(String),
+    /// It went on in this chain for good.
+    Goto(String),
+    /// It went back to where this chain was jumped to from.
+    Return,
+    /// It let the packet pass.
+    Accept,
+    /// It threw the packet away.
+    Drop,
+    /// It refused the packet.
+    Reject,
+    /// It gave the connection another destination.
+    Dnat(SocketAddr),
+    /// It gave the connection the address of the device by which it leaves as its source.
+    Masquerade,
+    /// It gave the connection this source.
+    Snat(IpAddr),
+}
+
+impl Hook {
+    /// As the tools spell it: `PREROUTING`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Hook::Prerouting => "PREROUTING",
+            Hook::Input => "INPUT",
+            Hook::Forward => "FORWARD",
+            Hook::Output => "OUTPUT",
+            Hook::Postrouting => "POSTROUTING",
+        }
+    }
 }
 
 impl Rules {
@@ -196,7 +248,7 @@ impl Rules {
     /// One op, or the next rule, or the end of a chain. Ways that branch off here go to `open`.
     fn step(&self, mut state: State, is_local: &dyn Fn(IpAddr) -> bool, open: &mut Vec<State>) -> Result<Next, String> {
         let Some(op) = state.ops.pop() else {
-            state.log();
+            state.log(Act::Continue);
             return self.next_rule(state);
         };
         match op {
@@ -227,26 +279,26 @@ impl Rules {
             Op::Mark => state.way.packet.marked = true,
             Op::Unmark => state.way.packet.marked = false,
             Op::Jump(chain) => {
-                state.log();
+                state.log(Act::Jump(chain.clone()));
                 state.stack.push((chain, 0));
             }
             Op::Goto(chain) => {
-                state.log();
+                state.log(Act::Goto(chain.clone()));
                 state.stack.pop();
                 state.stack.push((chain, 0));
             }
             Op::Return => {
-                state.log();
+                state.log(Act::Return);
                 state.stack.pop();
             }
-            Op::Accept => return Ok(state.done(Verdict::Pass)),
-            Op::Drop => return Ok(state.done(Verdict::Drop)),
-            Op::Reject => return Ok(state.done(Verdict::Reject)),
-            Op::Masquerade => return Ok(state.done(Verdict::Masquerade)),
-            Op::Snat(ip) => return Ok(state.done(Verdict::Snat(ip))),
+            Op::Accept => return Ok(state.done(Verdict::Pass, Act::Accept)),
+            Op::Drop => return Ok(state.done(Verdict::Drop, Act::Drop)),
+            Op::Reject => return Ok(state.done(Verdict::Reject, Act::Reject)),
+            Op::Masquerade => return Ok(state.done(Verdict::Masquerade, Act::Masquerade)),
+            Op::Snat(ip) => return Ok(state.done(Verdict::Snat(ip), Act::Snat(ip))),
             Op::Dnat(to) => {
                 (state.way.packet.to, state.way.packet.translated) = (to, true);
-                return Ok(state.done(Verdict::Dnat));
+                return Ok(state.done(Verdict::Dnat, Act::Dnat(to)));
             }
             question => {
                 if !self.holds(&question, &state.way.packet, is_local)? {
@@ -258,12 +310,12 @@ impl Rules {
     }
 
     fn next_rule(&self, mut state: State) -> Result<Next, String> {
-        let Some((chain, index)) = state.stack.last_mut() else { return Ok(state.done(Verdict::Pass)) };
+        let Some((chain, index)) = state.stack.last_mut() else { return Ok(state.done(Verdict::Pass, Act::Continue)) };
         let rules = self.chains.get(chain).ok_or_else(|| format!("there is no chain {chain}"))?;
         match rules.get(*index) {
             Some(rule) => {
                 *index += 1;
-                state.rule = Some(format!("{chain}: {}", rule.text));
+                state.rule = Some((chain.clone(), rule.text.clone()));
                 state.ops = rule.ops.iter().rev().cloned().collect();
             }
             None => {
@@ -311,8 +363,8 @@ struct State {
     way: Way,
     /// The chains it is in, each with the index of its next rule.
     stack: Vec<(String, usize)>,
-    /// The rule it is at, until that matched or failed.
-    rule: Option<String>,
+    /// The chain and the text of the rule it is at, until that matched or failed.
+    rule: Option<(String, String)>,
     /// What is left of it, last first.
     ops: Vec<Op>,
 }
@@ -324,8 +376,8 @@ enum Next {
 
 impl State {
     /// The rule matched.
-    fn log(&mut self) {
-        self.way.rules.extend(self.rule.take());
+    fn log(&mut self, act: Act) {
+        self.way.rules.extend(self.rule.take().map(|(chain, text)| Hit { chain, text, act }));
     }
 
     /// The rule did not match.
@@ -334,14 +386,18 @@ impl State {
         self.ops.clear();
     }
 
-    fn done(mut self, verdict: Verdict) -> Next {
-        self.log();
+    fn done(mut self, verdict: Verdict, act: Act) -> Next {
+        self.log(act);
         self.way.verdict = verdict;
         Next::Done(self.way)
     }
 }
 
 impl Packet {
+    pub(super) fn addresses(&self) -> Addresses {
+        Addresses { source: self.source, to: self.to }
+    }
+
     fn address(&self, field: Field) -> IpAddr {
         match field {
             Field::Source => self.source,

@@ -1,0 +1,340 @@
+//! From what the kernel told of one real connection to the same form that the rules' own story
+//! has, and a verdict: whether the kernel went one of the ways that the rules say.
+
+use serde::Serialize;
+
+use super::{
+    Act, Branch, Hook, Tracer,
+    monitor::{self, Header, Seen, Visit},
+    story::{HookStop, Question, Rewrite, Role, RuleLine, Side, Stop, Way, split},
+    tap::{TABLE, Tapped},
+};
+use crate::{lab::model::Lab, probe::order::FailureKind};
+
+/// What the kernel did with one real connection.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Live {
+    /// The port that the connection came from.
+    pub port: u16,
+    /// What the client saw, in words.
+    pub sight: String,
+    /// The nodes that its first packet passed.
+    pub stops: Vec<Stop>,
+    /// The nodes that the first packet of the reply passed.
+    pub reply: Vec<Stop>,
+    /// The way of the rules that it went, or came nearest to.
+    pub way: Option<usize>,
+    /// It went that way to the end.
+    pub agrees: bool,
+    /// The same in words.
+    pub verdict: String,
+}
+
+/// Holds what was heard against the ways of the rules.
+pub fn live(
+    lab: &Lab,
+    tracer: &Tracer<'_>,
+    question: &Question,
+    ways: &[Way],
+    branches: &[Branch],
+    tapped: &Tapped,
+) -> Live {
+    let mut ear = Ear { tracer, nodes: Vec::new() };
+    for (node, lines) in &tapped.heard {
+        ear.nodes.push((node.clone(), monitor::visits(lines.iter().map(String::as_str))));
+    }
+    let start = |header: &Header| header.source.port() == tapped.port && header.to == question.to;
+    let forth = ear.walk(&start);
+    let back = forth.last().map(|passage| (passage.last.to, passage.last.source));
+    let back = match back {
+        Some((source, to)) => ear.walk(&|header: &Header| (header.source, header.to) == (source, to)),
+        None => Vec::new(),
+    };
+    let (way, agrees, verdict) = verdict(lab, ways, branches, &forth, tapped);
+    Live {
+        port: tapped.port,
+        sight: sight(tapped),
+        stops: forth.iter().map(|passage| passage.stop(Direction::Forth)).collect(),
+        reply: back.iter().map(|passage| passage.stop(Direction::Back)).collect(),
+        way,
+        agrees,
+        verdict,
+    }
+}
+
+fn sight(tapped: &Tapped) -> String {
+    match &tapped.result.result {
+        Ok(answer) => {
+            let who = answer.pod.as_deref().unwrap_or("a server that does not say its name");
+            let client = answer.client.map_or(String::new(), |ip| format!("; to it, the client is {ip}"));
+            format!("{who} answered{client}")
+        }
+        Err(failure) => failure.text.clone(),
+    }
+}
+
+struct Ear<'a> {
+    tracer: &'a Tracer<'a>,
+    nodes: Vec<(String, Vec<Visit>)>,
+}
+
+/// A packet's way through one node.
+struct Passage {
+    node: String,
+    visits: Vec<(Hook, Visit)>,
+    /// The packet as it came.
+    first: Header,
+    /// The packet as it left, as far as it was seen.
+    last: Header,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forth,
+    Back,
+}
+
+impl Ear<'_> {
+    /// Follows the packet that is `sought` from node to node.
+    fn walk(&self, sought: &dyn Fn(&Header) -> bool) -> Vec<Passage> {
+        let mut passages: Vec<Passage> = Vec::new();
+        let mut next = self.nodes.iter().find_map(|(node, visits)| {
+            let at = visits.iter().position(|visit| is_entry(visit) && sought(&visit.header))?;
+            Some((node, visits, at))
+        });
+        while let Some((node, visits, at)) = next {
+            let passage = self.passage(node, &visits[at..]);
+            let left = passage.last.clone();
+            let outside = passage.visits.is_empty() || passages.len() > self.nodes.len() + 1;
+            passages.push(passage);
+            if outside {
+                break;
+            }
+            next = self.nodes.iter().find_map(|(other, visits)| {
+                let same = |visit: &Visit| (visit.header.source, visit.header.to) == (left.source, left.to);
+                let comes = |visit: &Visit| is_entry(visit) && visit.header.came_in.is_some() && same(visit);
+                let been = |passage: &Passage| passage.node == *other && passage.first.came_in.is_some();
+                let at = visits.iter().position(comes)?;
+                (!passages.iter().any(been)).then_some((other, visits, at))
+            });
+        }
+        passages
+    }
+
+    /// The visits of one packet, from its entry on.
+    fn passage(&self, node: &str, visits: &[Visit]) -> Passage {
+        let first = visits[0].header.clone();
+        let mut passage = Passage { node: node.to_owned(), visits: Vec::new(), last: first.clone(), first };
+        let mut id = visits[0].id.clone();
+        for (i, visit) in visits.iter().enumerate() {
+            // The last chains see another source; the kernel's mark is the same within a hook.
+            let same = visit.header.source == passage.first.source || visit.id == id;
+            let is_new = !passage.visits.iter().any(|(_, seen)| seen.chain == visit.chain);
+            if !same || !is_new || (i > 0 && is_entry(visit)) {
+                continue;
+            }
+            id.clone_from(&visit.id);
+            passage.last = visit.header.clone();
+            let hook = self.hook(visit);
+            passage.visits.push((hook, visit.clone()));
+            if visit.chain == own("postrouting") || visit.chain == own("input") {
+                break;
+            }
+        }
+        passage
+    }
+
+    fn hook(&self, visit: &Visit) -> Hook {
+        let known = self.tracer.hook_of(&visit.chain);
+        known.unwrap_or_else(|| match (visit.chain.as_str(), &visit.header.came_in, &visit.header.goes_out) {
+            (chain, ..) if chain == own("postrouting") => Hook::Postrouting,
+            (chain, ..) if chain == own("input") => Hook::Input,
+            (_, Some(_), Some(_)) => Hook::Forward,
+            (_, None, Some(_)) => Hook::Output,
+            _ => Hook::Prerouting,
+        })
+    }
+}
+
+fn own(chain: &str) -> String {
+    format!("{TABLE} {chain}")
+}
+
+fn is_own(visit: &Visit) -> bool {
+    split(&visit.chain).0 == TABLE
+}
+
+fn is_entry(visit: &Visit) -> bool {
+    visit.chain == own("prerouting") || visit.chain == own("output")
+}
+
+impl Passage {
+    fn stop(&self, direction: Direction) -> Stop {
+        let mut stop = Stop {
+            place: self.node.clone(),
+            role: if self.first.came_in.is_none() { Role::Sends } else { Role::Passes },
+            source: self.first.source.to_string(),
+            to: self.first.to.to_string(),
+            hooks: Vec::new(),
+            undone: Vec::new(),
+            route: None,
+        };
+        let mut hooks: Vec<HookStop> = Vec::new();
+        for (i, (hook, visit)) in self.visits.iter().enumerate() {
+            let after = self.visits.get(i + 1).map_or(&self.last, |(_, next)| &next.header);
+            let rewrites = rewrites(&visit.header, after);
+            if is_own(visit) || (visit.hits.is_empty() && rewrites.is_empty()) {
+                continue;
+            }
+            let table = split(&visit.chain).0.to_owned();
+            let rewrites = if direction == Direction::Forth { rewrites } else { Vec::new() };
+            hooks.push(HookStop { hook: *hook, table, rules: visit.hits.iter().map(line).collect(), rewrites });
+        }
+        stop.hooks = hooks;
+        if direction == Direction::Back {
+            stop.undone = rewrites(&self.first, &self.last);
+        }
+        stop.route = self.last.goes_out.clone().map(|device| super::route::Route {
+            to: self.last.to.ip().to_string(),
+            via: None,
+            gateway: None,
+            device: Some(device),
+        });
+        stop
+    }
+
+    /// The rules that matched, in the terms of both sides.
+    fn trail(&self) -> Vec<Mark> {
+        // What comes back in by the loopback device is known already: conntrack asks the
+        // translating chains once, and the rules' own story has it come in once.
+        let visits = self.visits.iter().filter(|(hook, visit)| {
+            !is_own(visit) && !(*hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
+        });
+        let marks = visits.flat_map(|(_, visit)| {
+            visit.hits.iter().map(|seen| Mark {
+                node: self.node.clone(),
+                chain: seen.chain.clone(),
+                does: seen.verdict.clone(),
+            })
+        });
+        marks.collect()
+    }
+}
+
+fn rewrites(before: &Header, after: &Header) -> Vec<Rewrite> {
+    let pairs = [(Side::Destination, before.to, after.to), (Side::Source, before.source, after.source)];
+    let changed = pairs.into_iter().filter(|(_, before, after)| before != after);
+    changed.map(|(what, from, to)| Rewrite { what, from: from.to_string(), to: to.to_string() }).collect()
+}
+
+fn line(seen: &Seen) -> RuleLine {
+    let (text, comment) = match seen.text.split_once(" comment \"") {
+        Some((text, comment)) => (text, Some(comment.trim_end_matches('"').to_owned())),
+        None => (seen.text.as_str(), None),
+    };
+    let text = match (text.find("numgen"), text.find('{')) {
+        (Some(_), Some(brace)) => format!("{}{{ … }}", &text[..brace]),
+        _ => text.to_owned(),
+    };
+    let asks = text.strip_suffix(&seen.verdict).unwrap_or(&text).trim().to_owned();
+    let does = match seen.verdict.as_str() {
+        "continue" => "go on".to_owned(),
+        verdict => verdict.to_owned(),
+    };
+    RuleLine { chain: split(&seen.chain).1.to_owned(), asks, does, comment }
+}
+
+/// A rule that matched, in words that the rules' text and the kernel have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mark {
+    node: String,
+    chain: String,
+    does: String,
+}
+
+fn trail_of(lab: &Lab, branch: &Branch) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for stay in &branch.stays {
+        for hit in stay.steps.iter().flat_map(|step| &step.rules) {
+            let does = match &hit.act {
+                Act::Continue => "continue".to_owned(),
+                Act::Jump(chain) => format!("jump {}", split(chain).1),
+                Act::Goto(chain) => format!("goto {}", split(chain).1),
+                Act::Return => "return".to_owned(),
+                Act::Accept | Act::Dnat(_) | Act::Masquerade | Act::Snat(_) => "accept".to_owned(),
+                Act::Drop | Act::Reject => "drop".to_owned(),
+            };
+            marks.push(Mark { node: lab.node(stay.node).name.to_string(), chain: hit.chain.clone(), does });
+        }
+    }
+    marks
+}
+
+fn verdict(
+    lab: &Lab,
+    ways: &[Way],
+    branches: &[Branch],
+    forth: &[Passage],
+    tapped: &Tapped,
+) -> (Option<usize>, bool, String) {
+    let seen: Vec<Mark> = forth.iter().flat_map(Passage::trail).collect();
+    let went = forth.last().map(|passage| passage.last.to);
+    // How far each way is the kernel's: rules first, and of ways through the same rules (one
+    // rule of nftables chooses among all endpoints) the one to the same endpoint.
+    let common = |branch: &Branch| {
+        let trail = trail_of(lab, branch);
+        let same = trail.iter().zip(&seen).take_while(|(one, other)| one == other).count();
+        (same, same == trail.len() && same == seen.len(), trail)
+    };
+    let ends_there = |way: &Way| went.is_none_or(|went| went == way.endpoint);
+    let best = ways.iter().zip(branches).map(|(way, branch)| (way, common(branch)));
+    let best =
+        best.max_by_key(|(way, (same, whole, _))| (*same, *whole, ends_there(way), std::cmp::Reverse(way.number)));
+    let Some((way, (same, whole, trail))) = best else {
+        return (None, false, "the rules know no way at all".to_owned());
+    };
+    let name = format!("way {} ({}, {:.1} %)", way.number, way.pod.as_deref().unwrap_or(&way.place), way.share * 100.0);
+    if !whole {
+        let kernel = seen.get(same).map_or("nothing more".to_owned(), mark_text);
+        let rules = trail.get(same).map_or("nothing more".to_owned(), mark_text);
+        let verdict = format!(
+            "the kernel differs from the rules after {same} rules of {name}: it has {kernel}, the rules have {rules}"
+        );
+        return (Some(way.number), false, verdict);
+    }
+    if let Some(went) = went.filter(|_| !ends_there(way)) {
+        let verdict = format!("the kernel went through the rules of {name}, but to {went} and not to {}", way.endpoint);
+        return (Some(way.number), false, verdict);
+    }
+    if let Some(text) = other_sight(way, tapped) {
+        return (Some(way.number), false, format!("the kernel went through the rules of {name}, but {text}"));
+    }
+    (Some(way.number), true, format!("the kernel did what the rules say: {name}"))
+}
+
+/// What the client saw is not what the way says.
+fn other_sight(way: &Way, tapped: &Tapped) -> Option<String> {
+    use super::story::Outcome;
+    let expected = match (&tapped.result.result, way.outcome) {
+        (Ok(answer), Outcome::Answered) => {
+            let other_pod = answer.pod.as_ref().zip(way.pod.as_ref()).filter(|(one, other)| one != other);
+            if let Some((who, pod)) = other_pod {
+                return Some(format!("{who} answered and not {pod}"));
+            }
+            let other = answer.client.filter(|ip| !way.client.contains(ip));
+            return other.map(|ip| format!("the client appeared as {ip}"));
+        }
+        (Err(failure), outcome) => match outcome {
+            Outcome::Answered => None,
+            Outcome::Refused => Some(failure.kind == FailureKind::Refused),
+            Outcome::Silence => Some(failure.kind == FailureKind::Timeout),
+            Outcome::Unreachable => Some(failure.kind == FailureKind::Unreachable),
+        },
+        (Ok(_), _) => None,
+    };
+    (expected != Some(true)).then(|| format!("the client saw something else: {}", sight(tapped)))
+}
+
+fn mark_text(mark: &Mark) -> String {
+    format!("`{}` in {} of {}", mark.does, mark.chain, mark.node)
+}
