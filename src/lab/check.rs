@@ -80,7 +80,9 @@ pub(super) fn names(
                 let problem = Diagnostic::new(at.clone(), message).label(format!("again for this {what}"));
                 let problem = problem.also(first.clone(), format!("first used for this {other}"));
                 problems.push(problem.hint(match what {
-                    BALANCER => "give the load balancer a name: `[load_balancer]` with for example `name = \"lb-1\"`",
+                    BALANCER => {
+                        "give the load balancer another name: `[load_balancer]` with for example `name = \"lb-1\"`"
+                    }
                     _ => "nodes, pods and clients share one space of names; rename one",
                 }));
             }

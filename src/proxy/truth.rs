@@ -430,6 +430,11 @@ fn admitted(flow: &Flow, view: &NodeView, port: &PortView) -> bool {
         || (in_ranges(view.ip) && port.load_balancer_ips.contains(&flow.source))
 }
 
+/// The address that a connection of `from` to `to` starts with.
+pub fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
+    ways::source(lab, from, to)
+}
+
 /// An address at which a Service is to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {

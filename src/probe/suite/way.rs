@@ -5,7 +5,13 @@
 
 use std::net::IpAddr;
 
-use crate::lab::model::{Lab, NodeId, Place};
+use crate::{
+    lab::model::{Lab, NodeId, Place},
+    proxy::{
+        balancer::{self, Health},
+        endpoints::Conditions,
+    },
+};
 
 /// One network namespace on the way.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +97,22 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
         }
     }
     way.hops
+}
+
+/// The same, to an address that may be the load balancer's: then it leads through the load balancer
+/// and one of the nodes that are healthy.
+pub fn way_to(lab: &Lab, from: Place, entry: Option<NodeId>, to: IpAddr, ends: &[Place]) -> Vec<Hop> {
+    let outside = !matches!(from, Place::Node(_) | Place::Pod(_));
+    let nodes = Health::of(lab, &Conditions::new()).nodes(to);
+    if !outside || !balancer::vips(lab).iter().any(|vip| vip.ip == to) {
+        return way(lab, from, entry, ends);
+    }
+    let mut passed = Way { lab, hops: way(lab, from, None, &[]) };
+    passed.pass(Place::LoadBalancer, Role::Router, 1.0);
+    for node in &nodes {
+        passed.pass(Place::Node(*node), Role::Router, 1.0 / nodes.len() as f64);
+    }
+    join(passed.hops, way(lab, from, None, ends))
 }
 
 /// Joins two ways, each namespace with its stronger role.
