@@ -6,11 +6,14 @@
 
 pub mod apart;
 pub mod apply;
+pub mod balancer;
 pub mod client;
 mod curl;
 mod datagram;
 mod echo;
 pub mod examine;
+pub mod haproxy;
+mod health;
 pub mod inspect;
 pub mod join;
 pub mod leftovers;
