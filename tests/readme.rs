@@ -90,7 +90,8 @@ fn links_lead_somewhere() {
 /// Runs a page and compares; once more if it differs, as a statistical test may fail by chance.
 fn check(page: &str, who: Who) {
     let text = read(page);
-    let examples: Vec<Example> = blocks(&text).iter().filter(|block| block.language == "console").flat_map(examples).collect();
+    let examples: Vec<Example> =
+        blocks(&text).iter().filter(|block| block.language == "console").flat_map(examples).collect();
     if examples.is_empty() {
         return;
     }
@@ -103,7 +104,11 @@ fn check(page: &str, who: Who) {
         printed = run(&examples, who);
     }
     let differences = differences(&examples, &printed);
-    assert!(differences.is_empty(), "{page}, run by {who:?}; see NETLAB_BLESS=1 cargo test\n{}", differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{page}, run by {who:?}; see NETLAB_BLESS=1 cargo test\n{}",
+        differences.join("\n")
+    );
 }
 
 fn blessing() -> bool {
@@ -161,7 +166,10 @@ fn run(examples: &[Example], who: Who) -> Vec<Vec<String>> {
     let parts: Vec<&str> = text.split(SEPARATOR).skip(1).collect();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(parts.len(), examples.len(), "the script broke off: {errors}\n{script}");
-    parts.iter().map(|part| part.trim_end_matches('\n').lines().map(|line| line.trim_end().to_owned()).collect()).collect()
+    parts
+        .iter()
+        .map(|part| part.trim_end_matches('\n').lines().map(|line| line.trim_end().to_owned()).collect())
+        .collect()
 }
 
 /// A bash that sees no labs of others: root's are all in `/run`.
@@ -190,7 +198,9 @@ fn script(examples: &[Example]) -> String {
 fn matches(shown: &[String], printed: &[String]) -> bool {
     match shown {
         [] => printed.is_empty(),
-        [any, rest @ ..] if any.trim() == "…" => (0..=printed.len()).any(|skipped| matches(rest, &printed[skipped..])),
+        [any, rest @ ..] if any.trim() == "…" => {
+            (0..=printed.len()).any(|skipped| matches(rest, &printed[skipped..]))
+        }
         [line, rest @ ..] => match printed {
             [first, others @ ..] => lasting(line) == lasting(first) && matches(rest, others),
             [] => false,
@@ -253,7 +263,11 @@ fn examples(block: &Block) -> Vec<Example> {
     for (index, line) in block.lines.iter().enumerate() {
         match (line.strip_prefix("$ "), examples.last_mut()) {
             (Some(command), _) => {
-                examples.push(Example { command: command.to_owned(), first: block.first + index + 1, output: Vec::new() });
+                examples.push(Example {
+                    command: command.to_owned(),
+                    first: block.first + index + 1,
+                    output: Vec::new(),
+                });
             }
             (None, Some(example)) => example.output.push(line.trim_end().to_owned()),
             (None, None) => panic!("line {}: output without a command", block.first + index + 1),

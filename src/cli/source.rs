@@ -72,7 +72,8 @@ impl Source {
 
     /// Reads the lab, or shows everything that is wrong with it, and what its proxy cannot do.
     pub(super) fn load(&self, terminal: &Terminal) -> Result<Lab> {
-        let lab = lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))?;
+        let lab =
+            lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))?;
         let inexpressible = match lab.cluster.proxy {
             ProxyMode::Ladder => ladder::cannot_express(&lab),
             ProxyMode::Iptables | ProxyMode::Nftables => Vec::new(),

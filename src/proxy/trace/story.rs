@@ -191,7 +191,8 @@ pub enum Side {
 pub fn story(lab: &Lab, tracer: &Tracer<'_>, question: &Question) -> Result<(Story, Vec<Branch>), String> {
     let mut branches = tracer.trace(question.from, question.to, question.protocol)?;
     // The same endpoint may be come to by several nodes.
-    branches.sort_by_key(|branch| (address(&branch.fate), branch.stays.iter().map(|stay| stay.node).collect::<Vec<_>>()));
+    branches
+        .sort_by_key(|branch| (address(&branch.fate), branch.stays.iter().map(|stay| stay.node).collect::<Vec<_>>()));
     let teller = Teller { lab, routes: Routes::of(lab), question };
     let ways = branches.iter().enumerate().map(|(i, branch)| teller.way(i + 1, branch)).collect();
     let story = Story {
@@ -255,11 +256,8 @@ impl Teller<'_> {
         let mut packet = start;
         let on_a_node = branch.stays.first().is_some_and(|stay| Place::Node(stay.node) == at);
         if !on_a_node {
-            let role = if branch.stays.is_empty() && branch.place == at && branch.ending != Ending::Nowhere {
-                Role::Receives
-            } else {
-                Role::Sends
-            };
+            let stays = branch.place == at && matches!(branch.ending, Ending::Answered | Ending::NothingListens);
+            let role = if stays { Role::Receives } else { Role::Sends };
             stops.push(self.stop(at, role, packet));
         }
         for stay in &branch.stays {
@@ -393,7 +391,10 @@ impl Teller<'_> {
             Outcome::Refused => format!("{from} sees ECONNREFUSED, at once"),
             Outcome::Silence => match (branch.ending, reply) {
                 (Ending::Bypassed(_), Some(stop)) => {
-                    format!("{from} gets a packet from {}, which it never asked, and waits for {asked}: silence", stop.source)
+                    format!(
+                        "{from} gets a packet from {}, which it never asked, and waits for {asked}: silence",
+                        stop.source
+                    )
                 }
                 _ => format!("{from} sees nothing at all, until it gives up: a timeout"),
             },
@@ -467,8 +468,18 @@ fn act_text(act: &Act) -> String {
 /// What the rule asks, less what it does: that is told apart.
 fn without_verdict(asks: &str) -> String {
     const VERDICTS: [&str; 12] = [
-        "-j ", "jump ", "goto ", "return", "accept", "drop", "reject", "dnat to ", "dnat ip addr", "dnat ip6 addr",
-        "masquerade", "snat ",
+        "-j ",
+        "jump ",
+        "goto ",
+        "return",
+        "accept",
+        "drop",
+        "reject",
+        "dnat to ",
+        "dnat ip addr",
+        "dnat ip6 addr",
+        "masquerade",
+        "snat ",
     ];
     let words: Vec<&str> = asks.split(' ').collect();
     let is_verdict = |rest: &str| VERDICTS.iter().any(|verdict| rest.starts_with(verdict));

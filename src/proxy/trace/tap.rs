@@ -67,8 +67,7 @@ pub fn rules(tap: &Tap<'_>) -> String {
     let endpoints: BTreeSet<SocketAddr> = endpoints.iter().copied().collect();
     let mut all = endpoints.clone();
     all.insert(*to);
-    let mut picks =
-        vec![format!("{protocol} sport {port} ip daddr {} {protocol} dport {}{first}", to.ip(), to.port())];
+    let mut picks = vec![format!("{protocol} sport {port} ip daddr {} {protocol} dport {}{first}", to.ip(), to.port())];
     if !endpoints.is_empty() {
         picks.push(format!("ip daddr . {protocol} dport {{ {} }}{first}", list(&endpoints)));
     }
