@@ -259,11 +259,8 @@ impl Teller<'_> {
         let mut packet = start;
         let on_a_node = branch.stays.first().is_some_and(|stay| Place::Node(stay.node) == at);
         if !on_a_node {
-            let role = if branch.stays.is_empty() && branch.place == at && branch.ending != Ending::Nowhere {
-                Role::Receives
-            } else {
-                Role::Sends
-            };
+            let stays = branch.place == at && matches!(branch.ending, Ending::Answered | Ending::NothingListens);
+            let role = if stays { Role::Receives } else { Role::Sends };
             stops.push(self.stop(at, role, packet));
         }
         if let (End::Balanced, Some(first)) = (ways::end(self.lab, at, start.to.ip()), branch.stays.first()) {
