@@ -3,7 +3,7 @@
 //! The kernel's part builds every lab of the table with the built program, once for each proxy,
 //! as root and again as nobody; labs run side by side, and rows share them.
 
-mod support;
+mod program;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +36,7 @@ use netlab::{
     },
 };
 
-use support::{Program, Running, User};
+use program::{Program, Running, User};
 
 /// A pod in front of every Service of a row about lab files.
 const WEB: &str = "[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n[[service]]\n";

@@ -1,7 +1,7 @@
 //! `labs/everything.toml`, under each proxy: truth and trace agree on every path, and `verify` is
 //! green. And what is not netlab's in a node's rules is left alone.
 
-mod support;
+mod program;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use netlab::{
         view::view,
     },
 };
-use support::{Program, User};
+use program::{Program, User};
 
 /// The lab for one proxy; for the ladder without what it cannot express.
 fn file(mode: ProxyMode) -> String {

@@ -3,7 +3,7 @@
 //!
 //! A class is a rule's text with addresses, ports, protocols and hashes struck out.
 
-mod support;
+mod program;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use netlab::{
     },
     proxy::{render, view::view},
 };
-use support::{Program, Running, User};
+use program::{Program, Running, User};
 
 /// How many copies of the lab share the work for each proxy: most of a failing run is waiting.
 const COPIES: usize = 3;

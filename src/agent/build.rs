@@ -88,7 +88,11 @@ impl Building {
             control.tell(&Event::Done { name: name.clone(), micros });
             self.state.progress().stages.push((name, micros));
             if stage.name == StageName::Namespaces && last.is_none_or(|last| last >= StageName::Rules) {
-                self.plan.stages.iter().filter(|stage| stage.name == StageName::Rules).for_each(|rules| self.applier.begin(rules));
+                self.plan
+                    .stages
+                    .iter()
+                    .filter(|stage| stage.name == StageName::Rules)
+                    .for_each(|rules| self.applier.begin(rules));
             }
         }
         self.state.progress().phase = Phase::Running;

@@ -95,11 +95,7 @@ pub async fn is_legacy(proxy: ProxyMode, loaded: usize, processes: &Processes) -
 
 fn restore_tool(bytes: usize) -> Tool {
     let rootless = !super::nest::is_privileged();
-    if rootless && bytes > NFT_TEXT_LIMIT && find(RESTORE_LEGACY.program).is_ok() {
-        RESTORE_LEGACY
-    } else {
-        RESTORE
-    }
+    if rootless && bytes > NFT_TEXT_LIMIT && find(RESTORE_LEGACY.program).is_ok() { RESTORE_LEGACY } else { RESTORE }
 }
 
 async fn run(tool: &Tool, entrance: Entrance, input: Vec<u8>, processes: &Processes) -> Result<Output> {

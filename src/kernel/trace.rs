@@ -71,8 +71,11 @@ async fn refuse_legacy(plan: &Plan, processes: &Processes) -> Result<()> {
     for planned in plan.stages.iter().flat_map(|stage| &stage.steps) {
         let Step::Rules { netns, proxy, text } = &planned.step else { continue };
         if rules::is_legacy(*proxy, text.len(), processes).await? {
-            let error = Error::host(format!("the kernel cannot tell of the rules of {netns}: they are iptables-legacy's"));
-            return Err(error.hint("live tracing needs rules that nft knows: use iptables-nft, or `proxy = \"nftables\"`"));
+            let error =
+                Error::host(format!("the kernel cannot tell of the rules of {netns}: they are iptables-legacy's"));
+            return Err(
+                error.hint("live tracing needs rules that nft knows: use iptables-nft, or `proxy = \"nftables\"`")
+            );
         }
     }
     Ok(())

@@ -8,9 +8,9 @@ mod junit;
 mod paint;
 mod table;
 mod tap;
-pub mod trace;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use std::collections::BTreeMap;
 

@@ -177,7 +177,14 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_left_out() {
-        for text in ["", "trace id", "trace id 1 ip t c", "trace id 1 ip t c unknown x", "add table ip x", "trace id 1 ip t c packet: arp"] {
+        for text in [
+            "",
+            "trace id",
+            "trace id 1 ip t c",
+            "trace id 1 ip t c unknown x",
+            "add table ip x",
+            "trace id 1 ip t c packet: arp",
+        ] {
             assert_eq!(visits([text]), [], "{text:?}");
         }
     }

@@ -17,8 +17,11 @@ use super::{
     route::{Route, Routes},
 };
 use crate::{
-    lab::model::{Lab, Place, Protocol, ProxyMode},
-    proxy::{truth::Fate, ways},
+    lab::model::{Lab, NodeId, Place, Protocol, ProxyMode},
+    proxy::{
+        truth::Fate,
+        ways::{self, End},
+    },
 };
 
 /// The version of a story's form.
@@ -191,7 +194,8 @@ pub enum Side {
 pub fn story(lab: &Lab, tracer: &Tracer<'_>, question: &Question) -> Result<(Story, Vec<Branch>), String> {
     let mut branches = tracer.trace(question.from, question.to, question.protocol)?;
     // The same endpoint may be come to by several nodes.
-    branches.sort_by_key(|branch| (address(&branch.fate), branch.stays.iter().map(|stay| stay.node).collect::<Vec<_>>()));
+    branches
+        .sort_by_key(|branch| (address(&branch.fate), branch.stays.iter().map(|stay| stay.node).collect::<Vec<_>>()));
     let teller = Teller { lab, routes: Routes::of(lab), question };
     let ways = branches.iter().enumerate().map(|(i, branch)| teller.way(i + 1, branch)).collect();
     let story = Story {
@@ -232,7 +236,7 @@ impl Teller<'_> {
             Fate::Unreachable(_) => (Outcome::Unreachable, None, Vec::new()),
         };
         let pod = pod.map(|pod| self.lab.pod(pod).full_name());
-        let place = self.lab.netns(branch.place);
+        let place = self.lab.netns(self.last_place(branch, endpoint.ip()));
         let last = branch.stays.last().map_or(self.start(), |stay| stay.left);
         let end = self.end(branch, pod.as_deref().unwrap_or(&place), last);
         let reply = match branch.ending {
@@ -255,12 +259,15 @@ impl Teller<'_> {
         let mut packet = start;
         let on_a_node = branch.stays.first().is_some_and(|stay| Place::Node(stay.node) == at);
         if !on_a_node {
-            let role = if branch.stays.is_empty() && branch.place == at && branch.ending != Ending::Nowhere {
-                Role::Receives
-            } else {
-                Role::Sends
-            };
+            let stays = branch.place == at && matches!(branch.ending, Ending::Answered | Ending::NothingListens);
+            let role = if stays { Role::Receives } else { Role::Sends };
             stops.push(self.stop(at, role, packet));
+        }
+        if let (End::Balanced, Some(first)) = (ways::end(self.lab, at, start.to.ip()), branch.stays.first()) {
+            self.transit(&mut stops, at, Place::LoadBalancer, packet);
+            stops.retain(|_| at != Place::LoadBalancer);
+            stops.push(self.balancer(at, packet, first.node));
+            at = Place::LoadBalancer;
         }
         for stay in &branch.stays {
             let node = Place::Node(stay.node);
@@ -276,10 +283,32 @@ impl Teller<'_> {
         if branch.place != at {
             self.transit(&mut stops, at, branch.place, packet);
             stops.push(self.stop(branch.place, Role::Receives, packet));
-        } else if branch.ending == Ending::Blackhole && matches!(at, Place::Client(_)) {
-            stops.push(self.stop(Place::Host, Role::Passes, packet));
+        } else if self.last_place(branch, packet.to.ip()) != at {
+            let place = self.last_place(branch, packet.to.ip());
+            stops.push(self.stop(place, Role::Passes, packet));
         }
         stops
+    }
+
+    /// The place whose routing table ends it: what has nowhere to go goes to `host` first, if
+    /// that is where the default route leads.
+    fn last_place(&self, branch: &Branch, to: IpAddr) -> Place {
+        let homeless = matches!(branch.ending, Ending::Blackhole | Ending::Nowhere);
+        let route = self.routes.route(branch.place, to).filter(|_| homeless);
+        let gateway = route.and_then(|route| route.gateway).and_then(|name| self.lab.find(&name));
+        gateway.unwrap_or(branch.place)
+    }
+
+    /// The load balancer sends a connection on to a node.
+    fn balancer(&self, from: Place, packet: Addresses, node: NodeId) -> Stop {
+        let node = self.lab.node(node);
+        let role = if from == Place::LoadBalancer { Role::Sends } else { Role::Passes };
+        let mut stop = self.stop(Place::LoadBalancer, role, packet);
+        stop.route = stop.route.map(|route| {
+            let to = packet.to.ip().to_string();
+            Route { to, via: Some(node.ip), gateway: Some(node.name.to_string()), ..route }
+        });
+        stop
     }
 
     fn transit(&self, stops: &mut Vec<Stop>, from: Place, to: Place, packet: Addresses) {
@@ -372,6 +401,8 @@ impl Teller<'_> {
                 format!("{who} replies straight to {source}, past {node}, which would have to undo its translation")
             }
             Ending::NoWayBack => format!("{who} has no way back to {source}"),
+            Ending::NoHealthyNode => format!("{who} has nobody to send it to: no node passes its health check"),
+            Ending::KeptOut => format!("{who} does not serve {source}: it is not in loadBalancerSourceRanges"),
         }
     }
 
@@ -383,7 +414,10 @@ impl Teller<'_> {
             Outcome::Refused => format!("{from} sees ECONNREFUSED, at once"),
             Outcome::Silence => match (branch.ending, reply) {
                 (Ending::Bypassed(_), Some(stop)) => {
-                    format!("{from} gets a packet from {}, which it never asked, and waits for {asked}: silence", stop.source)
+                    format!(
+                        "{from} gets a packet from {}, which it never asked, and waits for {asked}: silence",
+                        stop.source
+                    )
                 }
                 _ => format!("{from} sees nothing at all, until it gives up: a timeout"),
             },
@@ -457,15 +491,23 @@ fn act_text(act: &Act) -> String {
 /// What the rule asks, less what it does: that is told apart.
 fn without_verdict(asks: &str) -> String {
     const VERDICTS: [&str; 12] = [
-        "-j ", "jump ", "goto ", "return", "accept", "drop", "reject", "dnat to ", "dnat ip addr", "dnat ip6 addr",
-        "masquerade", "snat ",
+        "-j ",
+        "jump ",
+        "goto ",
+        "return",
+        "accept",
+        "drop",
+        "reject",
+        "dnat to ",
+        "dnat ip addr",
+        "dnat ip6 addr",
+        "masquerade",
+        "snat ",
     ];
     let words: Vec<&str> = asks.split(' ').collect();
     let is_verdict = |rest: &str| VERDICTS.iter().any(|verdict| rest.starts_with(verdict));
     let end = (0..words.len()).find(|i| is_verdict(&words[*i..].join(" "))).unwrap_or(words.len());
-    let kept = words[..end].join(" ");
-    // A rule that also takes the mark off.
-    kept
+    words[..end].join(" ")
 }
 
 /// A rule of iptables without the loading of modules, and its comment.
@@ -479,6 +521,10 @@ fn iptables_rule(text: &str) -> (String, Option<String>) {
                 words.next();
             }
             "--comment" => comment = words.next().map(short_comment),
+            // It is the only mode that rules of ours have.
+            "--mode" => {
+                words.next();
+            }
             _ => kept.push(word),
         }
     }
@@ -486,16 +532,18 @@ fn iptables_rule(text: &str) -> (String, Option<String>) {
 }
 
 /// A rule of nft without its comment, and that; a long list of choices is cut.
-fn nft_rule(text: &str) -> (String, Option<String>) {
+pub(super) fn nft_rule(text: &str) -> (String, Option<String>) {
     let (rule, comment) = match text.split_once(" comment \"") {
         Some((rule, comment)) => (rule, Some(short_comment(comment.trim_end_matches('"')))),
         None => (text, None),
     };
-    let rule = match (rule.find("numgen"), rule.find('{')) {
+    let choices = rule.split_once("numgen random mod ").and_then(|(_, rest)| rest.split(' ').next());
+    let chance = choices.map(|choices| format!("one of {choices}, by chance"));
+    let rule = match (choices, rule.find('{')) {
         (Some(_), Some(brace)) => format!("{}{{ … }}", &rule[..brace]),
         _ => rule.to_owned(),
     };
-    (rule, comment)
+    (rule, comment.or(chance))
 }
 
 /// A comment up to what it says to those who write rules.
