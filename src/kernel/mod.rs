@@ -4,6 +4,7 @@
 //! loop), and nowhere else. Nothing here decides anything: what is to be done comes in as
 //! [`Step`](crate::plan::step::Step)s and [`Order`](crate::probe::order::Order)s.
 
+pub mod apart;
 pub mod apply;
 pub mod balancer;
 pub mod client;

@@ -38,7 +38,9 @@ struct Page<'a> {
 }
 
 /// The column in which a rule begins.
-const INDENT: usize = 13;
+const INDENT: usize = 14;
+/// Longer names of chains push what comes after them aside.
+const CHAIN_LIMIT: usize = 34;
 
 impl Page<'_> {
     fn page(mut self, number: Option<usize>) -> String {
@@ -114,8 +116,9 @@ impl Page<'_> {
     }
 
     fn stops(&mut self, stops: &[Stop]) {
-        let width = stops.iter().flat_map(|stop| &stop.hooks).flat_map(|hook| &hook.rules);
-        let width = width.map(|rule| rule.chain.chars().count()).max().unwrap_or(0);
+        let hooks = stops.iter().flat_map(|stop| &stop.hooks);
+        let names = hooks.flat_map(|hook| hook.rules.iter().map(|rule| hook.table.len() + 1 + rule.chain.len()));
+        let width = names.max().unwrap_or(0).min(CHAIN_LIMIT);
         for (i, stop) in stops.iter().enumerate() {
             let place = format!("{:<INDENT$}", stop.place);
             let place = paint(self.colour, Ink::Heading, &place);
@@ -146,8 +149,7 @@ impl Page<'_> {
             let comment = paint(self.colour, Ink::Faint, &comment);
             let does = paint(self.colour, Ink::Heading, &rule.does);
             let chain = format!("{} {}", hook.table, rule.chain);
-            let width = width + 1 + hook.table.chars().count();
-            self.line(2, &format!("{name:<11}{chain:<width$}  {asks}→ {does}{comment}"));
+            self.line(2, &format!("{name:<hooks$}{chain:<width$}  {asks}→ {does}{comment}", hooks = INDENT - 2));
             name = "";
         }
         for rewrite in &hook.rewrites {

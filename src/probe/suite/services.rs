@@ -26,7 +26,7 @@ const MOST_SILENT: usize = 200;
 pub(super) const MISS: f64 = 1e-9;
 /// More tries than this all those ways together do not get: the more endpoints a Service has, the
 /// more tries each of its backends needs to meet itself.
-const MOST_HAIRPIN_TRIES: usize = 10_000;
+const MOST_HAIRPIN_TRIES: usize = 20_000;
 /// More tries than this an agent is not asked for in one probe.
 const MOST_TRIES: usize = 2000;
 

@@ -6,10 +6,10 @@ use serde::Serialize;
 use super::{
     Act, Branch, Hook, Tracer,
     monitor::{self, Header, Seen, Visit},
-    story::{HookStop, Question, Rewrite, Role, RuleLine, Side, Stop, Way, split},
+    story::{HookStop, Question, Rewrite, Role, RuleLine, Side, Stop, Way, nft_rule, split},
     tap::{TABLE, Tapped},
 };
-use crate::{lab::model::Lab, probe::order::FailureKind};
+use crate::{lab::model::Lab, probe::order::FailureKind, proxy::ways};
 
 /// What the kernel did with one real connection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,17 +44,21 @@ pub fn live(
         ear.nodes.push((node.clone(), monitor::visits(lines.iter().map(String::as_str))));
     }
     let start = |header: &Header| header.source.port() == tapped.port && header.to == question.to;
-    let forth = ear.walk(&start);
-    let back = forth.last().map(|passage| (passage.last.to, passage.last.source));
-    let back = match back {
-        Some((source, to)) => ear.walk(&|header: &Header| (header.source, header.to) == (source, to)),
+    let own = ways::node_of(lab, question.from).map(|node| lab.node(node).name.to_string());
+    let forth = ear.walk(own.as_deref(), &start);
+    let back = match forth.last() {
+        Some(Passage { node, last, .. }) => {
+            ear.walk(Some(node), &|header: &Header| (header.source, header.to) == (last.to, last.source))
+        }
         None => Vec::new(),
     };
     let (way, agrees, verdict) = verdict(lab, ways, branches, &forth, tapped);
+    let mut stops: Vec<Stop> = forth.iter().map(|passage| passage.stop(Direction::Forth)).collect();
+    stops.extend(forth.last().and_then(|passage| passage.receiver(lab)));
     Live {
         port: tapped.port,
-        sight: sight(tapped),
-        stops: forth.iter().map(|passage| passage.stop(Direction::Forth)).collect(),
+        sight: format!("{} saw: {}", lab.netns(question.from), sight(tapped)),
+        stops,
         reply: back.iter().map(|passage| passage.stop(Direction::Back)).collect(),
         way,
         agrees,
@@ -95,10 +99,12 @@ enum Direction {
 }
 
 impl Ear<'_> {
-    /// Follows the packet that is `sought` from node to node.
-    fn walk(&self, sought: &dyn Fn(&Header) -> bool) -> Vec<Passage> {
+    /// Follows the packet that is `sought` from node to node. Where a node has changed nothing,
+    /// the next one sees the same packet: the search begins at the node that it must pass first.
+    fn walk(&self, first: Option<&str>, sought: &dyn Fn(&Header) -> bool) -> Vec<Passage> {
         let mut passages: Vec<Passage> = Vec::new();
-        let mut next = self.nodes.iter().find_map(|(node, visits)| {
+        let (own, others): (Vec<_>, Vec<_>) = self.nodes.iter().partition(|(node, _)| Some(node.as_str()) == first);
+        let mut next = own.into_iter().chain(others).find_map(|(node, visits)| {
             let at = visits.iter().position(|visit| is_entry(visit) && sought(&visit.header))?;
             Some((node, visits, at))
         });
@@ -203,12 +209,27 @@ impl Passage {
         stop
     }
 
+    /// The place that the packet was sent on to, where that is no node: it tells nothing itself.
+    fn receiver(&self, lab: &Lab) -> Option<Stop> {
+        self.last.goes_out.as_ref()?;
+        let place = ways::holder(lab, self.last.to.ip()).map(|place| lab.netns(place))?;
+        (place != self.node).then(|| Stop {
+            place,
+            role: Role::Receives,
+            source: self.last.source.to_string(),
+            to: self.last.to.to_string(),
+            hooks: Vec::new(),
+            undone: Vec::new(),
+            route: None,
+        })
+    }
+
     /// The rules that matched, in the terms of both sides.
     fn trail(&self) -> Vec<Mark> {
         // What comes back in by the loopback device is known already: conntrack asks the
         // translating chains once, and the rules' own story has it come in once.
         let visits = self.visits.iter().filter(|(hook, visit)| {
-            !is_own(visit) && !(*hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
+            !(is_own(visit) || *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
         });
         let marks = visits.flat_map(|(_, visit)| {
             visit.hits.iter().map(|seen| Mark {
@@ -228,20 +249,21 @@ fn rewrites(before: &Header, after: &Header) -> Vec<Rewrite> {
 }
 
 fn line(seen: &Seen) -> RuleLine {
-    let (text, comment) = match seen.text.split_once(" comment \"") {
-        Some((text, comment)) => (text, Some(comment.trim_end_matches('"').to_owned())),
-        None => (seen.text.as_str(), None),
+    let (text, comment) = nft_rule(&seen.text);
+    // What changes a packet says more than the verdict that goes with it.
+    const CHANGES: [&str; 5] = ["dnat ", "snat ", "masquerade", "reject", "meta mark set "];
+    let change = CHANGES.iter().filter_map(|change| text.find(change)).max().filter(|_| !leads_on(&seen.verdict));
+    let (asks, does) = match change {
+        Some(at) => (text[..at].to_owned(), text[at..].to_owned()),
+        None => (text.strip_suffix(&seen.verdict).unwrap_or(&text).to_owned(), seen.verdict.clone()),
     };
-    let text = match (text.find("numgen"), text.find('{')) {
-        (Some(_), Some(brace)) => format!("{}{{ … }}", &text[..brace]),
-        _ => text.to_owned(),
-    };
-    let asks = text.strip_suffix(&seen.verdict).unwrap_or(&text).trim().to_owned();
-    let does = match seen.verdict.as_str() {
-        "continue" => "go on".to_owned(),
-        verdict => verdict.to_owned(),
-    };
+    let does = if does == "continue" { "go on".to_owned() } else { does };
+    let asks = asks.trim().to_owned();
     RuleLine { chain: split(&seen.chain).1.to_owned(), asks, does, comment }
+}
+
+fn leads_on(verdict: &str) -> bool {
+    ["jump ", "goto ", "return"].iter().any(|word| verdict.starts_with(word))
 }
 
 /// A rule that matched, in words that the rules' text and the kernel have in common.
@@ -277,6 +299,9 @@ fn verdict(
     forth: &[Passage],
     tapped: &Tapped,
 ) -> (Option<usize>, bool, String) {
+    if forth.is_empty() && branches.iter().any(|branch| !branch.stays.is_empty()) {
+        return (None, false, "the kernel told nothing of this connection".to_owned());
+    }
     let seen: Vec<Mark> = forth.iter().flat_map(Passage::trail).collect();
     let went = forth.last().map(|passage| passage.last.to);
     // How far each way is the kernel's: rules first, and of ways through the same rules (one

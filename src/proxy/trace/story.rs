@@ -236,7 +236,7 @@ impl Teller<'_> {
             Fate::Unreachable(_) => (Outcome::Unreachable, None, Vec::new()),
         };
         let pod = pod.map(|pod| self.lab.pod(pod).full_name());
-        let place = self.lab.netns(branch.place);
+        let place = self.lab.netns(self.last_place(branch, endpoint.ip()));
         let last = branch.stays.last().map_or(self.start(), |stay| stay.left);
         let end = self.end(branch, pod.as_deref().unwrap_or(&place), last);
         let reply = match branch.ending {
@@ -286,8 +286,9 @@ impl Teller<'_> {
         if branch.place != at {
             self.transit(&mut stops, at, branch.place, packet);
             stops.push(self.stop(branch.place, Role::Receives, packet));
-        } else if branch.ending == Ending::Blackhole && matches!(at, Place::Client(_)) {
-            stops.push(self.stop(Place::Host, Role::Passes, packet));
+        } else if self.last_place(branch, packet.to.ip()) != at {
+            let place = self.last_place(branch, packet.to.ip());
+            stops.push(self.stop(place, Role::Passes, packet));
         }
         stops
     }
@@ -302,6 +303,15 @@ impl Teller<'_> {
             Route { to, via: Some(node.ip), gateway: Some(node.name.to_string()), ..route }
         });
         stop
+    }
+
+    /// The place whose routing table ends it: what has nowhere to go goes to `host` first, if
+    /// that is where the default route leads.
+    fn last_place(&self, branch: &Branch, to: IpAddr) -> Place {
+        let homeless = matches!(branch.ending, Ending::Blackhole | Ending::Nowhere);
+        let route = self.routes.route(branch.place, to).filter(|_| homeless);
+        let gateway = route.and_then(|route| route.gateway).and_then(|name| self.lab.find(&name));
+        gateway.unwrap_or(branch.place)
     }
 
     fn transit(&self, stops: &mut Vec<Stop>, from: Place, to: Place, packet: Addresses) {
@@ -500,9 +510,7 @@ fn without_verdict(asks: &str) -> String {
     let words: Vec<&str> = asks.split(' ').collect();
     let is_verdict = |rest: &str| VERDICTS.iter().any(|verdict| rest.starts_with(verdict));
     let end = (0..words.len()).find(|i| is_verdict(&words[*i..].join(" "))).unwrap_or(words.len());
-    let kept = words[..end].join(" ");
-    // A rule that also takes the mark off.
-    kept
+    words[..end].join(" ")
 }
 
 /// A rule of iptables without the loading of modules, and its comment.
@@ -516,6 +524,10 @@ fn iptables_rule(text: &str) -> (String, Option<String>) {
                 words.next();
             }
             "--comment" => comment = words.next().map(short_comment),
+            // It is the only mode that rules of ours have.
+            "--mode" => {
+                words.next();
+            }
             _ => kept.push(word),
         }
     }
@@ -523,16 +535,18 @@ fn iptables_rule(text: &str) -> (String, Option<String>) {
 }
 
 /// A rule of nft without its comment, and that; a long list of choices is cut.
-fn nft_rule(text: &str) -> (String, Option<String>) {
+pub(super) fn nft_rule(text: &str) -> (String, Option<String>) {
     let (rule, comment) = match text.split_once(" comment \"") {
         Some((rule, comment)) => (rule, Some(short_comment(comment.trim_end_matches('"')))),
         None => (text, None),
     };
-    let rule = match (rule.find("numgen"), rule.find('{')) {
+    let choices = rule.split_once("numgen random mod ").and_then(|(_, rest)| rest.split(' ').next());
+    let chance = choices.map(|choices| format!("one of {choices}, by chance"));
+    let rule = match (choices, rule.find('{')) {
         (Some(_), Some(brace)) => format!("{}{{ … }}", &rule[..brace]),
         _ => rule.to_owned(),
     };
-    (rule, comment)
+    (rule, comment.or(chance))
 }
 
 /// A comment up to what it says to those who write rules.

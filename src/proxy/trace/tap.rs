@@ -1,7 +1,7 @@
 //! The rules that make the kernel tell of one connection, and what is told: what the CLI and the
 //! agent say to each other when the kernel is to be listened to.
 
-use std::{collections::BTreeSet, fmt::Write, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,24 +67,23 @@ pub fn rules(tap: &Tap<'_>) -> String {
     let endpoints: BTreeSet<SocketAddr> = endpoints.iter().copied().collect();
     let mut all = endpoints.clone();
     all.insert(*to);
-    let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
-    let mut line = |line: String| _ = writeln!(text, "    {line}");
-    line("chain flow {".to_owned());
-    line(format!(
-        "    {protocol} sport {port} ip daddr {} {protocol} dport {}{first} meta nftrace set 1",
-        to.ip(),
-        to.port()
-    ));
+    let mut picks = vec![format!("{protocol} sport {port} ip daddr {} {protocol} dport {}{first}", to.ip(), to.port())];
     if !endpoints.is_empty() {
-        line(format!("    ip daddr . {protocol} dport {{ {} }}{first} meta nftrace set 1", list(&endpoints)));
+        picks.push(format!("ip daddr . {protocol} dport {{ {} }}{first}", list(&endpoints)));
     }
-    line(format!("    ip saddr . {protocol} sport {{ {} }}{answer} meta nftrace set 1", list(&all)));
-    for mark in *marks {
-        line(format!("    ip saddr 127.0.0.1 udp sport {mark} meta nftrace set 1"));
-    }
-    line("}".to_owned());
+    picks.push(format!("ip saddr . {protocol} sport {{ {} }}{answer}", list(&all)));
+    picks.extend(marks.iter().map(|mark| format!("ip saddr 127.0.0.1 udp sport {mark}")));
+    let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
+    let mut line = |line: String| text.push_str(&format!("    {line}\n"));
+    // What is told of a packet begins in the chain whose rule asks for it: that must be a base
+    // chain, which names the hook.
     for hook in ["prerouting", "output"] {
-        line(format!("chain {hook} {{ type filter hook {hook} priority -350; policy accept; jump flow; }}"));
+        line(format!("chain {hook} {{"));
+        line(format!("    type filter hook {hook} priority -350; policy accept;"));
+        for pick in &picks {
+            line(format!("    {pick} meta nftrace set 1"));
+        }
+        line("}".to_owned());
     }
     for hook in ["input", "postrouting"] {
         line(format!("chain {hook} {{ type filter hook {hook} priority 350; policy accept; }}"));
@@ -107,15 +106,22 @@ mod tests {
             "add table ip netlab-trace
 delete table ip netlab-trace
 table ip netlab-trace {
-    chain flow {
+    chain prerouting {
+        type filter hook prerouting priority -350; policy accept;
         tcp sport 40000 ip daddr 10.30.45.100 tcp dport 30080 tcp flags & (fin | syn | rst | ack) == syn meta nftrace set 1
         ip daddr . tcp dport { 192.168.1.10 . 80, 192.168.2.20 . 80 } tcp flags & (fin | syn | rst | ack) == syn meta nftrace set 1
         ip saddr . tcp sport { 10.30.45.100 . 30080, 192.168.1.10 . 80, 192.168.2.20 . 80 } tcp flags & (syn | rst) != 0 tcp flags & ack != 0 meta nftrace set 1
         ip saddr 127.0.0.1 udp sport 41000 meta nftrace set 1
         ip saddr 127.0.0.1 udp sport 42000 meta nftrace set 1
     }
-    chain prerouting { type filter hook prerouting priority -350; policy accept; jump flow; }
-    chain output { type filter hook output priority -350; policy accept; jump flow; }
+    chain output {
+        type filter hook output priority -350; policy accept;
+        tcp sport 40000 ip daddr 10.30.45.100 tcp dport 30080 tcp flags & (fin | syn | rst | ack) == syn meta nftrace set 1
+        ip daddr . tcp dport { 192.168.1.10 . 80, 192.168.2.20 . 80 } tcp flags & (fin | syn | rst | ack) == syn meta nftrace set 1
+        ip saddr . tcp sport { 10.30.45.100 . 30080, 192.168.1.10 . 80, 192.168.2.20 . 80 } tcp flags & (syn | rst) != 0 tcp flags & ack != 0 meta nftrace set 1
+        ip saddr 127.0.0.1 udp sport 41000 meta nftrace set 1
+        ip saddr 127.0.0.1 udp sport 42000 meta nftrace set 1
+    }
     chain input { type filter hook input priority 350; policy accept; }
     chain postrouting { type filter hook postrouting priority 350; policy accept; }
 }
