@@ -16,6 +16,7 @@ mod refusals;
 mod running;
 mod shapes;
 mod support;
+mod trace;
 mod verbs;
 
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 10] = [
+    let rooms: [(&str, &'static [Test]); 11] = [
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
+        ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),
     ];
     let run = Run::this();

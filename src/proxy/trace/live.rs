@@ -50,7 +50,7 @@ pub fn live(
     let forth = ear.walk(own.as_deref(), &start, &[]);
     let back = match forth.last() {
         Some(Passage { node, last, .. }) => {
-            let sought = |header: &Header| (header.source, header.to) == (last.to, last.source);
+            let sought = |header: &Header| header.ends() == (last.to, last.source);
             let undone: Vec<_> = forth.iter().map(|passage| (passage.first.to, passage.first.source)).collect();
             ear.walk(Some(node), &sought, &undone)
         }
@@ -105,6 +105,12 @@ enum Direction {
     Back,
 }
 
+impl Header {
+    fn ends(&self) -> Ends {
+        (self.source, self.to)
+    }
+}
+
 impl Ear<'_> {
     /// Follows the packet that is `sought` from node to node. Where a node has changed nothing,
     /// the next one sees the same packet: the search begins at the node that it must pass first.
@@ -124,11 +130,18 @@ impl Ear<'_> {
                 break;
             }
             next = self.nodes.iter().find_map(|(other, visits)| {
-                let same = |visit: &Visit| (visit.header.source, visit.header.to) == (left.source, left.to);
-                let comes = |visit: &Visit| is_entry(visit) && visit.header.came_in.is_some() && same(visit);
-                let been = |passage: &Passage| passage.node == *other && passage.first.came_in.is_some();
-                let at = visits.iter().position(comes)?;
-                (!passages.iter().any(been)).then_some((other, visits, at))
+                let at = visits.iter().position(|visit| {
+                    let ends = visit.header.ends();
+                    // A packet may come to a node twice, but not as the same; that is another try.
+                    let been = |Passage { node, first, .. }: &Passage| {
+                        (node, first.ends(), &first.came_in) == (other, ends, &visit.header.came_in)
+                    };
+                    is_entry(visit)
+                        && visit.header.came_in.is_some()
+                        && ends == left.ends()
+                        && !passages.iter().any(been)
+                })?;
+                Some((other, visits, at))
             });
         }
         passages
@@ -142,8 +155,12 @@ impl Ear<'_> {
         for (i, visit) in visits.iter().enumerate() {
             // The last chains see other addresses: the kernel's mark is the same within a hook, and
             // what a reply's become is known.
-            let ends = (visit.header.source, visit.header.to);
+            let ends = visit.header.ends();
             let same = visit.header.source == passage.first.source || visit.id == id || undone.contains(&ends);
+            if i > 0 && is_entry(visit) && visit.id == id {
+                // The kernel has given the mark to another packet.
+                id.clear();
+            }
             let is_new = !passage.visits.iter().any(|(_, seen)| seen.chain == visit.chain);
             if !same || !is_new || (i > 0 && is_entry(visit)) {
                 continue;
@@ -238,7 +255,8 @@ impl Passage {
         // What comes back in by the loopback device is known already: conntrack asks the
         // translating chains once, and the rules' own story has it come in once.
         let visits = self.visits.iter().filter(|(hook, visit)| {
-            !is_own(visit) && !(*hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
+            let again = *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo");
+            !is_own(visit) && !again
         });
         let marks = visits.flat_map(|(_, visit)| {
             visit.hits.iter().map(|seen| Mark {
