@@ -6,22 +6,17 @@
 //! run (times, process ids, the pod that answered, measured shares) is not compared.
 //! `NETLAB_BLESS=1` puts the real output into the page.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt, chown},
-    path::{Path, PathBuf},
-    process::Command,
-};
+mod support;
+
+use std::fs;
 
 use netlab::{diag::Colour, lab};
+use serde_json::Value;
+use support::{Who, blessing, golden, top};
 
 /// The pages.
 const PAGES: [&str; 5] =
     ["README.md", "docs/architecture.md", "docs/how-it-works.md", "docs/lab-file.md", "docs/limits.md"];
-/// Who has no rights at all.
-const NOBODY: u32 = 65534;
-/// The record separator of ASCII: what no command here prints.
-const SEPARATOR: char = '\u{1e}';
 
 /// A fenced block of a page.
 struct Block {
@@ -39,26 +34,12 @@ struct Example {
     output: Vec<String>,
 }
 
-/// Who runs a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    Myself,
-    Nobody,
-}
-
 #[test]
 fn commands_print_what_the_pages_show() {
-    for page in PAGES {
-        check(page, Who::Myself);
-    }
-}
-
-#[test]
-fn commands_print_the_same_for_an_unprivileged_user() {
-    if nix::unistd::geteuid().is_root() && !blessing() {
-        for page in PAGES {
-            check(page, Who::Nobody);
-        }
+    // What is written down is what the user prints who blesses; all others must print the same.
+    let everybody = if blessing() { vec![Who::Myself] } else { Who::all() };
+    for (page, who) in PAGES.into_iter().flat_map(|page| everybody.iter().map(move |who| (page, *who))) {
+        check(page, who);
     }
 }
 
@@ -87,6 +68,75 @@ fn links_lead_somewhere() {
     }
 }
 
+/// The reference has every key that there is, in the words of the schema.
+#[test]
+fn the_reference_is_that_of_the_schema() {
+    const PAGE: &str = "docs/lab-file.md";
+    const MARK: &str = "<!-- What follows is written by `cargo xtask bless`. -->\n";
+    let page = read(PAGE);
+    let (words, _) = page.split_once(MARK).expect("the mark is on the page");
+    let mut text = format!("{words}{MARK}");
+    let schema = lab::schema();
+    table(&mut text, "The file", &schema);
+    golden(&top().join(PAGE), &text);
+}
+
+/// Writes a table of an object's keys, and then those of the objects in it.
+fn table(text: &mut String, title: &str, schema: &Value) {
+    let Some(keys) = schema["properties"].as_object() else { return };
+    let about = schema["description"].as_str().unwrap_or_default();
+    text.push_str(&format!("\n## {title}\n\n{about}\n\n| key | value | what |\n|---|---|---|\n"));
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for (key, value) in keys {
+        let must = if required.iter().any(|name| name == key) { " Required." } else { "" };
+        let what = value["description"].as_str().unwrap_or_default().replace('|', "\\|");
+        text.push_str(&format!("| `{key}` | {} | {what}{must} |\n", kind(value)));
+    }
+    for (key, value) in keys {
+        // A pod's `ports` are short for those of its container.
+        let (shown, inner) = if value["items"].is_object() {
+            (format!("[[{key}]]"), &value["items"])
+        } else {
+            (format!("[{key}]"), value)
+        };
+        let title = if title == "The file" { format!("`{shown}`") } else { format!("{title} `{key}`") };
+        if title != "`[[pod]]` `ports`" {
+            table(text, &title, inner);
+        }
+    }
+}
+
+/// What a value is, in a word or two.
+fn kind(schema: &Value) -> String {
+    if let Some(words) = schema["enum"].as_array() {
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        return words.join(", ");
+    }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
+    }
+    if schema["const"].is_string() {
+        return format!("`{}`", schema["const"]);
+    }
+    let pattern = schema["pattern"].as_str().unwrap_or_default();
+    match schema["type"].as_str() {
+        Some("array") if schema["items"]["type"] == "object" => "tables".to_owned(),
+        Some("array") => format!("list of: {}", kind(&schema["items"])),
+        Some("object") if schema["properties"].is_object() => "table".to_owned(),
+        Some("object") => "pairs of texts".to_owned(),
+        Some("integer") => match (&schema["minimum"], &schema["maximum"]) {
+            (Value::Number(low), Value::Number(high)) => format!("{low} to {high}"),
+            _ => "number".to_owned(),
+        },
+        Some("boolean") => "`true`, `false`".to_owned(),
+        Some("string") if schema["format"] == "ipv4" => "address".to_owned(),
+        Some("string") if pattern.contains("{3}/") => "address/length".to_owned(),
+        Some("string") if !pattern.is_empty() => "name".to_owned(),
+        Some("string") => "text".to_owned(),
+        _ => "value".to_owned(),
+    }
+}
+
 /// Runs a page and compares; once more if it differs, as a statistical test may fail by chance.
 fn check(page: &str, who: Who) {
     let text = read(page);
@@ -95,13 +145,13 @@ fn check(page: &str, who: Who) {
     if examples.is_empty() {
         return;
     }
-    let mut printed = run(&examples, who);
+    let mut printed = printed_by(&examples, who);
     if blessing() {
         fs::write(top().join(page), blessed(&text, &examples, &printed)).expect("the page can be written");
         return;
     }
     if !differences(&examples, &printed).is_empty() {
-        printed = run(&examples, who);
+        printed = printed_by(&examples, who);
     }
     let differences = differences(&examples, &printed);
     assert!(
@@ -111,8 +161,9 @@ fn check(page: &str, who: Who) {
     );
 }
 
-fn blessing() -> bool {
-    std::env::var_os("NETLAB_BLESS").is_some()
+fn printed_by(examples: &[Example], who: Who) -> Vec<Vec<String>> {
+    let commands: Vec<&str> = examples.iter().map(|example| example.command.as_str()).collect();
+    support::run(&commands, who)
 }
 
 fn differences(examples: &[Example], printed: &[Vec<String>]) -> Vec<String> {
@@ -136,64 +187,6 @@ fn blessed(text: &str, examples: &[Example], printed: &[Vec<String>]) -> String 
     lines.join("\n") + "\n"
 }
 
-/// Runs the commands, one after the other in one shell, where no other lab is; gives back the
-/// lines that each printed.
-fn run(examples: &[Example], who: Who) -> Vec<Vec<String>> {
-    let stage = tempfile::tempdir().expect("a directory for the page");
-    let path = stage.path();
-    let script = script(examples);
-    fs::write(path.join("page.sh"), &script).expect("the script can be written");
-    fs::create_dir(path.join("bin")).expect("a directory for programs");
-    fs::copy(env!("CARGO_BIN_EXE_netlab"), path.join("bin/netlab")).expect("netlab can be copied");
-    fs::create_dir(path.join("labs")).expect("a directory for labs");
-    for lab in fs::read_dir(top().join("labs")).expect("there are labs") {
-        let lab = lab.expect("a lab").path();
-        fs::copy(&lab, path.join("labs").join(lab.file_name().expect("a name"))).expect("labs can be copied");
-    }
-    fs::create_dir(path.join("run")).expect("a directory for run-time files");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the stage is mine");
-    if who == Who::Nobody {
-        for directory in [path.to_owned(), path.join("run")] {
-            chown(directory, Some(NOBODY), Some(NOBODY)).expect("root may give files away");
-        }
-    }
-    let mut command = shell(who);
-    command.arg("page.sh").current_dir(path).env_clear();
-    command.env("PATH", format!("{}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", path.display()));
-    command.env("HOME", path).env("LANG", "C.UTF-8").env("XDG_RUNTIME_DIR", path.join("run"));
-    let output = command.output().expect("bash can be run");
-    let text = String::from_utf8(output.stdout).expect("the commands print text");
-    let parts: Vec<&str> = text.split(SEPARATOR).skip(1).collect();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(parts.len(), examples.len(), "the script broke off: {errors}\n{script}");
-    parts
-        .iter()
-        .map(|part| part.trim_end_matches('\n').lines().map(|line| line.trim_end().to_owned()).collect())
-        .collect()
-}
-
-/// A bash that sees no labs of others: root's are all in `/run`.
-fn shell(who: Who) -> Command {
-    let words: &[&str] = match who {
-        Who::Nobody => &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "bash"],
-        Who::Myself if nix::unistd::geteuid().is_root() => {
-            &["unshare", "--mount", "bash", "-c", "mount -t tmpfs none /run && exec bash \"$@\"", "bash"]
-        }
-        Who::Myself => &["bash"],
-    };
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    command
-}
-
-fn script(examples: &[Example]) -> String {
-    let mut script = String::from("exec 2>&1 </dev/null\ntrap 'netlab down --all --wait >/dev/null' EXIT\n");
-    for example in examples {
-        script.push_str(&format!("printf '{SEPARATOR}'\n{}\n", example.command));
-    }
-    script
-}
-
 /// Whether lines are as shown.
 fn matches(shown: &[String], printed: &[String]) -> bool {
     match shown {
@@ -210,10 +203,10 @@ fn matches(shown: &[String], printed: &[String]) -> bool {
 
 /// What of a line stays the same from run to run.
 fn lasting(line: &str) -> String {
-    const ANSWER: &str = "HTTP Server IP address: ";
+    const ANSWERS: [&str; 2] = ["HTTP Server IP address: ", "X-Netlab-Client: "];
     const VOLATILE: [&str; 4] = [" %", " ms", "milliseconds", "process "];
-    if line.starts_with(ANSWER) {
-        return ANSWER.to_owned();
+    if let Some(answer) = ANSWERS.into_iter().find(|answer| line.starts_with(answer)) {
+        return answer.to_owned();
     }
     let volatile = VOLATILE.iter().any(|sign| line.contains(sign));
     let words = line.split_whitespace().map(|word| match word.strip_suffix('s') {
@@ -279,10 +272,6 @@ fn examples(block: &Block) -> Vec<Example> {
 fn read(page: &str) -> String {
     let path = top().join(page);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
 #[test]

@@ -297,7 +297,7 @@ pub(super) struct Shell {
 
 #[derive(Debug, Args)]
 pub(super) struct Logs {
-    /// The pod; or `agent`, for the lab's own log
+    /// The pod; the load balancer, for HAProxy's log; or `agent`, for the lab's own
     #[arg(value_name = "POD")]
     pub(super) pod: String,
     /// The container, if the pod has several

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     agent::protocol::Status,
     error::{Context, Error, Result},
-    lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
+    lab::model::{Attach, BalancerEngine, ClientId, Lab, NodeId, PodId, Server, ServiceId},
+    proxy::{
+        balancer::{self, Health},
+        endpoints::Conditions,
+    },
 };
 
 /// Something that has a name.
@@ -23,6 +27,7 @@ enum Thing {
     Pod(PodId),
     Service(ServiceId),
     Client(ClientId),
+    LoadBalancer,
 }
 
 /// What is said of it: pairs of a title and a text or a list, in the order of reading.
@@ -48,6 +53,7 @@ pub(super) fn describe(args: &args::Describe, _terminal: &Terminal) -> Result<Ex
         Thing::Pod(id) => ("pod", pod(&lab, id, &status)),
         Thing::Service(id) => ("service", service(&lab, id)),
         Thing::Client(id) => ("client", client(&lab, id)),
+        Thing::LoadBalancer => ("load-balancer", load_balancer(&lab)),
     };
     let description = Description { version: 1, kind, lines };
     print(&match args.output {
@@ -65,11 +71,13 @@ fn find(lab: &Lab, name: &str) -> Result<Thing> {
     let pods = lab.pod_ids().filter(|id| lab.pod(*id).full_name() == short).map(Thing::Pod);
     let services = lab.service_ids().filter(|id| lab.service(*id).full_name() == short).map(Thing::Service);
     let clients = lab.client_ids().filter(|id| lab.client(*id).name.as_str() == short).map(Thing::Client);
+    let balancer = lab.load_balancer.iter().filter(|it| it.name.as_str() == short).map(|_| Thing::LoadBalancer);
     let all: Vec<(&str, Thing)> = nodes
         .map(|it| ("node", it))
         .chain(pods.map(|it| ("pod", it)))
         .chain(services.map(|it| ("service", it)))
         .chain(clients.map(|it| ("client", it)))
+        .chain(balancer.map(|it| ("load-balancer", it)))
         .filter(|(of, _)| kind.is_none_or(|kind| kind.trim_end_matches('s') == *of))
         .collect();
     match all.as_slice() {
@@ -179,6 +187,30 @@ fn service(lab: &Lab, id: ServiceId) -> Lines {
 fn client(lab: &Lab, id: ClientId) -> Lines {
     let client = lab.client(id);
     vec![("name", json!(client.name.as_str())), ("ip", json!(client.ip))]
+}
+
+fn load_balancer(lab: &Lab) -> Lines {
+    let Some(balancer) = &lab.load_balancer else { return Vec::new() };
+    let health = Health::of(lab, &Conditions::new());
+    let addresses: Vec<String> = balancer::vips(lab)
+        .iter()
+        .map(|vip| {
+            let nodes: Vec<&str> = health.nodes_of(vip).into_iter().map(|node| lab.node(node).name.as_str()).collect();
+            let to = if nodes.is_empty() { "no node".to_owned() } else { nodes.join(", ") };
+            let checks: Vec<String> = vip.checks.iter().map(ToString::to_string).collect();
+            format!("{} to {to} while healthy (asked on port {})", vip.ip, checks.join(" and "))
+        })
+        .collect();
+    let engine = match balancer.engine {
+        BalancerEngine::Builtin => "builtin",
+        BalancerEngine::Haproxy => "haproxy",
+    };
+    vec![
+        ("name", json!(balancer.name.as_str())),
+        ("ip", json!(balancer.ip)),
+        ("engine", json!(engine)),
+        ("addresses", json!(addresses)),
+    ]
 }
 
 /// A title and what it is, a line each; of a list, a line for each item.

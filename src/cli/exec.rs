@@ -6,14 +6,6 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use nix::{
-    sys::{
-        signal::{SigHandler, Signal, signal},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::{ForkResult, fork},
-};
-
 use super::{args, labs, output::Terminal};
 use crate::{
     agent::{
@@ -21,8 +13,8 @@ use crate::{
         link::{self, Handle},
         protocol::{Reply, Request, View},
     },
-    error::{Context, Error, ErrorKind, Result},
-    kernel::join,
+    error::{Error, Result},
+    kernel::{apart, join},
 };
 
 pub(super) fn exec(args: &args::Exec) -> Result<ExitCode> {
@@ -64,37 +56,13 @@ pub(super) fn set_environment(command: &mut Command, lab: &str) {
     command.env("PATH", path).env("NETLAB", lab);
 }
 
-/// Runs `work` in a child of this process and gives back its exit code. This process must
-/// have one thread only.
+/// Runs `work` in a child of this process, which says itself what goes wrong, and gives back its
+/// exit code. This process must have one thread only.
 pub(super) fn apart(work: impl FnOnce() -> Result<u8>) -> Result<u8> {
-    // SAFETY: with one thread, the child's copy of the memory is consistent.
-    match unsafe { fork() }.context("cannot fork")? {
-        ForkResult::Child => {
-            let code = work().unwrap_or_else(|error| {
-                Terminal::plain().complain(&error);
-                error.kind.exit_code()
-            });
-            std::process::exit(code.into())
-        }
-        ForkResult::Parent { child } => {
-            for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
-                // SAFETY: ignoring a signal runs no code of ours.
-                unsafe { signal(interrupt, SigHandler::SigIgn) }.context("cannot ignore SIGINT")?;
-            }
-            loop {
-                match waitpid(child, None) {
-                    Ok(WaitStatus::Exited(_, code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
-                    Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as u8),
-                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                    Err(errno) => {
-                        return Err(Error {
-                            kind: ErrorKind::Bug,
-                            message: format!("lost a child: {errno}"),
-                            hint: None,
-                        });
-                    }
-                }
-            }
-        }
-    }
+    apart::apart(|| {
+        work().unwrap_or_else(|error| {
+            Terminal::plain().complain(&error);
+            error.kind.exit_code()
+        })
+    })
 }

@@ -20,6 +20,7 @@ use crate::{
         link::Handle,
     },
     error::{Context, Error, Result},
+    kernel::serve::BALANCER_LOG,
 };
 
 pub(super) fn logs(args: &args::Logs) -> Result<ExitCode> {
@@ -27,6 +28,7 @@ pub(super) fn logs(args: &args::Logs) -> Result<ExitCode> {
     let path = file(&directory, args)?;
     let mut log = File::open(&path).map_err(|_| {
         Error::usage(format!("{} has no log: its server is built in, or was not started yet", args.pod))
+            .hint("netlab logs agent")
     })?;
     copy(&mut log)?;
     if args.follow {
@@ -40,6 +42,9 @@ fn file(directory: &Directory, args: &args::Logs) -> Result<PathBuf> {
         return Ok(directory.path.join(AGENT_LOG));
     }
     let lab = labs::load(directory)?;
+    if lab.load_balancer.as_ref().is_some_and(|balancer| balancer.name.as_str() == args.pod) {
+        return Ok(directory.path.join(LOGS).join(format!("{}.{BALANCER_LOG}", args.pod)));
+    }
     let pod = lab.pods.iter().find(|pod| pod.full_name() == args.pod);
     let pod = pod
         .ok_or_else(|| Error::usage(format!("there is no pod {} in {}", args.pod, lab.name)).hint("netlab get pods"))?;

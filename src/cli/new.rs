@@ -37,6 +37,11 @@ const TEMPLATES: &[Template] = &[
         about: "the nodeport lab with built-in servers, which start at once",
         text: include_str!("../../labs/echo.toml"),
     },
+    Template {
+        name: "load-balancer",
+        about: "three nodes behind a load balancer, with the traffic policies Cluster and Local",
+        text: include_str!("../../labs/load-balancer.toml"),
+    },
 ];
 
 pub(super) fn new(args: &args::New, terminal: &Terminal) -> Result<ExitCode> {

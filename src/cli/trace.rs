@@ -165,6 +165,7 @@ fn host_address(lab: &Lab, from: Place, host: &str) -> Option<IpAddr> {
         Place::Node(node) => lab.node(node).ip,
         Place::Pod(pod) => lab.pod(pod).ip,
         Place::Client(client) => lab.client(client).ip.addr(),
+        Place::LoadBalancer => lab.load_balancer.as_ref()?.ip,
     })
 }
 

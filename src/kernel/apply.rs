@@ -162,6 +162,10 @@ impl Applier {
                 self.servers.start(serving, &self.processes).await
             }
             Step::ServeOutside { netns, port } => self.servers.start_outside(netns, *port).await,
+            Step::ServeHealth { netns, port, check } => self.servers.start_health(&self.lab, netns, *port, *check),
+            Step::ServeBalancer { netns, program } => {
+                self.servers.start_balancer(&self.lab, netns, program, &self.processes).await
+            }
             other => Err(Error::bug(format!("not a step of this stage: {other}"))),
         }
     }
@@ -198,6 +202,8 @@ async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
         Step::Address { link, address } => socket.address(link, *address).await,
         Step::Settle { link } => socket.settle(link).await,
         Step::Route { to, via, .. } => socket.route(*to, via).await,
+        Step::Refuse { link, to } => socket.refuse(link, *to).await,
+        Step::Spread { link, to, gateways } => socket.spread(link, *to, gateways).await,
         Step::Neighbour { link, ip, mac } => socket.neighbour(link, *ip, *mac).await,
         other => Err(Error::bug(format!("not a step of this stage: {other}"))),
     }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
+pub(super) enum Health {
     /// The proxy itself.
     Proxy,
     /// A Service's endpoints on this node.

@@ -10,8 +10,9 @@ use netlink_packet_route::{
     address::AddressAttribute,
     link::{LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    rule::{RuleAction, RuleAttribute, RuleMessage},
 };
-use rtnetlink::RouteMessageBuilder;
+use rtnetlink::{IpVersion, RouteMessageBuilder};
 
 use super::{
     netlink::Netlink,
@@ -37,7 +38,13 @@ use crate::{
 /// When the kernel's state cannot be read.
 pub async fn drifts(lab: &Lab, plan: &Plan, processes: &Processes, servers: &Servers) -> Result<Vec<Drift>> {
     let mut by_netns: BTreeMap<&str, Vec<&Step>> = BTreeMap::new();
-    for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+    let planned = || plan.stages.iter().flat_map(|stage| &stage.steps);
+    // The load balancer follows the nodes' health, and may have done so.
+    let spreads: Vec<Step> = planned().filter_map(|planned| at_present(&planned.step, servers)).collect();
+    for step in &spreads {
+        by_netns.entry(step.netns()).or_default().push(step);
+    }
+    for step in planned().filter(|planned| !matches!(planned.step, Step::Spread { .. })) {
         by_netns.entry(step.step.netns()).or_default().push(&step.step);
         if let Step::Cable { far, .. } = &step.step {
             by_netns.entry(&far.netns).or_default().push(&step.step);
@@ -67,7 +74,19 @@ fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
         let text = format!("the server of the container {} of {} {how}", container.name, pod.full_name());
         Drift { netns: lab.netns(lab.pod_place(id)), kind: DriftKind::Server, text, mend: None }
     };
-    ended.map(drift).collect()
+    let balancer = lab.load_balancer.as_ref().zip(servers.balancer()).and_then(|(balancer, state)| {
+        let ServerState::Ended { how } = state else { return None };
+        let text = format!("haproxy {how}");
+        Some(Drift { netns: balancer.name.to_string(), kind: DriftKind::Server, text, mend: None })
+    });
+    ended.map(drift).chain(balancer).collect()
+}
+
+/// A route of the load balancer as it should be by now.
+fn at_present(step: &Step, servers: &Servers) -> Option<Step> {
+    let Step::Spread { link, to, gateways } = step else { return None };
+    let gateways = servers.spreads().of(*to).unwrap_or_else(|| gateways.clone());
+    Some(Step::Spread { link: link.clone(), to: *to, gateways })
 }
 
 /// What there is in a namespace.
@@ -75,6 +94,8 @@ struct Found {
     links: BTreeMap<u32, LinkMessage>,
     addresses: BTreeSet<(u32, std::net::IpAddr, u8)>,
     routes: Vec<RouteMessage>,
+    /// What a rule drops: pairs of an interface and a destination.
+    refused: BTreeSet<(String, ipnet::IpNet)>,
 }
 
 async fn network(netns: &str, steps: &[&Step]) -> Result<Vec<Drift>> {
@@ -94,7 +115,10 @@ async fn network(netns: &str, steps: &[&Step]) -> Result<Vec<Drift>> {
             mend: Some(exec(netns, &format!("sysctl -w {}={wanted}", key.replace('/', ".")))),
         })
         .collect();
-    let found = look(&socket).await?;
+    let mut found = look(&socket).await?;
+    if steps.iter().any(|step| matches!(step, Step::Refuse { .. })) {
+        found.refused = refused(&socket).await?;
+    }
     for step in steps {
         drifts.extend(missing(netns, step, &found));
     }
@@ -123,7 +147,24 @@ async fn look(socket: &Netlink) -> Result<Found> {
     let addresses = addresses.collect();
     let request = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let routes = socket.handle().route().get(request).execute().try_collect().await.context("cannot list routes")?;
-    Ok(Found { links, addresses, routes })
+    Ok(Found { links, addresses, routes, refused: BTreeSet::new() })
+}
+
+async fn refused(socket: &Netlink) -> Result<BTreeSet<(String, ipnet::IpNet)>> {
+    let rules: Vec<RuleMessage> =
+        socket.handle().rule().get(IpVersion::V4).execute().try_collect().await.context("cannot list rules")?;
+    let drop = rules.iter().filter(|rule| rule.header.action == RuleAction::Blackhole).filter_map(|rule| {
+        let (mut link, mut to) = (None, None);
+        for attribute in &rule.attributes {
+            match attribute {
+                RuleAttribute::Iifname(name) => link = Some(name.clone()),
+                RuleAttribute::Destination(ip) => to = ipnet::IpNet::new(*ip, rule.header.dst_len).ok(),
+                _ => {}
+            }
+        }
+        link.zip(to)
+    });
+    Ok(drop.collect())
 }
 
 /// What a step has made and is not there (any more).
@@ -162,12 +203,24 @@ fn missing(netns: &str, step: &Step, found: &Found) -> Vec<Drift> {
             let text = format!("the route {} is missing", route_text(*to, via));
             if there { Vec::new() } else { vec![drift(DriftKind::Route, text, step.to_string())] }
         }
+        Step::Spread { to, gateways, .. } => {
+            let there = found.routes.iter().any(|route| is_spread(route, *to, gateways));
+            let text = format!("the route to {} over {} nodes is missing", to.addr(), gateways.len());
+            if there { Vec::new() } else { vec![drift(DriftKind::Route, text, step.to_string())] }
+        }
+        Step::Refuse { link, to } => {
+            let there = found.refused.contains(&(link.name.clone(), *to));
+            let text = format!("the rule that drops packets from {} to {} is missing", link.name, to.addr());
+            if there { Vec::new() } else { vec![drift(DriftKind::Route, text, step.to_string())] }
+        }
         Step::Netns { .. }
         | Step::Settle { .. }
         | Step::Neighbour { .. }
         | Step::Rules { .. }
         | Step::Serve { .. }
-        | Step::ServeOutside { .. } => Vec::new(),
+        | Step::ServeOutside { .. }
+        | Step::ServeHealth { .. }
+        | Step::ServeBalancer { .. } => Vec::new(),
     }
 }
 
@@ -210,6 +263,32 @@ fn is_route(route: &RouteMessage, to: ipnet::IpNet, via: &Via) -> bool {
             Via::Link(through) => gateway.is_none() && link == Some(through.index.0),
             Via::Blackhole => route.header.kind == RouteType::BlackHole,
         }
+}
+
+/// The route leads to an address over all of these gateways and no others.
+fn is_spread(route: &RouteMessage, to: ipnet::IpNet, gateways: &[std::net::IpAddr]) -> bool {
+    let ip = |address: &RouteAddress| match address {
+        RouteAddress::Inet(ip) => Some(std::net::IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(std::net::IpAddr::V6(*ip)),
+        _ => None,
+    };
+    let gateway = |attributes: &[RouteAttribute]| {
+        attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(via) => ip(via),
+            _ => None,
+        })
+    };
+    let is = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(is) if ip(is) == Some(to.network()));
+    if route.header.destination_prefix_length != to.prefix_len() || !route.attributes.iter().any(is) {
+        return false;
+    }
+    let several = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops.iter().filter_map(|hop| gateway(&hop.attributes)).collect()),
+        _ => None,
+    });
+    let found: BTreeSet<std::net::IpAddr> = several.unwrap_or_else(|| gateway(&route.attributes).into_iter().collect());
+    let dropped = route.header.kind == RouteType::BlackHole;
+    dropped == gateways.is_empty() && found.iter().eq(gateways.iter().collect::<BTreeSet<_>>())
 }
 
 async fn rules(netns: &str, proxy: ProxyMode, text: &str, processes: &Processes) -> Result<Vec<Drift>> {

@@ -4,12 +4,16 @@
 //! loop), and nowhere else. Nothing here decides anything: what is to be done comes in as
 //! [`Step`](crate::plan::step::Step)s and [`Order`](crate::probe::order::Order)s.
 
+pub mod apart;
 pub mod apply;
+pub mod balancer;
 pub mod client;
 mod curl;
 mod datagram;
 mod echo;
 pub mod examine;
+pub mod haproxy;
+mod health;
 pub mod inspect;
 pub mod join;
 pub mod leftovers;

@@ -1,15 +1,18 @@
 //! Links, addresses and routes of one namespace, over one rtnetlink socket.
 
-use std::os::fd::AsRawFd;
+use std::{net::IpAddr, os::fd::AsRawFd};
 
 use futures::TryStreamExt;
+use ipnet::IpNet;
 use netlink_packet_route::{
     link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
     neighbour::NeighbourState,
     route::{RouteScope, RouteType},
+    rule::RuleAction,
 };
 use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    RouteNextHopBuilder, new_connection,
 };
 use tokio::runtime;
 
@@ -119,7 +122,7 @@ impl Netlink {
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub async fn address(&self, link: &Link, address: ipnet::IpNet) -> Result<()> {
+    pub async fn address(&self, link: &Link, address: IpNet) -> Result<()> {
         let index = link.index;
         refusal(self.handle.address().add(index.0, address.addr(), address.prefix_len()).execute().await)?;
         self.up(index).await
@@ -140,8 +143,8 @@ impl Netlink {
     /// # Errors
     ///
     /// When the kernel refuses, for instance because the gateway is no neighbour.
-    pub async fn route(&self, to: ipnet::IpNet, via: &Via) -> Result<()> {
-        let builder = RouteMessageBuilder::<std::net::IpAddr>::new();
+    pub async fn route(&self, to: IpNet, via: &Via) -> Result<()> {
+        let builder = RouteMessageBuilder::<IpAddr>::new();
         let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
         let builder = match via {
             Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
@@ -151,12 +154,50 @@ impl Netlink {
         refusal(self.handle.route().add(builder.build()).execute().await)
     }
 
+    /// Drops the packets to an address that come in by a link.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because it has no policy routing.
+    pub async fn refuse(&self, link: &Link, to: IpNet) -> Result<()> {
+        let rule = self.handle.rule().add().input_interface(&link.name).action(RuleAction::Blackhole);
+        refusal(match to {
+            IpNet::V4(to) => rule.v4().destination_prefix(to.network(), to.prefix_len()).execute().await,
+            IpNet::V6(to) => rule.v6().destination_prefix(to.network(), to.prefix_len()).execute().await,
+        })
+    }
+
+    /// Sets the route to an address: over all of these gateways, or to nowhere if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because the link is down.
+    pub async fn spread(&self, link: &Link, to: IpNet, gateways: &[IpAddr]) -> Result<()> {
+        let builder = RouteMessageBuilder::<IpAddr>::new();
+        let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
+        let builder = match gateways {
+            [] => builder.kind(RouteType::BlackHole),
+            [gateway] => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
+            several => {
+                let hop = |gateway: &IpAddr| {
+                    let hop = match gateway {
+                        IpAddr::V4(_) => RouteNextHopBuilder::new_ipv4(),
+                        IpAddr::V6(_) => RouteNextHopBuilder::new_ipv6(),
+                    };
+                    Ok(hop.interface(link.index.0).via(*gateway).map_err(malformed)?.build())
+                };
+                builder.multipath(several.iter().map(hop).collect::<Result<_>>()?)
+            }
+        };
+        refusal(self.handle.route().add(builder.build()).replace().execute().await)
+    }
+
     /// Adds a permanent neighbour.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub async fn neighbour(&self, link: &Link, ip: std::net::IpAddr, mac: Mac) -> Result<()> {
+    pub async fn neighbour(&self, link: &Link, ip: IpAddr, mac: Mac) -> Result<()> {
         let request = self.handle.neighbours().add(link.index.0, ip).link_layer_address(&mac.0);
         refusal(request.state(NeighbourState::Permanent).execute().await)
     }

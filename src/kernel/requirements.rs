@@ -1,9 +1,9 @@
 //! What a lab needs of this host, before anything is touched.
 
-use super::rules;
+use super::{haproxy, rules};
 use crate::{
     error::{Error, Result},
-    lab::model::{Lab, ProxyMode, Server},
+    lab::model::{BalancerEngine, Lab, ProxyMode, Server},
 };
 
 /// Checks that every program the lab needs is there.
@@ -17,6 +17,9 @@ pub fn check(lab: &Lab) -> Result<()> {
         ProxyMode::Nftables => "nft",
     };
     rules::find(loader)?;
+    if lab.load_balancer.as_ref().is_some_and(|balancer| balancer.engine == BalancerEngine::Haproxy) {
+        haproxy::find()?;
+    }
     for container in lab.pods.iter().flat_map(|pod| &pod.containers) {
         match &container.server {
             Server::Python => {

@@ -18,8 +18,11 @@ use tokio::{
 };
 
 use super::{
+    balancer::{self, Spreads},
     datagram::Datagrams,
     echo::Echo,
+    haproxy,
+    health::{self, Health},
     netns,
     process::{Entrance, Processes, Spawned},
     rules, view,
@@ -27,13 +30,19 @@ use super::{
 use crate::{
     error::{Context, Error, Result},
     lab::model::{Container, Lab, PodId, Protocol, Server},
+    plan::step::{Check, Program},
 };
+
+/// What the load balancer's log is called, after its name.
+pub const BALANCER_LOG: &str = "haproxy.log";
 
 /// The servers that run, and those that have ended.
 #[derive(Debug, Clone)]
 pub struct Servers {
     logs: PathBuf,
     states: Arc<Mutex<States>>,
+    balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
+    spreads: Spreads,
 }
 
 /// By pod and container.
@@ -72,7 +81,7 @@ pub struct Serving<'a> {
 impl Servers {
     /// None yet; what they print goes into files below `logs`.
     pub fn new(logs: PathBuf) -> Self {
-        Servers { logs, states: Arc::default() }
+        Servers { logs, states: Arc::default(), balancer: Arc::default(), spreads: Spreads::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, States> {
@@ -127,6 +136,53 @@ impl Servers {
         listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
     }
 
+    /// Starts a health check of a node.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken, by a pod on the host network for example.
+    pub fn start_health(&self, lab: &Lab, netns: &str, port: u16, check: Check) -> Result<()> {
+        let health = match check {
+            Check::Proxy => Health::Proxy,
+            Check::Service { service, local_endpoints } => {
+                let service = lab.service(service);
+                let (namespace, name) = (service.namespace.to_string(), service.name.to_string());
+                Health::Service { namespace, name, local_endpoints }
+            }
+        };
+        tokio::spawn(health::serve(tcp_listener(netns, port)?, health));
+        Ok(())
+    }
+
+    /// Starts the load balancer.
+    ///
+    /// # Errors
+    ///
+    /// When HAProxy is not installed, or ends at once.
+    pub async fn start_balancer(&self, lab: &Lab, netns: &str, program: &Program, processes: &Processes) -> Result<()> {
+        let config = match program {
+            Program::Watch(watched) => return balancer::watch(lab, netns, watched.clone(), self.spreads.clone()),
+            Program::Haproxy(config) => config,
+        };
+        let log = self.logs.join(format!("{netns}.{BALANCER_LOG}"));
+        let mut state = observe(haproxy::start(netns, config, &log, processes)?);
+        *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
+        tokio::select! {
+            () = haproxy::ready() => Ok(()),
+            how = end_of(&mut state) => Err(Error::refused(format!("haproxy {how}{}", last_line(&log)))),
+        }
+    }
+
+    /// How HAProxy is, if it was started.
+    pub fn balancer(&self) -> Option<ServerState> {
+        self.balancer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|state| state.borrow().clone())
+    }
+
+    /// Where the load balancer's addresses lead at present.
+    pub fn spreads(&self) -> &Spreads {
+        &self.spreads
+    }
+
     fn spawn(
         &self,
         serving: Serving<'_>,
@@ -143,14 +199,7 @@ impl Servers {
         command.args(arguments).envs(&it.env).env("HOSTNAME", lab.pod(pod).name.as_str());
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let entrance = Entrance::to_place(netns, view::of(lab, pod)?)?;
-        let Spawned { pid, ended, .. } = processes.spawn(command, entrance)?;
-        let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw() });
-        tokio::spawn(async move {
-            let how = ended.await.map_or_else(|_| "nobody saw how".to_owned(), describe);
-            // Nobody may be looking any more.
-            let _ = sender.send(ServerState::Ended { how });
-        });
-        Ok(state)
+        Ok(observe(processes.spawn(command, entrance)?))
     }
 
     /// Waits until every TCP port of a process is open. What tells is the port itself: a
@@ -163,13 +212,6 @@ impl Servers {
         let Serving { lab, netns, pod, container } = serving;
         let state = self.table().get(&(pod, container)).cloned();
         let mut state = state.ok_or_else(|| Error::bug("a server that was never started"))?;
-        let ended = async {
-            let gone = state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await;
-            match gone.as_deref() {
-                Ok(ServerState::Ended { how }) => how.clone(),
-                _ => std::future::pending().await,
-            }
-        };
         let open = async {
             for port in it.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
                 opened(netns, lab.pod(pod).ip, port.container_port).await?;
@@ -178,11 +220,31 @@ impl Servers {
         };
         tokio::select! {
             open = open => open,
-            how = ended => {
+            how = end_of(&mut state) => {
                 let last = last_line(&self.log(lab, pod, container));
                 Err(Error::refused(format!("the server of {} {how}{last}", lab.pod(pod).full_name())))
             }
         }
+    }
+}
+
+/// Notes when a process ends.
+fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
+    let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw() });
+    tokio::spawn(async move {
+        let how = ended.await.map_or_else(|_| "nobody saw how".to_owned(), describe);
+        // Nobody may be looking any more.
+        let _ = sender.send(ServerState::Ended { how });
+    });
+    state
+}
+
+/// Waits until a server has ended, and says how.
+async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
+    let gone = state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await;
+    match gone.as_deref() {
+        Ok(ServerState::Ended { how }) => how.clone(),
+        _ => std::future::pending().await,
     }
 }
 
@@ -201,7 +263,8 @@ async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
     }
 }
 
-fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
+/// A socket of the calling thread's namespace.
+pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
     match to {
         SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
         SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
@@ -215,9 +278,7 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()>
     let what = format!("cannot listen on port {port}/{protocol}");
     match protocol {
         Protocol::Tcp => {
-            let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;
-            listener.set_nonblocking(true).context(&what)?;
-            tokio::spawn(echo.clone().serve_http(TcpListener::from_std(listener).context(&what)?));
+            tokio::spawn(echo.clone().serve_http(tcp_listener(netns, port)?));
         }
         Protocol::Udp => {
             let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
@@ -228,6 +289,14 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()>
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }
     Ok(())
+}
+
+fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
+    let what = format!("cannot listen on port {port}/TCP");
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;
+    listener.set_nonblocking(true).context(&what)?;
+    TcpListener::from_std(listener).context(&what)
 }
 
 /// The host's python3. A version manager's shim is a shell script that looks for the real

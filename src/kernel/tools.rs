@@ -59,6 +59,13 @@ pub const TOOLS: &[Tool] = &[
         need: Need::Required,
     },
     Tool {
+        program: "haproxy",
+        package: Some("haproxy"),
+        version: &["-v"],
+        purpose: "a load balancer with `engine = \"haproxy\"`",
+        need: Need::Useful,
+    },
+    Tool {
         program: "ip",
         package: Some("iproute2"),
         version: &["-V"],

@@ -76,6 +76,15 @@ impl Pool {
         None
     }
 
+    /// Takes the highest free number of the first band that is not exhausted, but for those that
+    /// must be avoided.
+    pub(super) fn last(&mut self, avoid: &BTreeSet<u32>) -> Option<u32> {
+        let mut all = self.bands.iter().flat_map(|band| band.clone().rev());
+        let last = all.find(|number| !self.taken.contains(number) && !avoid.contains(number))?;
+        self.taken.insert(last);
+        Some(last)
+    }
+
     /// The next free number as an address.
     pub(super) fn next_ip(&mut self) -> Option<Ipv4Addr> {
         self.next().map(Ipv4Addr::from)
@@ -176,6 +185,19 @@ mod tests {
         assert_eq!(small.len(), 13);
         assert_eq!((small[3].as_str(), small[4].as_str()), ("10.0.0.14", "10.0.0.2"));
         assert_eq!(ips(Pool::nodes(net("10.0.0.0/30")), 9), ["10.0.0.2"]);
+    }
+
+    #[test]
+    fn the_last_address_is_the_highest_free_one() {
+        let mut pool = Pool::nodes(net("10.0.0.0/24"));
+        pool.take(u32::from(Ipv4Addr::new(10, 0, 0, 254)));
+        let avoid = [u32::from(Ipv4Addr::new(10, 0, 0, 253))].into();
+        assert_eq!(pool.next_ip(), Some(Ipv4Addr::new(10, 0, 0, 11)));
+        assert_eq!(pool.last(&avoid).map(Ipv4Addr::from), Some(Ipv4Addr::new(10, 0, 0, 252)));
+        assert_eq!(pool.last(&avoid).map(Ipv4Addr::from), Some(Ipv4Addr::new(10, 0, 0, 251)));
+        let mut tiny = Pool::nodes(net("10.0.0.0/30"));
+        assert_eq!(tiny.next_ip(), Some(Ipv4Addr::new(10, 0, 0, 2)));
+        assert_eq!(tiny.last(&avoid), None);
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Block {
         }
     }
 
+    /// The highest free address, but for some; `None` if there is none.
+    pub(super) fn last(&mut self, avoid: impl IntoIterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
+        self.pool.last(&avoid.into_iter().map(u32::from).collect()).map(Ipv4Addr::from)
+    }
+
     /// The next free address; `None` if there is no more.
     pub(super) fn next(&mut self) -> Option<Ipv4Addr> {
         self.pool.next_ip()

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    file::LabFile, model::Span, network::Network, pods::Pods, probes::service_name, said::Said, services::ServiceDraft,
+    balancer::BalancerDraft, file::LabFile, model::Span, network::Network, pods::Pods, probes::service_name,
+    said::Said, services::ServiceDraft,
 };
 use crate::diag::{Diagnostic, Problems};
 
@@ -12,6 +13,8 @@ use crate::diag::{Diagnostic, Problems};
 const MOST: [(&str, usize); 5] =
     [("nodes", 1000), ("[[pod]] tables", 20_000), ("services", 5_000), ("clients", 250), ("probes", 1_000)];
 const MOST_PODS: usize = 20_000;
+/// What messages call it.
+const BALANCER: &str = "load balancer";
 
 /// The numbers of things are reasonable; `None` if not, and then nothing else is worth checking.
 pub(super) fn sizes(file: &LabFile, problems: &mut Problems) -> Option<()> {
@@ -56,7 +59,13 @@ fn last<T>(said: &Said<Vec<T>>, at: impl Fn(&T) -> &Span) -> (usize, Span) {
 }
 
 /// Every network namespace has a name of its own, and so has every Service of a namespace.
-pub(super) fn names(network: &Network, pods: &Pods, services: &[ServiceDraft], problems: &mut Problems) {
+pub(super) fn names(
+    network: &Network,
+    pods: &Pods,
+    services: &[ServiceDraft],
+    balancer: Option<&BalancerDraft>,
+    problems: &mut Problems,
+) {
     let mut owners: BTreeMap<String, (Span, &str)> = BTreeMap::new();
     let mut claim = |name: String, at: &Span, what: &'static str, problems: &mut Problems| {
         if matches!(name.as_str(), "host" | "localhost") {
@@ -70,7 +79,12 @@ pub(super) fn names(network: &Network, pods: &Pods, services: &[ServiceDraft], p
                 let message = format!("the name `{name}` is used twice");
                 let problem = Diagnostic::new(at.clone(), message).label(format!("again for this {what}"));
                 let problem = problem.also(first.clone(), format!("first used for this {other}"));
-                problems.push(problem.hint("nodes, pods and clients share one space of names; rename one"));
+                problems.push(problem.hint(match what {
+                    BALANCER => {
+                        "give the load balancer another name: `[load_balancer]` with for example `name = \"lb-1\"`"
+                    }
+                    _ => "nodes, pods and clients share one space of names; rename one",
+                }));
             }
         }
     };
@@ -83,6 +97,9 @@ pub(super) fn names(network: &Network, pods: &Pods, services: &[ServiceDraft], p
     }
     for client in &network.clients {
         client.name.iter().for_each(|name| claim(name.to_string(), &client.name_at, "client", problems));
+    }
+    if let Some((draft, name)) = balancer.and_then(|draft| Some((draft, draft.name.as_ref()?))) {
+        claim(name.to_string(), &draft.name_at, BALANCER, problems);
     }
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     for draft in services {

@@ -12,7 +12,9 @@ use toml::{
 
 use super::{
     address::{ClusterIp, Interface, SourceRange},
-    model::{ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficPolicy},
+    model::{
+        BalancerEngine, ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficPolicy,
+    },
     name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
     said::{At, Said},
     table::{Key, Table, first, object, plain, record},
@@ -38,6 +40,9 @@ record! {
         optional service: Vec<ServiceTable>,
         /// Machines outside the cluster, each on a network of its own behind `host`.
         optional client: Vec<ClientTable>,
+        /// The machine in front of the nodes that has the addresses of Services outside the cluster.
+        /// There is one by itself where a Service has such an address.
+        optional load_balancer: BalancerTable,
         /// Probes of your own, besides the built-in suite.
         optional probe: Vec<ProbeTable>,
     }
@@ -225,6 +230,21 @@ record! {
         /// Its address and the prefix length of its network: "192.0.2.10/24"; `host` is the first
         /// address of that network.
         required ip: Interface,
+    }
+}
+
+record! {
+    /// The machine in front of the nodes: it has the `load_balancer_ips` and `external_ips` of
+    /// Services, and spreads connections over the nodes that are healthy.
+    BalancerTable, "load balancer" {
+        /// Its name. Default: "lb".
+        optional name: Name,
+        /// Its address on the LAN between the nodes. Default: the highest free one.
+        optional ip: Ipv4Addr,
+        /// How it spreads: "builtin" leaves connections as they are, and the kernel chooses a node for
+        /// each; "haproxy" is the real HAProxy, which ends them and begins new ones to node ports.
+        /// Default: "builtin".
+        optional engine: BalancerEngine,
     }
 }
 

@@ -15,10 +15,13 @@
 //! | ClusterIPs | the lowest free one of the dynamic band of `service_cidr` (10.96.0.0/16); then of the static band |
 //! | node ports | the lowest free one of 30086-32767; then of 30000-30085 |
 //! | load balancer addresses | the lowest free one of 203.0.113.0/24 (198.51.100.0/24, 192.0.2.0/24) |
+//! | the load balancer | one, `lb`, if a Service has such an address or an external IP |
+//! | its own address | the highest free one of `node_subnet` |
 //!
 //! Whatever is given is taken out before anything is allocated.
 
 use super::{
+    balancer::{balancer, check_engine},
     check,
     file::LabFile,
     model::Lab,
@@ -36,15 +39,19 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems
     let network = Network::of(file, problems);
     let pods = Pods::of(file, &network, problems);
     let services = services(file, &network, &pods, problems);
-    check::names(&network, &pods, &services, problems);
-    let probes = probes(file, &network, &pods, &services, problems);
-    Some(Lab {
+    let balancer = balancer(file, &network, problems);
+    check::names(&network, &pods, &services, balancer.as_ref(), problems);
+    let probes = probes(file, &network, (&pods, &services, balancer.as_ref()), problems);
+    let lab = Lab {
         name: file.name.or(default_name.clone())?,
         cluster: network.cluster?,
         nodes: network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<_>>()?,
         pods: pods.finish()?,
         services: services.into_iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
         clients: network.clients.into_iter().map(ClientDraft::finish).collect::<Option<_>>()?,
+        load_balancer: balancer.map(|draft| draft.finish().ok_or(())).transpose().ok()?,
         probes: probes?,
-    })
+    };
+    check_engine(&lab, problems);
+    Some(lab)
 }

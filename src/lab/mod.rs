@@ -7,6 +7,7 @@
 mod address;
 mod alloc;
 mod backends;
+mod balancer;
 mod block;
 mod check;
 mod containers;

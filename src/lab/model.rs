@@ -29,6 +29,9 @@ pub struct Lab {
     pub services: Vec<Service>,
     /// Machines outside the cluster, in file order.
     pub clients: Vec<Client>,
+    /// The machine that owns the addresses of Services outside the cluster; there is one where
+    /// a Service has such an address.
+    pub load_balancer: Option<LoadBalancer>,
     /// Probes of the user, besides the built-in suite.
     pub probes: Vec<UserProbe>,
 }
@@ -70,6 +73,8 @@ pub enum Place {
     Pod(PodId),
     /// A machine outside the cluster.
     Client(ClientId),
+    /// The load balancer.
+    LoadBalancer,
 }
 
 /// What holds for the cluster as a whole.
@@ -365,6 +370,32 @@ pub struct Client {
     pub at: Span,
 }
 
+/// The machine that owns the addresses of Services outside the cluster: `load_balancer_ips` and
+/// `external_ips`. It is on the nodes' LAN, as a router in front of them, and spreads connections
+/// over the nodes that say that they are healthy.
+#[derive(Debug, Clone)]
+pub struct LoadBalancer {
+    /// Its name, and that of its namespace: `lb`.
+    pub name: Name,
+    /// Its address on [`Cluster::node_subnet`].
+    pub ip: IpAddr,
+    /// How it spreads.
+    pub engine: BalancerEngine,
+    /// Where the file says so.
+    pub at: Span,
+}
+
+/// How a load balancer spreads connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum BalancerEngine {
+    /// In the kernel: an equal-cost multipath route per address, as a router that speaks BGP with
+    /// the nodes has it. Packets arrive at a node as the client sent them.
+    #[default]
+    Builtin,
+    /// The real HAProxy: connections end at it, and begin anew to a node port.
+    Haproxy,
+}
+
 /// A probe of the user.
 #[derive(Debug, Clone)]
 pub struct UserProbe {
@@ -445,13 +476,14 @@ impl Lab {
         (0..self.clients.len()).map(ClientId)
     }
 
-    /// Every place, in the order `host`, nodes, pods, clients.
+    /// Every place, in the order `host`, nodes, pods, clients, load balancer.
     pub fn places(&self) -> Vec<Place> {
         let pods = self.pod_ids().filter(|pod| !self.pod(*pod).host_network);
         std::iter::once(Place::Host)
             .chain(self.node_ids().map(Place::Node))
             .chain(pods.map(Place::Pod))
             .chain(self.client_ids().map(Place::Client))
+            .chain(self.load_balancer.iter().map(|_| Place::LoadBalancer))
             .collect()
     }
 
@@ -465,6 +497,7 @@ impl Lab {
             Place::Node(id) => self.node(id).name.to_string(),
             Place::Pod(id) => self.pod(id).full_name(),
             Place::Client(id) => self.client(id).name.to_string(),
+            Place::LoadBalancer => self.load_balancer.as_ref().map_or_else(String::new, |lb| lb.name.to_string()),
         }
     }
 

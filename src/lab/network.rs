@@ -27,6 +27,8 @@ pub(super) struct Network {
     pub(super) domain: Option<Domain>,
     pub(super) nodes: Vec<NodeDraft>,
     pub(super) clients: Vec<ClientDraft>,
+    /// The load balancer's address, if there is to be one.
+    pub(super) balancer_ip: Option<Ipv4Addr>,
     /// Every network of the lab that traffic is routed to by its prefix.
     pub(super) ranges: Vec<Range>,
     /// No node or client was refused so wholly that its name is not known.
@@ -119,12 +121,13 @@ impl Network {
             domain: table.map_or_else(cluster_local, |table| table.domain.or(cluster_local()?)),
             nodes: nodes(tables, &subnets, table, problems),
             clients,
+            balancer_ip: None,
             ranges,
             names_known: !file.node.is_nonsense() && !file.client.is_nonsense(),
         };
         network.names_known &= network.nodes.iter().all(|node| node.name.is_some());
         network.names_known &= network.clients.iter().all(|client| client.name.is_some());
-        network.address_nodes(tables, problems);
+        network.address_nodes(file, problems);
         network.allocate_subnets(tables, cluster_cidr, problems);
         network.cluster = network.finish_cluster(table, cluster_cidr, at);
         network
@@ -146,11 +149,13 @@ impl Network {
         })
     }
 
-    /// Checks the given node addresses and allocates the others.
-    fn address_nodes(&mut self, tables: &[NodeTable], problems: &mut Problems) {
+    /// Checks the given addresses of nodes and of the load balancer, and allocates the others.
+    fn address_nodes(&mut self, file: &LabFile, problems: &mut Problems) {
+        let tables = file.node.list();
+        let balancer = file.load_balancer.get().map_or(&Said::Nothing, |table| &table.ip);
         let Some(subnet) = self.node_subnet else { return };
         let mut block = Block::new(subnet, format!("the node subnet {subnet}"), Pool::nodes(subnet));
-        for said in tables.iter().filter_map(|table| table.ip.at()) {
+        for said in tables.iter().filter_map(|table| table.ip.at()).chain(balancer.at()) {
             let hint = "choose an address of `node_subnet`, or set `node_subnet` in `[cluster]`";
             block.claim(said, hint, problems);
         }
@@ -166,6 +171,16 @@ impl Network {
                 problems.push(Diagnostic::new(self.nodes[nth].at.clone(), message).hint(hint));
             }
         }
+        self.balancer_ip = match balancer {
+            // An external IP may be of this subnet, too.
+            Said::Nothing => block.last(
+                file.service
+                    .list()
+                    .iter()
+                    .flat_map(|service| service.external_ips.list().iter().map(|said| said.value)),
+            ),
+            _ => balancer.get().copied(),
+        };
     }
 
     /// Gives a /24 to every node without a pod subnet.

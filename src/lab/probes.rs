@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     address::first,
+    balancer::BalancerDraft,
     file::{ExpectTable, LabFile, ProbeTable},
     model::{ClientId, NodeId, Place, PodId, UserExpect, UserProbe},
     name::Name,
@@ -31,15 +32,18 @@ struct Directory<'l> {
 pub(super) fn probes(
     file: &LabFile,
     network: &Network,
-    pods: &Pods,
-    services: &[ServiceDraft],
+    (pods, services, balancer): (&Pods, &[ServiceDraft], Option<&BalancerDraft>),
     problems: &mut Problems,
 ) -> Option<Vec<UserProbe>> {
     let tables = file.probe.maybe_list()?.unwrap_or_default();
     if tables.is_empty() {
         return Some(Vec::new());
     }
-    let directory = Directory::of(network, pods, services);
+    let mut directory = Directory::of(network, pods, services);
+    if let Some((draft, name)) = balancer.and_then(|draft| Some((draft, draft.name.as_ref()?))) {
+        // Whoever has the name already keeps it; that it is used twice is said elsewhere.
+        directory.places.entry(name.to_string()).or_insert((Place::LoadBalancer, draft.ip));
+    }
     let probes: Vec<Option<UserProbe>> = tables.iter().map(|table| probe(table, &directory, pods, problems)).collect();
     probes.into_iter().collect()
 }

@@ -32,8 +32,8 @@ impl<'t, 'i> Table<'t, 'i> {
     ) -> Option<Self> {
         match value.get_ref() {
             DeValue::Table(table) => Some(Table { what, table, at: value.span() }),
-            DeValue::Array(_) if key == "cluster" => {
-                problems.push(wrong_type(key, "a table", value).hint("write `[cluster]`, and only once"));
+            DeValue::Array(_) if matches!(key, "cluster" | "load_balancer") => {
+                problems.push(wrong_type(key, "a table", value).hint(format!("write `[{key}]`, and only once")));
                 None
             }
             _ => {

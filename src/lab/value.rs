@@ -8,7 +8,8 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     model::{
-        ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficDistribution, TrafficPolicy,
+        BalancerEngine, ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort,
+        TrafficDistribution, TrafficPolicy,
     },
     name::{Domain, IfName, LabelKey, LabelValue, Name, NameError, PortName, ServiceName, ServicePortName},
     said::At,
@@ -70,6 +71,7 @@ macro_rules! choice {
 
 choice!(ProxyMode { "iptables" => Iptables, "nftables" => Nftables, "ladder" => Ladder });
 choice!(DetectLocal { "cluster-cidr" => ClusterCidr, "node-cidr" => NodeCidr, "bridge" => Bridge, "none" => None });
+choice!(BalancerEngine { "builtin" => Builtin, "haproxy" => Haproxy });
 choice!(Protocol { "TCP" => Tcp, "UDP" => Udp, "SCTP" => Sctp });
 choice!(TrafficPolicy { "Cluster" => Cluster, "Local" => Local });
 choice!(ConnectFailure { "refused" => Refused, "timeout" => Timeout });

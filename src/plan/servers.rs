@@ -1,12 +1,16 @@
 //! Which servers have to run where.
 
-use super::step::{PlannedStep, Step};
+use super::step::{Check, PlannedStep, Step};
 use crate::{
     lab::model::{Container, Lab, Place, Protocol, Server},
-    proxy::view::OUTSIDE_PORT,
+    proxy::{
+        balancer::{self, PROXY_HEALTH_PORT},
+        endpoints::Conditions,
+        view::{self, HealthCheck, OUTSIDE_PORT},
+    },
 };
 
-/// One step per container, and one per machine outside the cluster.
+/// One step per container, one per machine outside the cluster, and one per health check of a node.
 pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
     let containers = lab.pod_ids().flat_map(move |id| {
         let pod = lab.pod(id);
@@ -21,7 +25,22 @@ pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
             step: Step::ServeOutside { netns: lab.netns(place), port: OUTSIDE_PORT },
             at: at.clone(),
         });
-    containers.chain(outside)
+    containers.chain(outside).chain(health(lab))
+}
+
+/// Every node answers for its proxy, and for the Services whose traffic stays on a node.
+fn health(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
+    let ports = balancer::check_ports(lab);
+    let proxies = lab.node_ids().map(|node| (node, PROXY_HEALTH_PORT, Check::Proxy, &lab.node(node).at));
+    let services = view::all_health_checks(lab, &Conditions::new()).into_iter().map(|(node, check)| {
+        let HealthCheck { service, port, local_endpoints } = check;
+        (node, port, Check::Service { service, local_endpoints }, &lab.service(service).at)
+    });
+    let all = proxies.chain(services).filter(move |(_, port, ..)| ports.contains(port));
+    all.map(|(node, port, check, at)| PlannedStep {
+        step: Step::ServeHealth { netns: lab.node(node).name.to_string(), port, check },
+        at: at.clone(),
+    })
 }
 
 /// The command line of a container's server, as a person would read it.

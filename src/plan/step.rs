@@ -3,11 +3,11 @@
 //! A [`Step`] says what to do in which namespace, and nothing about how. Its `Display` is the
 //! command that a person would type; `kernel::apply` is the one place that carries it out.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::lab::model::{PodId, ProxyMode, Span};
+use crate::lab::model::{PodId, ProxyMode, ServiceId, Span};
 
 /// What has to happen, stage after stage.
 #[derive(Debug, Clone)]
@@ -179,6 +179,84 @@ pub enum Step {
         /// Its port.
         port: u16,
     },
+    /// Drop the packets to an address that come in by a link, and no others.
+    Refuse {
+        /// The link that they come in by.
+        link: Link,
+        /// Where they want to go.
+        to: IpNet,
+    },
+    /// Spread the connections to an address over several gateways, or drop them if there is none:
+    /// what the load balancer changes as nodes come and go.
+    Spread {
+        /// The link that leads to the gateways.
+        link: Link,
+        /// The address.
+        to: IpNet,
+        /// The gateways.
+        gateways: Vec<IpAddr>,
+    },
+    /// Start a health check of a node.
+    ServeHealth {
+        /// The node's namespace.
+        netns: String,
+        /// Its port.
+        port: u16,
+        /// What it is about.
+        check: Check,
+    },
+    /// Start the load balancer.
+    ServeBalancer {
+        /// The namespace that it runs in.
+        netns: String,
+        /// What runs.
+        program: Program,
+    },
+}
+
+/// What a health check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// The node's proxy.
+    Proxy,
+    /// A Service with the traffic policy `Local`.
+    Service {
+        /// The Service.
+        service: ServiceId,
+        /// How many of its ready endpoints are on this node.
+        local_endpoints: usize,
+    },
+}
+
+/// What a load balancer runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// Built into netlab: it asks the nodes how they are, and sets the routes.
+    Watch(Vec<Watched>),
+    /// HAProxy, with this configuration.
+    Haproxy(String),
+}
+
+/// An address of the load balancer, and who must be asked about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// The route.
+    pub to: IpNet,
+    /// The link that leads to the nodes.
+    pub link: Link,
+    /// The nodes' addresses, each with whether it is healthy when the lab begins.
+    pub nodes: Vec<(IpAddr, Begins)>,
+    /// The ports of the health checks that a node must pass.
+    pub checks: BTreeSet<u16>,
+}
+
+/// How a node is when the lab begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// It gets connections.
+    Healthy,
+    /// It gets none yet.
+    Unhealthy,
 }
 
 /// How a route leads on.
@@ -244,10 +322,14 @@ impl Step {
             | Step::Route { netns, .. }
             | Step::Rules { netns, .. }
             | Step::Serve { netns, .. }
-            | Step::ServeOutside { netns, .. } => netns,
+            | Step::ServeOutside { netns, .. }
+            | Step::ServeHealth { netns, .. }
+            | Step::ServeBalancer { netns, .. } => netns,
             Step::Bridge { link, .. }
             | Step::Address { link, .. }
             | Step::Settle { link }
+            | Step::Refuse { link, .. }
+            | Step::Spread { link, .. }
             | Step::Neighbour { link, .. } => &link.netns,
             Step::Cable { near, .. } => &near.netns,
         }
@@ -275,6 +357,15 @@ impl fmt::Display for Exec<'_> {
             "host" => Ok(()),
             netns => write!(f, "ip netns exec {netns} "),
         }
+    }
+}
+
+/// As `ip` takes and prints it.
+fn prefix(to: IpNet) -> String {
+    match to.prefix_len() {
+        0 => "default".to_owned(),
+        len if len == to.max_prefix_len() => to.addr().to_string(),
+        _ => to.to_string(),
     }
 }
 
@@ -320,11 +411,7 @@ impl fmt::Display for Step {
             Step::Settle { link } => write!(f, "{} link show dev {}", Ip(&link.netns), link.name),
             Step::Route { netns, to, via } => {
                 let ip = Ip(netns);
-                let to = match to.prefix_len() {
-                    0 => "default".to_owned(),
-                    len if len == to.max_prefix_len() => to.addr().to_string(),
-                    _ => to.to_string(),
-                };
+                let to = prefix(*to);
                 match via {
                     Via::Gateway(gateway, link) => write!(f, "{ip} route add {to} via {gateway} dev {}", link.name),
                     Via::Link(link) => write!(f, "{ip} route add {to} dev {} scope link", link.name),
@@ -343,6 +430,33 @@ impl fmt::Display for Step {
             }
             Step::Serve { netns, argv, .. } => write!(f, "{}{} &", Exec(netns), argv.join(" ")),
             Step::ServeOutside { netns, port } => write!(f, "{}netlab-echo {port} &   # built in", Exec(netns)),
+            Step::Refuse { link, to } => {
+                write!(f, "{} rule add iif {} to {} blackhole", Ip(&link.netns), link.name, prefix(*to))
+            }
+            Step::Spread { link, to, gateways } => {
+                let (ip, to) = (Ip(&link.netns), prefix(*to));
+                match gateways.as_slice() {
+                    [] => write!(f, "{ip} route replace blackhole {to}"),
+                    [gateway] => write!(f, "{ip} route replace {to} via {gateway} dev {}", link.name),
+                    several => {
+                        write!(f, "{ip} route replace {to}")?;
+                        several.iter().try_for_each(|via| write!(f, " nexthop via {via} dev {}", link.name))
+                    }
+                }
+            }
+            Step::ServeHealth { netns, port, check } => match check {
+                Check::Proxy => write!(f, "{}netlab-health {port} &   # built in", Exec(netns)),
+                Check::Service { local_endpoints, .. } => {
+                    write!(f, "{}netlab-health {port} --local-endpoints {local_endpoints} &   # built in", Exec(netns))
+                }
+            },
+            Step::ServeBalancer { netns, program: Program::Haproxy(_) } => {
+                write!(f, "{}haproxy -db -f haproxy.cfg &", Exec(netns))
+            }
+            Step::ServeBalancer { netns, program: Program::Watch(watched) } => {
+                let all: Vec<String> = watched.iter().map(|watched| prefix(watched.to)).collect();
+                write!(f, "{}netlab-balancer {} &   # built in", Exec(netns), all.join(" "))
+            }
         }
     }
 }

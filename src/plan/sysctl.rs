@@ -4,7 +4,7 @@
 //! one (`devinet_init_net`, unless `net.core.devconf_inherit_init_net` says otherwise), so a
 //! workstation's own settings would give a different lab. What the lab relies on is written.
 
-use crate::lab::model::{Attach, Lab, Place, ProxyMode};
+use crate::lab::model::{Attach, BalancerEngine, Lab, Place, ProxyMode};
 
 /// The settings of a place, keys below `/proc/sys`.
 pub(super) fn of(lab: &Lab, place: Place) -> Vec<(&'static str, String)> {
@@ -22,6 +22,10 @@ pub(super) fn of(lab: &Lab, place: Place) -> Vec<(&'static str, String)> {
                 all.push((BRIDGE_NF, "1".to_owned()));
             }
         }
+        Place::LoadBalancer => match lab.load_balancer.as_ref().map(|balancer| balancer.engine) {
+            Some(BalancerEngine::Builtin) => all.extend(ROUTER.iter().chain(SPREADER).map(own)),
+            Some(BalancerEngine::Haproxy) | None => all.extend(LEAF.iter().map(own)),
+        },
         Place::Pod(_) | Place::Client(_) => all.extend(LEAF.iter().map(own)),
     }
     all
@@ -61,5 +65,11 @@ const NODE: &[(&str, &str)] = &[];
 // no such file where br_netfilter is a module that is not loaded, and then nothing to switch
 // off; `kernel::apply` forgives a missing file where the wanted value is 0.
 const HOST: &[(&str, &str)] = &[(BRIDGE_NF, "0"), (ROUTE_LOCALNET, "0")];
+
+// Of the packets to an address with several next hops, those with the same addresses, protocol and
+// ports take the same one; by default the addresses alone would decide, and a client would always
+// come to the same node. The pieces of a datagram show no ports (not even the first: the kernel
+// does not look into it), so these go by their addresses, and stay together.
+const SPREADER: &[(&str, &str)] = &[("net/ipv4/fib_multipath_hash_policy", "1"), (ROUTE_LOCALNET, "0")];
 
 const LEAF: &[(&str, &str)] = &[("net/ipv4/ip_forward", "0"), (ROUTE_LOCALNET, "0")];

@@ -8,10 +8,17 @@ use sha2::{Digest, Sha256};
 
 use super::{
     addressing,
-    step::{IfIndex, Link, Mac, PlannedStep, StageName, Step, Via},
+    step::{Begins, IfIndex, Link, Mac, PlannedStep, Program, StageName, Step, Via, Watched},
     sysctl,
 };
-use crate::lab::model::{Attach, Client, Lab, Node, NodeId, Place, Pod, Span};
+use crate::{
+    lab::model::{Attach, BalancerEngine, Client, Lab, LoadBalancer, Node, NodeId, Place, Pod, Span},
+    proxy::{
+        balancer::{self, Health, Vip},
+        endpoints::Conditions,
+        haproxy,
+    },
+};
 
 /// The bridge in `host` that the nodes are plugged into.
 const LAN: &str = "lan0";
@@ -19,6 +26,8 @@ const LAN: &str = "lan0";
 const UPLINK: &str = "eth0";
 /// What the names of near ends begin with; also how a routed node tells its pods' interfaces.
 pub const VETH_PREFIX: &str = "veth-";
+/// `lo`, in every namespace.
+const LOOPBACK: IfIndex = IfIndex(1);
 /// The first index given. `lo` has 1 in every namespace; some kernels put fallback tunnel
 /// devices (`tunl0`, `sit0`, …) into every new namespace, right after it.
 const FIRST_INDEX: u32 = 100;
@@ -43,6 +52,9 @@ pub(super) fn wire(lab: &Lab) -> Vec<(StageName, PlannedStep)> {
         wiring.node(node, &lan);
     }
     wiring.clients();
+    if let Some(balancer) = &lab.load_balancer {
+        wiring.balancer(balancer, &lan);
+    }
     wiring.steps
 }
 
@@ -66,6 +78,7 @@ impl Wiring<'_> {
                 Place::Node(id) => &lab.node(id).at,
                 Place::Pod(id) => &lab.pod(id).at,
                 Place::Client(id) => &lab.client(id).at,
+                Place::LoadBalancer => lab.load_balancer.as_ref().map_or(&lab.cluster.at, |balancer| &balancer.at),
             };
             let sysctls = sysctl::of(lab, place);
             self.add(StageName::Namespaces, at, Step::Netns { netns: netns.clone(), sysctls });
@@ -198,6 +211,42 @@ impl Wiring<'_> {
         }
     }
 
+    /// The load balancer is one more machine on the LAN. `host` leads its addresses to it, unless a
+    /// packet comes from the LAN: a node takes such a packet itself, and what it does not take
+    /// would come back to it by way of the load balancer, until its time to live is over.
+    fn balancer(&mut self, balancer: &LoadBalancer, lan: &Link) {
+        let lab = self.lab;
+        let (netns, at) = (balancer.name.as_str(), &balancer.at);
+        let uplink = self.plug(at, netns, balancer.ip, Some(lan), Hairpin::Off);
+        self.address(at, &uplink, balancer.ip, lab.cluster.node_subnet);
+        let gateway = lab.cluster.gateway;
+        self.route(at, netns, addressing::default_of(gateway), Via::Gateway(gateway, uplink.clone()));
+        let health = Health::of(lab, &Conditions::new());
+        for vip in balancer::vips(lab) {
+            let to = addressing::host(vip.ip);
+            self.route(&vip.at, "host", to, Via::Gateway(balancer.ip, lan.clone()));
+            self.add(StageName::Routes, &vip.at, Step::Refuse { link: lan.clone(), to });
+            match balancer.engine {
+                BalancerEngine::Builtin => {
+                    let gateways = health.nodes_of(&vip).into_iter().map(|node| lab.node(node).ip).collect();
+                    self.add(StageName::Routes, &vip.at, Step::Spread { link: uplink.clone(), to, gateways });
+                }
+                BalancerEngine::Haproxy => {
+                    let link = Link { netns: netns.to_owned(), name: "lo".to_owned(), index: LOOPBACK };
+                    self.add(StageName::Addresses, &vip.at, Step::Address { link, address: to });
+                }
+            }
+        }
+        let program = match balancer.engine {
+            BalancerEngine::Builtin => {
+                let watched = |vip: Vip| watched(lab, &health, vip, &uplink);
+                Program::Watch(balancer::vips(lab).into_iter().map(watched).collect())
+            }
+            BalancerEngine::Haproxy => Program::Haproxy(haproxy::render(lab)),
+        };
+        self.add(StageName::Servers, at, Step::ServeBalancer { netns: netns.to_owned(), program });
+    }
+
     fn client_network(&mut self, client: &Client, number: usize) -> Link {
         let bridge = self.link("host", format!("net{number}"));
         let gateway = addressing::first_of(client.ip);
@@ -223,6 +272,17 @@ impl Wiring<'_> {
         let far_mac = addressing::mac_of(ip);
         let hairpin = hairpin == Hairpin::On;
         self.add(StageName::Cables, at, Step::Cable { near, near_mac, bridge, hairpin, far, far_mac });
+    }
+}
+
+fn watched(lab: &Lab, health: &Health<'_>, vip: Vip, link: &Link) -> Watched {
+    let healthy = health.nodes_of(&vip);
+    let begins = |node| if healthy.contains(&node) { Begins::Healthy } else { Begins::Unhealthy };
+    Watched {
+        to: addressing::host(vip.ip),
+        link: link.clone(),
+        nodes: lab.node_ids().map(|node| (lab.node(node).ip, begins(node))).collect(),
+        checks: vip.checks,
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn book_with(server: Server) -> Lab {
             at: 0..0,
         }],
         clients: vec![Client { name: parsed("laptop"), ip: parsed("192.0.2.10/24"), at: 0..0 }],
+        load_balancer: None,
         probes: Vec::new(),
     }
 }
@@ -151,7 +152,7 @@ impl Flow<'_> {
         match self.from {
             Place::Pod(pod) => Some(self.entry().unwrap_or(self.lab.pod(pod).node.0)),
             Place::Node(node) => Some(self.entry().unwrap_or(node.0)),
-            Place::Host | Place::Client(_) => self.entry(),
+            Place::Host | Place::Client(_) | Place::LoadBalancer => self.entry(),
         }
     }
 
@@ -181,7 +182,7 @@ impl Flow<'_> {
             Place::Pod(pod) => vec![self.lab.pod(pod).ip],
             Place::Node(node) => vec![self.lab.node(node).ip, self.lab.node(node).pod_gateway],
             Place::Client(client) => vec![self.lab.client(client).ip.addr()],
-            Place::Host => vec![self.lab.cluster.gateway],
+            Place::Host | Place::LoadBalancer => vec![self.lab.cluster.gateway],
         };
         self.choice.sources.iter().all(|source| !own.contains(source))
     }
@@ -244,7 +245,7 @@ fn one(
             .find(|place| match place {
                 Place::Client(client) => lab.client(*client).ip.addr() == flow.choice.endpoint.ip(),
                 Place::Host => lab.cluster.gateway == flow.choice.endpoint.ip(),
-                Place::Node(_) | Place::Pod(_) => false,
+                Place::Node(_) | Place::Pod(_) | Place::LoadBalancer => false,
             })
             .map(|place| lab.netns(place))
     });

@@ -17,11 +17,21 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
         ProxyMode::Nftables => (nftables(wanted), nftables(found)),
     };
     let mut drifts = Vec::new();
+    let mut replaced: Vec<&String> = Vec::new();
     for (place, rules) in &wanted {
         let there = found.get(place).map_or(&[][..], Vec::as_slice);
         let missing: Vec<&String> = rules.iter().filter(|rule| !there.contains(rule)).collect();
         if missing.len() == rules.len() && rules.len() > 1 {
             drifts.push(drift(format!("all {} rules of {place} are missing", rules.len()), None));
+            continue;
+        }
+        if let ([rule], [instead]) = (&missing[..], &foreign(there, rules)[..])
+            && there.len() == rules.len()
+        {
+            let position = there.iter().position(|it| it == *instead).map_or(0, |index| index + 1);
+            let mend = place.command(netns, "-R", &format!("{position} {rule}"));
+            drifts.push(drift(format!("the rule `{instead}` in {place} should be `{rule}`"), mend));
+            replaced.push(*instead);
             continue;
         }
         for rule in missing {
@@ -38,7 +48,7 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
     let nothing = Vec::new();
     for (place, rules) in &found {
         let ours = wanted.get(place).unwrap_or(&nothing);
-        for rule in rules.iter().filter(|rule| !ours.contains(rule)) {
+        for rule in foreign(rules, ours).into_iter().filter(|rule| !replaced.contains(rule)) {
             let mend = place.deletion(netns, rule);
             drifts.push(drift(format!("the rule `{rule}` in {place} is not netlab's"), mend));
         }
@@ -49,6 +59,10 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
         drifts.push(drift(format!("{more} more rules differ"), None));
     }
     drifts
+}
+
+fn foreign<'a>(there: &'a [String], ours: &[String]) -> Vec<&'a String> {
+    there.iter().filter(|rule| !ours.contains(rule)).collect()
 }
 
 /// A chain: where rules have an order.
@@ -164,6 +178,17 @@ mod tests {
         let drifts = compare("node1", ProxyMode::Iptables, WANTED, &found);
         assert_eq!(drifts[0].text, "the rule `-d 10.96.0.1/32 -j A` is missing from KUBE-SERVICES (table nat)");
         let mend = "ip netns exec node1 iptables -t nat -I KUBE-SERVICES 1 -d 10.96.0.1/32 -j A";
+        assert_eq!(drifts[0].mend.as_deref(), Some(mend));
+    }
+
+    #[test]
+    fn a_rule_that_was_changed_is_one_finding() {
+        let found = WANTED.replace("-d 10.96.0.1/32 -j A", "-d 10.96.0.1/32 -j Z");
+        let drifts = compare("node1", ProxyMode::Iptables, WANTED, &found);
+        let texts: Vec<&str> = drifts.iter().map(|drift| drift.text.as_str()).collect();
+        let text = "the rule `-d 10.96.0.1/32 -j Z` in KUBE-SERVICES (table nat) should be `-d 10.96.0.1/32 -j A`";
+        assert_eq!(texts, [text]);
+        let mend = "ip netns exec node1 iptables -t nat -R KUBE-SERVICES 1 -d 10.96.0.1/32 -j A";
         assert_eq!(drifts[0].mend.as_deref(), Some(mend));
     }
 

@@ -2,8 +2,11 @@
 //!
 //! [`view`] says what one node must do; a renderer per [`ProxyMode`] says it in rules; [`truth`] says
 //! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
+//! [`balancer`] says what stands in front of the nodes, and [`haproxy`] how HAProxy is told so.
 
+pub mod balancer;
 pub mod endpoints;
+pub mod haproxy;
 pub mod hash;
 pub mod iptables;
 pub mod ladder;

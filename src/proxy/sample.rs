@@ -78,6 +78,7 @@ pub(super) fn cluster() -> Lab {
         pods: Vec::new(),
         services: Vec::new(),
         clients: Vec::new(),
+        load_balancer: None,
         probes: Vec::new(),
     }
 }
@@ -124,6 +125,11 @@ pub(super) fn container_port(name: &str, number: u16, protocol: Protocol) -> Con
 
 pub(super) fn client(lab: &mut Lab, name: &str, ip: &str) {
     lab.clients.push(Client { name: parsed(name), ip: parsed(ip), at: 0..0 });
+}
+
+/// A load balancer at its usual place.
+pub(super) fn balancer(engine: BalancerEngine) -> LoadBalancer {
+    LoadBalancer { name: parsed("lb"), ip: parsed("10.30.45.254"), engine, at: 0..0 }
 }
 
 /// A ClusterIP Service without ports.

@@ -10,23 +10,25 @@
 //! Replies must come back through the node that translated: [`Fate::Lost`] is where they do not.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use super::{
+    balancer::{self, Health},
     endpoints::{Conditions, Endpoint},
     view::{LocalTraffic, NodeView, PortView, proxied, views_under},
     ways::{self, End, Listener},
 };
-use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol, ProxyMode, ServiceId};
+use crate::lab::model::{BalancerEngine, Lab, NodeId, Place, PodId, Protocol, ProxyMode, ServiceId};
 
 pub use super::view::OUTSIDE_PORT;
 
 /// What a client sees who opens a connection (or sends a datagram).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sight {
-    /// One of these answers; with the same probability each, unless the Service has affinity.
+    /// One of these answers; with the same probability each, unless the Service has affinity or the
+    /// connection comes by way of the load balancer, which gives the same share to each node.
     Served(Vec<Choice>),
     /// An ICMP port-unreachable comes back at once: ECONNREFUSED.
     Refused,
@@ -70,6 +72,7 @@ pub struct Truth<'a> {
     lab: &'a Lab,
     mode: ProxyMode,
     views: Vec<NodeView>,
+    health: Health<'a>,
 }
 
 impl<'a> Truth<'a> {
@@ -80,7 +83,7 @@ impl<'a> Truth<'a> {
 
     /// Given what is known of the pods.
     pub fn under(lab: &'a Lab, mode: ProxyMode, conditions: &Conditions) -> Truth<'a> {
-        Truth { lab, mode, views: views_under(lab, conditions) }
+        Truth { lab, mode, views: views_under(lab, conditions), health: Health::of(lab, conditions) }
     }
 
     /// What `from` must see at `to`.
@@ -90,41 +93,69 @@ impl<'a> Truth<'a> {
         let own = ways::node_of(self.lab, from);
         // A pod's own addresses are never seen by its node.
         let passed = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from));
-        if let Some(sight) = passed.and_then(|node| self.at_node(&flow, node)) {
-            return sight;
+        if let Some(fates) = passed.and_then(|node| self.at_node(&flow, node)) {
+            return sum(fates);
         }
-        match end {
+        sum(match end {
             End::At(Place::Node(node)) if own != Some(node) => {
                 self.at_node(&flow, node).unwrap_or_else(|| self.direct(&flow, end))
             }
             _ => self.direct(&flow, end),
-        }
+        })
     }
 
     /// What a machine outside must see if its packets to `to` are routed to the node `entry`,
     /// as a load balancer does with its addresses.
     pub fn sight_via(&self, from: Place, entry: NodeId, to: SocketAddr, protocol: Protocol) -> Sight {
-        let flow = self.flow(from, to, protocol);
+        sum(self.via(&self.flow(from, to, protocol), entry))
+    }
+
+    fn via(&self, flow: &Flow, entry: NodeId) -> Vec<Fate> {
         // What the node does not take, it sends to its default gateway, as its own packets.
-        self.at_node(&flow, entry)
-            .unwrap_or_else(|| self.direct(&flow, ways::end(self.lab, Place::Node(entry), to.ip())))
+        self.at_node(flow, entry)
+            .unwrap_or_else(|| self.direct(flow, ways::end(self.lab, Place::Node(entry), flow.to.ip())))
     }
 
     fn flow(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Flow {
         Flow { from, source: ways::source(self.lab, from, to.ip()), to, protocol }
     }
 
+    /// What becomes of a connection to an address of the load balancer: whatever each of the
+    /// healthy nodes makes of it. Without one, nothing comes back.
+    fn balanced(&self, flow: &Flow) -> Vec<Fate> {
+        match self.lab.load_balancer.as_ref().map(|balancer| balancer.engine) {
+            None => vec![Fate::Unreachable(flow.to)],
+            Some(BalancerEngine::Builtin) => {
+                self.health.nodes(flow.to.ip()).into_iter().flat_map(|node| self.via(flow, node)).collect()
+            }
+            Some(BalancerEngine::Haproxy) => {
+                let Some(frontend) = balancer::frontend(self.lab, flow.to, flow.protocol) else {
+                    return vec![Fate::Refused(flow.to)];
+                };
+                if !frontend.admits(flow.source) {
+                    return vec![Fate::Lost(flow.to)];
+                }
+                let nodes = self.health.passing(frontend.check).into_iter();
+                let fates = nodes.flat_map(|node| {
+                    let to = SocketAddr::new(self.lab.node(node).ip, frontend.node_port);
+                    self.via(&self.flow(Place::LoadBalancer, to, flow.protocol), node)
+                });
+                fates.map(Fate::behind_a_proxy).collect()
+            }
+        }
+    }
+
     /// What a node makes of a connection that passes it; `None` if it lets it pass.
-    fn at_node(&self, flow: &Flow, node: NodeId) -> Option<Sight> {
+    fn at_node(&self, flow: &Flow, node: NodeId) -> Option<Vec<Fate>> {
         let view = &self.views[node.0];
         for port in view.ports.iter().filter(|port| port.protocol == flow.protocol) {
             if let Some(address) = self.matches(flow, view, port) {
-                let sight = match self.mode {
+                let fates = match self.mode {
                     ProxyMode::Ladder => self.ladder(flow, view, port),
                     ProxyMode::Iptables | ProxyMode::Nftables => self.kube_proxy(flow, view, port, address),
                 };
-                if sight.is_some() {
-                    return sight;
+                if fates.is_some() {
+                    return fates;
                 }
             }
         }
@@ -162,7 +193,7 @@ impl<'a> Truth<'a> {
     /// The master truth table: who gets which endpoints, and who is masqueraded.
     ///
     /// `None` where iptables mode lets a connection pass that it cannot serve.
-    fn kube_proxy(&self, flow: &Flow, view: &NodeView, port: &PortView, address: AddressKind) -> Option<Sight> {
+    fn kube_proxy(&self, flow: &Flow, view: &NodeView, port: &PortView, address: AddressKind) -> Option<Vec<Fate>> {
         let chosen = &port.endpoints;
         let from_node = flow.from == Place::Node(view.node);
         let from_local_pod = self.is_local_traffic(flow, view);
@@ -170,10 +201,10 @@ impl<'a> Truth<'a> {
             // filter OUTPUT does not lead to KUBE-EXTERNAL-SERVICES.
             let outer = matches!(address, AddressKind::External | AddressKind::LoadBalancer);
             let unseen = outer && from_node && self.mode == ProxyMode::Iptables && !self.is_local(flow, view.node);
-            return (!unseen).then_some(Sight::Refused);
+            return (!unseen).then(|| vec![Fate::Refused(flow.to)]);
         }
         if address == AddressKind::LoadBalancer && !admitted(flow, view, port) {
-            return Some(Sight::Dropped);
+            return Some(vec![Fate::Lost(flow.to)]);
         }
         let (endpoints, masquerade) = if address == AddressKind::ClusterIp {
             let endpoints = if port.internal_is_local() { &chosen.local } else { &chosen.cluster };
@@ -188,21 +219,22 @@ impl<'a> Truth<'a> {
             (&chosen.local, false)
         };
         if endpoints.is_empty() {
-            return Some(Sight::Dropped);
+            return Some(vec![Fate::Lost(flow.to)]);
         }
-        Some(self.any_of(endpoints, |endpoint| {
+        let fate = |endpoint: &Endpoint| {
             // nftables mode knows the endpoints on its own node alone, by address.
             let known = self.mode == ProxyMode::Iptables || comes_to_itself(view, port.protocol, endpoint.addr);
             let hairpin = known && endpoint.addr.ip() == flow.source;
-            self.fate(flow, view, endpoint, masquerade || hairpin)
-        }))
+            self.fate(flow, view, endpoint.addr, masquerade || hairpin)
+        };
+        Some(endpoints.iter().map(fate).collect())
     }
 
     /// The flat rules know no policy, and masquerade whatever they translate.
-    fn ladder(&self, flow: &Flow, view: &NodeView, port: &PortView) -> Option<Sight> {
+    fn ladder(&self, flow: &Flow, view: &NodeView, port: &PortView) -> Option<Vec<Fate>> {
         let itself = |endpoint: &Endpoint| ways::holder(self.lab, endpoint.addr.ip()) == Some(Place::Node(view.node));
-        let fate = |endpoint: &Endpoint| self.fate(flow, view, endpoint, !itself(endpoint));
-        (!port.usable.is_empty()).then(|| self.any_of(&port.usable, fate))
+        let fate = |endpoint: &Endpoint| self.fate(flow, view, endpoint.addr, !itself(endpoint));
+        (!port.usable.is_empty()).then(|| port.usable.iter().map(fate).collect())
     }
 
     /// The node takes the packet for one that comes from a local pod.
@@ -218,7 +250,7 @@ impl<'a> Truth<'a> {
 
     /// A port of the node that leads to a pod: the pods of this node are masqueraded, so that
     /// one may come to itself, and so is the node's loopback address.
-    fn host_port(&self, flow: &Flow, view: &NodeView) -> Option<Sight> {
+    fn host_port(&self, flow: &Flow, view: &NodeView) -> Option<Vec<Fate>> {
         let loopback = flow.to.ip().is_loopback();
         let reachable = match self.mode {
             ProxyMode::Iptables => !loopback || view.localhost_node_ports,
@@ -232,24 +264,25 @@ impl<'a> Truth<'a> {
             port.port == flow.to.port() && port.protocol == flow.protocol && port.ip.is_none_or(|ip| ip == flow.to.ip())
         })?;
         let masquerade = loopback || view.pod_subnet.contains(&flow.source);
-        Some(sum(vec![self.fate_at(flow, view, port.to, masquerade)]))
+        Some(vec![self.fate(flow, view, port.to, masquerade)])
     }
 
     /// nftables mode looks after the ClusterIPs' other ports, and the addresses that no Service has.
-    fn cluster_ip_check(&self, flow: &Flow, view: &NodeView) -> Option<Sight> {
+    fn cluster_ip_check(&self, flow: &Flow, view: &NodeView) -> Option<Vec<Fate>> {
         if self.mode != ProxyMode::Nftables {
             return None;
         }
         let live = view.ports.iter().any(|port| port.cluster_ip == flow.to.ip());
         let ours = view.service_cidr.contains(&flow.to.ip());
-        live.then_some(Sight::Refused).or(ours.then_some(Sight::Dropped))
+        live.then(|| vec![Fate::Refused(flow.to)]).or(ours.then(|| vec![Fate::Lost(flow.to)]))
     }
 
     /// What becomes of a connection that no rule has touched, or only the pods' way out.
-    fn direct(&self, flow: &Flow, end: End) -> Sight {
+    fn direct(&self, flow: &Flow, end: End) -> Vec<Fate> {
         let place = match end {
-            End::Blackhole => return Sight::Dropped,
-            End::Nowhere => return Sight::Unreachable,
+            End::Blackhole => return vec![Fate::Lost(flow.to)],
+            End::Nowhere => return vec![Fate::Unreachable(flow.to)],
+            End::Balanced => return self.balanced(flow),
             End::At(place) => place,
         };
         let source = match flow.from {
@@ -258,7 +291,7 @@ impl<'a> Truth<'a> {
             }
             _ => flow.source,
         };
-        sum(vec![self.arrive(place, flow.to, flow.protocol, [source].into())])
+        vec![self.arrive(place, flow.to, flow.protocol, [source].into())]
     }
 
     /// The source of a packet that leaves a node unmasqueraded by the Service rules: pods that
@@ -272,21 +305,13 @@ impl<'a> Truth<'a> {
         }
     }
 
-    fn any_of(&self, endpoints: &[Endpoint], fate: impl Fn(&Endpoint) -> Fate) -> Sight {
-        sum(endpoints.iter().map(fate).collect())
-    }
-
-    fn fate(&self, flow: &Flow, view: &NodeView, endpoint: &Endpoint, masquerade: bool) -> Fate {
-        self.fate_at(flow, view, endpoint.addr, masquerade)
-    }
-
     /// What becomes of a connection that a node translates to an endpoint.
-    fn fate_at(&self, flow: &Flow, view: &NodeView, endpoint: SocketAddr, masquerade: bool) -> Fate {
+    fn fate(&self, flow: &Flow, view: &NodeView, endpoint: SocketAddr, masquerade: bool) -> Fate {
         let here = Place::Node(view.node);
         let place = match ways::end(self.lab, here, endpoint.ip()) {
             End::At(place) => place,
             End::Blackhole => return Fate::Lost(endpoint),
-            End::Nowhere => return Fate::Unreachable(endpoint),
+            End::Nowhere | End::Balanced => return Fate::Unreachable(endpoint),
         };
         let sources: BTreeSet<IpAddr> = if place == here {
             if masquerade && flow.from == here {
@@ -315,7 +340,7 @@ impl<'a> Truth<'a> {
     fn arrive(&self, place: Place, to: SocketAddr, protocol: Protocol, sources: BTreeSet<IpAddr>) -> Fate {
         match ways::listener(self.lab, place, to.port(), protocol) {
             None => Fate::Refused(to),
-            Some(Listener::Outside) => Fate::Served(Choice { endpoint: to, pod: None, sources }),
+            Some(Listener::Outside | Listener::Health) => Fate::Served(Choice { endpoint: to, pod: None, sources }),
             Some(Listener::Pod(pod)) => Fate::Served(Choice { endpoint: to, pod: Some(pod), sources }),
         }
     }
@@ -344,7 +369,19 @@ pub enum Fate {
     Unreachable(SocketAddr),
 }
 
-/// What a client sees of endpoints that are chosen at random.
+impl Fate {
+    /// The same, for the client of a proxy that has taken the client's connection before it tries to
+    /// make its own: nobody can refuse that any more.
+    pub(super) fn behind_a_proxy(self) -> Fate {
+        match self {
+            Fate::Refused(at) | Fate::Unreachable(at) => Fate::Lost(at),
+            Fate::Served(_) | Fate::Lost(_) => self,
+        }
+    }
+}
+
+/// What a client sees of endpoints that are chosen at random. One that several nodes may choose is
+/// one all the same, and may see the client under several addresses.
 pub(super) fn sum(fates: Vec<Fate>) -> Sight {
     let (mut served, mut refused, mut lost, mut unreachable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for fate in fates {
@@ -355,7 +392,12 @@ pub(super) fn sum(fates: Vec<Fate>) -> Sight {
             Fate::Unreachable(at) => unreachable.push(at),
         }
     }
-    served.sort();
+    let mut known: BTreeMap<(SocketAddr, Option<PodId>), BTreeSet<IpAddr>> = BTreeMap::new();
+    for Choice { endpoint, pod, sources } in served {
+        known.entry((endpoint, pod)).or_default().extend(sources);
+    }
+    let served: Vec<Choice> =
+        known.into_iter().map(|((endpoint, pod), sources)| Choice { endpoint, pod, sources }).collect();
     match (served.is_empty(), refused.is_empty(), lost.is_empty(), unreachable.is_empty()) {
         (false, true, true, true) => Sight::Served(served),
         (true, false, true, true) => Sight::Refused,
@@ -363,8 +405,10 @@ pub(super) fn sum(fates: Vec<Fate>) -> Sight {
         (true, true, true, false) => Sight::Unreachable,
         _ => {
             lost.extend(unreachable);
-            refused.sort();
-            lost.sort();
+            for addresses in [&mut refused, &mut lost] {
+                addresses.sort();
+                addresses.dedup();
+            }
             Sight::Mixed { served, refused, lost }
         }
     }
@@ -384,6 +428,11 @@ fn admitted(flow: &Flow, view: &NodeView, port: &PortView) -> bool {
     port.source_ranges.is_empty()
         || in_ranges(flow.source)
         || (in_ranges(view.ip) && port.load_balancer_ips.contains(&flow.source))
+}
+
+/// The address that a connection of `from` to `to` starts with.
+pub fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
+    ways::source(lab, from, to)
 }
 
 /// An address at which a Service is to be had.

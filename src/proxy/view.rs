@@ -295,6 +295,13 @@ fn host_ports(lab: &Lab, id: NodeId) -> Vec<HostPortView> {
     .collect()
 }
 
+/// The health checks that the nodes answer, node by node in file order.
+pub fn all_health_checks(lab: &Lab, conditions: &Conditions) -> Vec<(NodeId, HealthCheck)> {
+    let endpoints = all_endpoints(lab, conditions);
+    let of_node = |node| health_checks(lab, node, &endpoints).into_iter().map(move |check| (node, check));
+    lab.node_ids().flat_map(of_node).collect()
+}
+
 fn health_checks(lab: &Lab, node: NodeId, endpoints: &[PortEndpoints<'_>]) -> Vec<HealthCheck> {
     let checks = proxied(lab).filter_map(|id| {
         let port = lab.service(id).health_check_node_port?;

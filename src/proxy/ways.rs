@@ -3,14 +3,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::{balancer, view::OUTSIDE_PORT};
 use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol};
-use crate::proxy::view::OUTSIDE_PORT;
 
 /// What is at the other end of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// A place holds the address.
     At(Place),
+    /// The load balancer takes it, and gives it to a node.
+    Balanced,
     /// No one does, and whoever is asked for it says nothing: `host` has a blackhole for the
     /// pods' and the Services' addresses.
     Blackhole,
@@ -23,13 +25,24 @@ pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
     if to.is_loopback() {
         return End::At(from);
     }
+    if balancer::owns(lab, to) {
+        return match from {
+            // What the nodes do not take themselves they send to `host`, which drops it: otherwise
+            // it would come back to them by way of the load balancer, again and again.
+            Place::Node(_) | Place::Pod(_) if !lab.cluster.node_subnet.contains(&to) => End::Blackhole,
+            Place::Client(client) if !lab.client(client).ip.contains(&to) => End::Balanced,
+            Place::Host | Place::LoadBalancer => End::Balanced,
+            // It looks for a neighbour that is not there.
+            Place::Node(_) | Place::Pod(_) | Place::Client(_) => End::Nowhere,
+        };
+    }
     let in_cluster = |ip: IpAddr| lab.cluster.cluster_cidr.contains(&ip);
     let virtual_ip = |ip: IpAddr| lab.cluster.service_cidr.contains(&ip);
     match from {
         // A blackhole answers EINVAL to its own node's connect(), and nothing to a packet that it
         // forwards; both mean that the client has no way there, but only the first says so.
         Place::Host if in_cluster(to) || virtual_ip(to) => End::Nowhere,
-        Place::Client(_) if in_cluster(to) || virtual_ip(to) => End::Blackhole,
+        Place::Client(_) | Place::LoadBalancer if in_cluster(to) || virtual_ip(to) => End::Blackhole,
         _ => match holder(lab, to) {
             Some(place) => End::At(place),
             // A subnet of pods is on-link at its node, which finds no neighbour there.
@@ -51,6 +64,9 @@ pub(super) fn holder(lab: &Lab, ip: IpAddr) -> Option<Place> {
     if let Some(pod) = lab.pod_ids().find(|id| lab.pod(*id).ip == ip && !lab.pod(*id).host_network) {
         return Some(Place::Pod(pod));
     }
+    if lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip) {
+        return Some(Place::LoadBalancer);
+    }
     lab.client_ids().find(|id| lab.client(*id).ip.addr() == ip).map(Place::Client)
 }
 
@@ -59,7 +75,7 @@ pub(super) fn node_of(lab: &Lab, place: Place) -> Option<NodeId> {
     match place {
         Place::Node(node) => Some(node),
         Place::Pod(pod) => Some(lab.pod(pod).node),
-        Place::Host | Place::Client(_) => None,
+        Place::Host | Place::Client(_) | Place::LoadBalancer => None,
     }
 }
 
@@ -74,6 +90,7 @@ pub(super) fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
         return to;
     }
     match from {
+        Place::Host if balancer::owns(lab, to) => lab.cluster.gateway,
         Place::Host => {
             let net = lab.clients.iter().map(|client| client.ip).find(|net| net.contains(&to));
             net.and_then(client_gateway).unwrap_or(lab.cluster.gateway)
@@ -81,6 +98,7 @@ pub(super) fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
         Place::Node(node) => egress_address(lab, node, to),
         Place::Pod(pod) => lab.pod(pod).ip,
         Place::Client(client) => lab.client(client).ip.addr(),
+        Place::LoadBalancer => balancer::source(lab, to),
     }
 }
 
@@ -98,6 +116,8 @@ pub(super) enum Listener {
     Pod(PodId),
     /// The built-in server of a machine outside.
     Outside,
+    /// A node's health check.
+    Health,
 }
 
 /// What listens at a place.
@@ -106,11 +126,17 @@ pub(super) fn listener(lab: &Lab, place: Place, port: u16, protocol: Protocol) -
         Place::Host | Place::Client(_) => {
             (port == OUTSIDE_PORT && protocol == Protocol::Tcp).then_some(Listener::Outside)
         }
+        Place::LoadBalancer => None,
         Place::Node(_) | Place::Pod(_) => lab
             .pod_ids()
             .find(|pod| lab.pod_place(*pod) == place && answers(lab, *pod, port, protocol))
-            .map(Listener::Pod),
+            .map(Listener::Pod)
+            .or_else(|| is_health_check(lab, place, port, protocol).then_some(Listener::Health)),
     }
+}
+
+fn is_health_check(lab: &Lab, place: Place, port: u16, protocol: Protocol) -> bool {
+    matches!(place, Place::Node(_)) && protocol == Protocol::Tcp && balancer::check_ports(lab).contains(&port)
 }
 
 /// A container of the pod declares the port.

@@ -95,10 +95,9 @@ fn nothing_but_a_pod(world: &Arc<World>) {
     passes(world, "[[pod]]\nname = \"web\"\n");
 }
 
-/// Without a selector there is nobody behind it: refused, and not a timeout.
+/// Nobody is behind it: refused, and not a timeout.
 fn service_without_endpoints(world: &Arc<World>) {
-    let text =
-        "[[pod]]\nname = \"web\"\n[[service]]\nname = \"shop\"\ncluster_ip = \"10.96.0.77\"\nports = [{ port = 80 }]\n";
+    let text = "[[pod]]\nname = \"web\"\n[[service]]\nname = \"shop\"\ncluster_ip = \"10.96.0.77\"\nendpoints = []\nports = [{ port = 80 }]\n";
     let lab = world.up(text);
     for place in ["node1", "node2", "web"] {
         lab.exec(place, ["curl", "-sS", "-m", "3", "http://10.96.0.77/"]).fails(7).complains("onnect");

@@ -149,9 +149,9 @@ fn the_lab_file_of_this_folder(world: &Arc<World>) {
     let file = world.book("minimal.toml");
     let folder = file.parent().expect("it is in a directory");
     world.file("other.toml", "[tool]\nname = \"not a lab\"\n");
-    world.netlab(["up"]).inside(folder).succeeds().prints("minimal is up");
-    world.netlab(["down"]).succeeds();
+    world.netlab_in(folder, &["up"]).succeeds().prints("minimal is up");
+    world.netlab_in(folder, &["down"]).succeeds();
     world.book("echo.toml");
-    world.netlab(["up"]).inside(folder).fails(2).complains("there are 2 lab files in this folder");
-    world.netlab(["up"]).inside(&folder.join("..")).fails(2).complains("there is no lab file in this folder");
+    world.netlab_in(folder, &["up"]).fails(2).complains("there are 2 lab files in this folder");
+    world.netlab_in(&folder.join(".."), &["up"]).fails(2).complains("there is no lab file in this folder");
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
     Address, Answerer, Bound, Engine, Expect, Group, Probe, Speaks, SuiteOptions, Target, TargetKind,
-    way::{Hop, way},
+    way::{Hop, way, way_to},
 };
 use crate::{
     lab::model::{Lab, NodeId, Place, PodId, Protocol, Server},
@@ -78,7 +78,10 @@ impl Scene<'_> {
         if ends.is_empty() && target.kind == TargetKind::Node {
             ends.extend(self.lab.find(&target.of));
         }
-        way(self.lab, from, entry, &ends)
+        match target.address {
+            Address::Socket(to) => way_to(self.lab, from, entry, to.ip(), &ends),
+            Address::Several(_) | Address::Url(_) => way(self.lab, from, entry, &ends),
+        }
     }
 
     /// An order to open `times` connections with the built-in client.

@@ -7,9 +7,12 @@ use super::{
     scene::{Draft, Scene, is_testable, own_places, silence},
 };
 use crate::{
-    lab::model::{Lab, NodeId, Place, PodId, Protocol, Service, ServiceId, ServicePort},
+    lab::model::{BalancerEngine, Lab, LoadBalancer, NodeId, Place, PodId, Protocol, Service, ServiceId, ServicePort},
     probe::{order::FailureKind, stats},
-    proxy::truth::{self, AddressKind, Sight},
+    proxy::{
+        balancer,
+        truth::{self, AddressKind, Sight},
+    },
 };
 
 /// More ways to a Service than this are not all tried.
@@ -23,7 +26,7 @@ const MOST_SILENT: usize = 200;
 pub(super) const MISS: f64 = 1e-9;
 /// More tries than this all those ways together do not get: the more endpoints a Service has, the
 /// more tries each of its backends needs to meet itself.
-const MOST_HAIRPIN_TRIES: usize = 10_000;
+const MOST_HAIRPIN_TRIES: usize = 20_000;
 /// More tries than this an agent is not asked for in one probe.
 const MOST_TRIES: usize = 2000;
 
@@ -80,10 +83,20 @@ pub(super) fn negative(scene: &Scene<'_>) -> Vec<Probe> {
         let why = way.why_not(lab, &sight);
         let expect = match (&sight, way.from, way.kind) {
             // How a packet to nowhere dies outside the cluster is not Kubernetes' business.
-            (Sight::Dropped | Sight::Unreachable, Place::Host | Place::Client(_), TargetKind::ClusterIp) => {
-                silence(&[FailureKind::Timeout, FailureKind::Unreachable])
-            }
-            _ => scene.expect(sight, protocol),
+            (
+                Sight::Dropped | Sight::Unreachable,
+                Place::Host | Place::Client(_) | Place::LoadBalancer,
+                TargetKind::ClusterIp,
+            ) => silence(&[FailureKind::Timeout, FailureKind::Unreachable]),
+            // HAProxy has taken the connection by then, and can only break it off, or say nothing.
+            (Sight::Dropped, ..) if way.ends_at_haproxy(lab) => silence(&[FailureKind::Timeout, FailureKind::Broken]),
+            _ => match scene.expect(sight, protocol) {
+                Expect::Mixed(answerers, mut kinds) if way.ends_at_haproxy(lab) => {
+                    kinds.insert(FailureKind::Broken);
+                    Expect::Mixed(answerers, kinds)
+                }
+                expect => expect,
+            },
         };
         let mut draft = way.draft(lab, Group::Negative, expect);
         draft.why = why;
@@ -139,6 +152,10 @@ impl Way {
                 "a nodePort is served on the node's own 127.0.0.1 as well, for which the node routes loopback packets \
                  on (route_localnet)"
             }
+            _ if self.is_balanced(lab) => {
+                "the load balancer gives a connection to one of the nodes that pass their health check, and that node \
+                 to an endpoint of the Service"
+            }
             TargetKind::ExternalIp => "an external IP leads to any ready endpoint of its Service",
             TargetKind::LoadBalancer => "a load balancer's address leads to any ready endpoint of its Service",
             _ => "a nodePort leads, on each node, to any ready endpoint of its Service, on whatever node that is",
@@ -152,13 +169,35 @@ impl Way {
             Place::Client(client) => {
                 answerers.iter().all(|answerer| answerer.sources.iter().eq([&lab.client(client).ip.addr()]))
             }
-            Place::Host | Place::Node(_) => false,
+            Place::Host | Place::Node(_) | Place::LoadBalancer => false,
         };
         let source = match kept {
+            _ if self.ends_at_haproxy(lab) => {
+                "HAProxy ends the connection and begins its own to the node, so the client's address is lost"
+            }
             true => "the client's address stays as it is",
             false => "it is masqueraded, so that the answer comes back through the same node",
         };
         format!("{rule}; {source}")
+    }
+
+    /// It leads through the load balancer.
+    fn is_balanced(&self, lab: &Lab) -> bool {
+        let outside = matches!(self.from, Place::Host | Place::Client(_) | Place::LoadBalancer);
+        outside && balancer::vips(lab).iter().any(|vip| vip.ip == self.to.ip())
+    }
+
+    /// It ends at HAProxy, which begins another one.
+    fn ends_at_haproxy(&self, lab: &Lab) -> bool {
+        let haproxy = |balancer: &LoadBalancer| balancer.engine == BalancerEngine::Haproxy;
+        lab.load_balancer.as_ref().is_some_and(haproxy) && self.is_balanced(lab)
+    }
+
+    /// The Service's source ranges do not hold the sender's address.
+    fn is_kept_out(&self, lab: &Lab) -> bool {
+        let ranges = &self.service(lab).source_ranges;
+        let source = truth::source(lab, self.from, self.to.ip());
+        !ranges.is_empty() && ranges.iter().all(|range| !range.contains(&source))
     }
 
     fn why_not(&self, lab: &Lab, sight: &Sight) -> String {
@@ -169,6 +208,14 @@ impl Way {
             }
             (TargetKind::Localhost, _) => {
                 format!("nodePorts are not served on 127.0.0.1 by {} rules", lab.cluster.proxy)
+            }
+            (TargetKind::LoadBalancer, Sight::Dropped) if self.is_kept_out(lab) => {
+                "loadBalancerSourceRanges does not hold the client's address, so its packets are dropped without a word"
+                    .to_owned()
+            }
+            (_, Sight::Dropped) if self.is_balanced(lab) => {
+                "no node passes the Service's health check, so the load balancer has nobody to send packets to"
+                    .to_owned()
             }
             (_, Sight::Dropped) => {
                 "the traffic policy is Local and no endpoint is on this node, so packets are dropped without a word"

@@ -5,7 +5,13 @@
 
 use std::net::IpAddr;
 
-use crate::lab::model::{Lab, NodeId, Place};
+use crate::{
+    lab::model::{Lab, NodeId, Place},
+    proxy::{
+        balancer::{self, Health},
+        endpoints::Conditions,
+    },
+};
 
 /// One network namespace on the way.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +53,10 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
             None
         }
         Place::Host => None,
+        Place::LoadBalancer => {
+            way.pass(from, Role::Sender, 1.0);
+            None
+        }
     };
     match start {
         Some(node) => way.pass(Place::Node(node), Role::Router, 1.0),
@@ -79,7 +89,7 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
                 }
                 way.pass(*end, Role::Router, chance);
             }
-            Place::Host => way.pass(Place::Host, Role::Router, chance),
+            Place::Host | Place::LoadBalancer => way.pass(*end, Role::Router, chance),
             Place::Client(_) => {
                 way.pass(Place::Host, Role::Router, chance);
                 way.pass(*end, Role::Answerer, chance);
@@ -87,6 +97,22 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
         }
     }
     way.hops
+}
+
+/// The same, to an address that may be the load balancer's: then it leads through the load balancer
+/// and one of the nodes that are healthy.
+pub fn way_to(lab: &Lab, from: Place, entry: Option<NodeId>, to: IpAddr, ends: &[Place]) -> Vec<Hop> {
+    let outside = !matches!(from, Place::Node(_) | Place::Pod(_));
+    let nodes = Health::of(lab, &Conditions::new()).nodes(to);
+    if !outside || !balancer::vips(lab).iter().any(|vip| vip.ip == to) {
+        return way(lab, from, entry, ends);
+    }
+    let mut passed = Way { lab, hops: way(lab, from, None, &[]) };
+    passed.pass(Place::LoadBalancer, Role::Router, 1.0);
+    for node in &nodes {
+        passed.pass(Place::Node(*node), Role::Router, 1.0 / nodes.len() as f64);
+    }
+    join(passed.hops, way(lab, from, None, ends))
 }
 
 /// Joins two ways, each namespace with its stronger role.
@@ -110,6 +136,7 @@ impl Way<'_> {
             Place::Node(id) => vec![lab.node(id).ip, lab.node(id).pod_gateway],
             Place::Pod(id) => vec![lab.pod(id).ip],
             Place::Client(id) => vec![lab.client(id).ip.addr()],
+            Place::LoadBalancer => lab.load_balancer.iter().map(|balancer| balancer.ip).collect(),
         };
         let hop = Hop { netns: lab.netns(place), role, ips, chance };
         add(&mut self.hops, hop, |a, b| (a + b).min(1.0));

@@ -23,11 +23,13 @@ pub use rules::{Act, Hit, Hook};
 use rules::{Packet, Rules, Verdict, Way};
 
 use super::{
+    balancer::{self, Health},
+    endpoints::Conditions,
     truth::{Choice, Fate, Sight, sum},
     ways::{self, End, Listener},
 };
 use crate::{
-    lab::model::{Attach, Lab, NodeId, Place, Protocol, ProxyMode},
+    lab::model::{Attach, BalancerEngine, Lab, NodeId, Place, Protocol, ProxyMode},
     plan::VETH_PREFIX,
 };
 
@@ -36,6 +38,7 @@ use crate::{
 pub struct Tracer<'a> {
     lab: &'a Lab,
     rules: BTreeMap<NodeId, Rules>,
+    health: Health<'a>,
 }
 
 /// One way that a connection may go.
@@ -124,6 +127,10 @@ pub enum Ending {
     Bypassed(NodeId),
     /// The reply does not find the client.
     NoWayBack,
+    /// It came to the load balancer, which has no healthy node to send it to.
+    NoHealthyNode,
+    /// It came to the load balancer, which does not serve this client.
+    KeptOut,
 }
 
 /// What a client sees whose connection goes one of these ways.
@@ -146,7 +153,15 @@ impl<'a> Tracer<'a> {
             let rules = parse(text).map_err(|why| format!("{}: {why}", lab.node(*node).name))?;
             Ok((*node, rules))
         });
-        Ok(Tracer { lab, rules: read.collect::<Result<_, String>>()? })
+        Ok(Tracer { lab, rules: read.collect::<Result<_, String>>()?, health: Health::of(lab, &Conditions::new()) })
+    }
+
+    /// The same, given what is known of the pods: it decides which nodes are healthy, and so where
+    /// the load balancer sends a connection.
+    #[must_use]
+    pub fn under(mut self, conditions: &Conditions) -> Tracer<'a> {
+        self.health = Health::of(self.lab, conditions);
+        self
     }
 
     /// The hook that calls a chain, which is named as `TABLE CHAIN`.
@@ -186,17 +201,7 @@ impl<'a> Tracer<'a> {
         protocol: Protocol,
         entry: Option<NodeId>,
     ) -> Result<Vec<Branch>, String> {
-        let source = ways::source(self.lab, from, to.ip());
-        let packet = Packet { source, to, protocol, interface: None, marked: false, translated: false };
-        let start = Traveller {
-            from,
-            at: from,
-            packet,
-            sources: [source].into(),
-            share: 1.0,
-            stays: Vec::new(),
-            translations: Vec::new(),
-        };
+        let start = self.start(from, to, protocol);
         let end = ways::end(self.lab, from, to.ip());
         let mut open = Vec::new();
         let mut done = Vec::new();
@@ -209,8 +214,65 @@ impl<'a> Tracer<'a> {
             }
             (Place::Pod(pod), end, _) if end != End::At(from) => open.push(self.enters(start, self.lab.pod(pod).node)),
             (_, End::At(Place::Node(node)), _) => open.push(self.enters(start, node)),
+            (_, End::Balanced, _) => return self.balanced(start),
             (_, end, _) => done.push(self.ends(start, end)),
         }
+        self.follow(open, done)
+    }
+
+    /// A packet at its beginning.
+    fn start(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Traveller {
+        let source = ways::source(self.lab, from, to.ip());
+        let packet = Packet { source, to, protocol, interface: None, marked: false, translated: false };
+        Traveller {
+            from,
+            at: from,
+            packet,
+            sources: [source].into(),
+            share: 1.0,
+            stays: Vec::new(),
+            translations: Vec::new(),
+        }
+    }
+
+    /// The load balancer gives the same share of connections to each healthy node.
+    fn balanced(&self, start: Traveller) -> Result<Vec<Branch>, String> {
+        let (to, protocol) = (start.packet.to, start.packet.protocol);
+        let ends =
+            |start: Traveller, fate, ending| Ok(vec![start.into_branch(fate, ending, Some(Place::LoadBalancer))]);
+        let haproxy = self.lab.load_balancer.as_ref().is_some_and(|it| it.engine == BalancerEngine::Haproxy);
+        let (nodes, onward) = if haproxy {
+            let Some(frontend) = balancer::frontend(self.lab, to, protocol) else {
+                return ends(start, Fate::Refused(to), Ending::NothingListens);
+            };
+            if !frontend.admits(start.packet.source) {
+                return ends(start, Fate::Lost(to), Ending::KeptOut);
+            }
+            (self.health.passing(frontend.check), Some(frontend.node_port))
+        } else {
+            (self.health.nodes(to.ip()), None)
+        };
+        if nodes.is_empty() {
+            return ends(start, Fate::Lost(to), Ending::NoHealthyNode);
+        }
+        let share = 1.0 / nodes.len() as f64;
+        let enters = |node: &NodeId| {
+            let onward = onward.map(|node_port| SocketAddr::new(self.lab.node(*node).ip, node_port));
+            let traveller = match onward {
+                None => start.clone(),
+                Some(to) => self.start(Place::LoadBalancer, to, protocol),
+            };
+            self.enters(Traveller { share, ..traveller }, *node)
+        };
+        let mut branches = self.follow(nodes.iter().map(enters).collect(), Vec::new())?;
+        if haproxy {
+            branches.iter_mut().for_each(|branch| branch.fate = branch.fate.clone().behind_a_proxy());
+        }
+        Ok(branches)
+    }
+
+    /// Follows all that is under way to where it ends.
+    fn follow(&self, mut open: Vec<Traveller>, mut done: Vec<Branch>) -> Result<Vec<Branch>, String> {
         while let Some(traveller) = open.pop() {
             if traveller.stays.len() > 100 {
                 return Err("the packet goes in circles".to_owned());
@@ -297,7 +359,7 @@ impl<'a> Tracer<'a> {
                     Some(node) if Place::Node(node) != traveller.at => nexts.push(Next::Enters(traveller, node)),
                     _ => nexts.push(Next::Ends(traveller, end)),
                 },
-                End::Blackhole | End::Nowhere => nexts.push(Next::Ends(traveller, end)),
+                End::Blackhole | End::Nowhere | End::Balanced => nexts.push(Next::Ends(traveller, end)),
             }
         }
         Ok(nexts)
@@ -376,12 +438,15 @@ impl<'a> Tracer<'a> {
         let outside = |sources| Fate::Served(Choice { endpoint: to, pod: None, sources });
         let (fate, ending) = match end {
             End::Blackhole => (Fate::Lost(to), Ending::Blackhole),
-            End::Nowhere => (Fate::Unreachable(to), Ending::Nowhere),
+            // Only what starts outside the nodes goes to the load balancer.
+            End::Nowhere | End::Balanced => (Fate::Unreachable(to), Ending::Nowhere),
             End::At(place) => match self.lost_on_return(&traveller, place) {
                 Some(ending) => (Fate::Lost(to), ending),
                 None => match ways::listener(self.lab, place, to.port(), traveller.packet.protocol) {
                     None => (Fate::Refused(to), Ending::NothingListens),
-                    Some(Listener::Outside) => (outside(traveller.sources.clone()), Ending::Answered),
+                    Some(Listener::Outside | Listener::Health) => {
+                        (outside(traveller.sources.clone()), Ending::Answered)
+                    }
                     Some(Listener::Pod(pod)) => {
                         let choice = Choice { endpoint: to, pod: Some(pod), sources: traveller.sources.clone() };
                         (Fate::Served(choice), Ending::Answered)
@@ -391,7 +456,7 @@ impl<'a> Tracer<'a> {
         };
         let place = match end {
             End::At(place) => Some(place),
-            End::Blackhole | End::Nowhere => None,
+            End::Blackhole | End::Nowhere | End::Balanced => None,
         };
         traveller.into_branch(fate, ending, place)
     }

@@ -17,8 +17,11 @@ use super::{
     route::{Route, Routes},
 };
 use crate::{
-    lab::model::{Lab, Place, Protocol, ProxyMode},
-    proxy::{truth::Fate, ways},
+    lab::model::{Lab, NodeId, Place, Protocol, ProxyMode},
+    proxy::{
+        truth::Fate,
+        ways::{self, End},
+    },
 };
 
 /// The version of a story's form.
@@ -260,6 +263,12 @@ impl Teller<'_> {
             let role = if stays { Role::Receives } else { Role::Sends };
             stops.push(self.stop(at, role, packet));
         }
+        if let (End::Balanced, Some(first)) = (ways::end(self.lab, at, start.to.ip()), branch.stays.first()) {
+            self.transit(&mut stops, at, Place::LoadBalancer, packet);
+            stops.retain(|_| at != Place::LoadBalancer);
+            stops.push(self.balancer(at, packet, first.node));
+            at = Place::LoadBalancer;
+        }
         for stay in &branch.stays {
             let node = Place::Node(stay.node);
             self.transit(&mut stops, at, node, packet);
@@ -288,6 +297,18 @@ impl Teller<'_> {
         let route = self.routes.route(branch.place, to).filter(|_| homeless);
         let gateway = route.and_then(|route| route.gateway).and_then(|name| self.lab.find(&name));
         gateway.unwrap_or(branch.place)
+    }
+
+    /// The load balancer sends a connection on to a node.
+    fn balancer(&self, from: Place, packet: Addresses, node: NodeId) -> Stop {
+        let node = self.lab.node(node);
+        let role = if from == Place::LoadBalancer { Role::Sends } else { Role::Passes };
+        let mut stop = self.stop(Place::LoadBalancer, role, packet);
+        stop.route = stop.route.map(|route| {
+            let to = packet.to.ip().to_string();
+            Route { to, via: Some(node.ip), gateway: Some(node.name.to_string()), ..route }
+        });
+        stop
     }
 
     fn transit(&self, stops: &mut Vec<Stop>, from: Place, to: Place, packet: Addresses) {
@@ -380,6 +401,8 @@ impl Teller<'_> {
                 format!("{who} replies straight to {source}, past {node}, which would have to undo its translation")
             }
             Ending::NoWayBack => format!("{who} has no way back to {source}"),
+            Ending::NoHealthyNode => format!("{who} has nobody to send it to: no node passes its health check"),
+            Ending::KeptOut => format!("{who} does not serve {source}: it is not in loadBalancerSourceRanges"),
         }
     }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    lab::model::{DetectLocal, HostPort, ManualEndpoint, PodId, ServiceKind, TrafficDistribution, TrafficPolicy},
+    lab::model::{
+        BalancerEngine, DetectLocal, HostPort, ManualEndpoint, PodId, ServiceKind, TrafficDistribution, TrafficPolicy,
+    },
     proxy::{
         endpoints::{Condition, Conditions},
         render,
@@ -54,12 +56,12 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
         let truth = Truth::under(lab, mode, conditions);
         let texts: BTreeMap<NodeId, String> =
             lab.node_ids().map(|node| (node, render(mode, &view_under(lab, node, conditions)))).collect();
-        let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape");
+        let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape").under(conditions);
         for to in targets(lab) {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for from in lab.places() {
                     let entries: Vec<Option<NodeId>> = match from {
-                        Place::Node(_) | Place::Pod(_) => vec![None],
+                        Place::Node(_) | Place::Pod(_) | Place::LoadBalancer => vec![None],
                         Place::Host | Place::Client(_) => {
                             std::iter::once(None).chain(lab.node_ids().map(Some)).collect()
                         }
@@ -87,7 +89,12 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
                             );
                         }
                         let even = 1.0 / branches.len() as f64;
-                        assert!(branches.iter().all(|branch| (branch.share - even).abs() < 1e-8), "{}: uneven", what());
+                        // Nodes get the same share, whatever endpoints they have.
+                        let balanced = entry.is_none() && ways::end(lab, from, to.ip()) == End::Balanced;
+                        let is_even = branches.iter().all(|branch| (branch.share - even).abs() < 1e-8);
+                        assert!(balanced || is_even, "{}: uneven", what());
+                        let total: f64 = branches.iter().map(|branch| branch.share).sum();
+                        assert!((total - 1.0).abs() < 1e-8, "{}: shares of {total}", what());
                         paths += 1;
                     }
                 }
@@ -104,8 +111,11 @@ fn on_the_books_lab() {
 
 #[test]
 fn on_one_service_of_every_kind() {
-    for detect in [DetectLocal::ClusterCidr, DetectLocal::NodeCidr, DetectLocal::Bridge, DetectLocal::None] {
+    let engines = [None, Some(BalancerEngine::Builtin), Some(BalancerEngine::Haproxy), None];
+    let detects = [DetectLocal::ClusterCidr, DetectLocal::NodeCidr, DetectLocal::Bridge, DetectLocal::None];
+    for (detect, engine) in detects.into_iter().zip(engines) {
         let mut lab = everything();
+        lab.load_balancer = engine.map(sample::balancer);
         lab.cluster.detect_local = detect;
         assert!(agree(&lab, &Conditions::new()) > 10_000);
     }
@@ -257,9 +267,12 @@ fn any_lab() -> impl Strategy<Value = (Lab, Conditions)> {
     let nodes = prop::collection::vec((any::<bool>(), 0..3_u8), 1..4);
     let pods = prop::collection::vec(any_pod(), 0..7);
     let services = prop::collection::vec(any_service(), 1..4);
-    (detect, any::<bool>(), nodes, pods, services).prop_map(|(detect, masquerade_all, nodes, pods, services)| {
+    let engine = prop::option::of(prop::sample::select(vec![BalancerEngine::Builtin, BalancerEngine::Haproxy]));
+    let cluster = (detect, any::<bool>(), engine, any::<bool>());
+    (cluster, nodes, pods, services).prop_map(|((detect, masquerade_all, engine, share), nodes, pods, services)| {
         let mut lab = sample::cluster();
         let mut conditions = Conditions::new();
+        lab.load_balancer = engine.map(sample::balancer);
         (lab.cluster.detect_local, lab.cluster.masquerade_all) = (detect, masquerade_all);
         for (i, (routed, zone)) in nodes.iter().enumerate() {
             let (name, ip, subnet) =
@@ -285,6 +298,13 @@ fn any_lab() -> impl Strategy<Value = (Lab, Conditions)> {
         }
         for (i, any) in services.iter().enumerate() {
             add_service(&mut lab, i, any);
+        }
+        // One address of two Services, of which each has a check of its own.
+        if let [first, second, ..] = lab.services.as_mut_slice()
+            && share
+        {
+            second.external_ips.clone_from(&first.external_ips);
+            second.ports.iter_mut().for_each(|port| port.port = 80);
         }
         (lab, conditions)
     })
@@ -318,6 +338,7 @@ fn add_service(lab: &mut Lab, i: usize, any: &AnyService) {
     service.external_traffic_policy = policy(any.external);
     service.session_affinity = any.affinity.then_some(10800);
     service.publish_not_ready_addresses = any.publish;
+    service.health_check_node_port = (any.kind == 2 && any.external).then_some(31_000 + i as u16);
     if any.outer & 1 == 1 {
         service.external_ips = vec![parsed(&format!("203.0.113.{}", i + 1))];
     }

@@ -55,12 +55,6 @@ impl Call {
         self
     }
 
-    /// In this directory.
-    pub(crate) fn inside(mut self, directory: &std::path::Path) -> Self {
-        self.command.current_dir(directory);
-        self
-    }
-
     /// With this on its standard input.
     pub(crate) fn fed(mut self, input: &str) -> Self {
         self.input = input.as_bytes().to_vec();

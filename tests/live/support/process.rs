@@ -1,6 +1,6 @@
 //! The processes of this host, as `/proc` shows them.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -32,25 +32,43 @@ pub(crate) fn marked(mark: &str) -> Vec<Marked> {
     marked.collect()
 }
 
-/// How many threads are about to end. Their processes have lost their memory, and with it the
-/// mark that would tell whose they are, but not yet what they hold open. A process whose first
-/// thread is a zombie already may have others that are not.
-pub(crate) fn dying() -> usize {
+/// The threads that are about to end and still hold something, anybody's. Their processes have
+/// lost their memory, and with it the mark that would tell whose they are, but not yet their
+/// files and namespaces. (Without those, an agent may wait some more until the host's own PID 1
+/// has seen that an orphan of a killed `netlab run` has ended.)
+pub(crate) fn dying() -> BTreeSet<i32> {
     const PF_EXITING: u32 = 0x4;
-    let threads = pids().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
-    let states = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
-    let is_dying = |stat: &String| {
-        // The second field is the program's name in parentheses; then come the state, five
-        // numbers, and the flags.
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let flags: u32 = fields.get(6).and_then(|flags| flags.parse().ok()).unwrap_or(0);
-        flags & PF_EXITING != 0 && !matches!(fields.first(), Some(&"Z" | &"X"))
+    let is_dying = |leader: i32, thread: i32| {
+        // The first thread may be a zombie while others still run.
+        let (Some((state, flags)), Some((first, _))) = (state(leader, thread), state(leader, leader)) else {
+            return false;
+        };
+        let holds = || fs::read_link(format!("/proc/{leader}/task/{thread}/ns/net")).is_ok();
+        !is_dead(&state) && (flags & PF_EXITING != 0 || is_dead(&first)) && holds()
     };
-    states.filter(is_dying).count()
+    let threads = pids().flat_map(|pid| numbers_in(&format!("/proc/{pid}/task")).map(move |thread| (pid, thread)));
+    threads.filter(|(leader, thread)| is_dying(*leader, *thread)).map(|(_, thread)| thread).collect()
+}
+
+fn is_dead(state: &str) -> bool {
+    matches!(state, "Z" | "X")
+}
+
+/// The state of a thread, and the kernel's flags of it.
+fn state(pid: i32, thread: i32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    // The second field is the program's name in parentheses; then come the state, five numbers,
+    // and the flags.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.nth(5)?.parse().ok()?))
 }
 
 fn pids() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").expect("there is a /proc").flatten();
+    numbers_in("/proc")
+}
+
+fn numbers_in(directory: &str) -> impl Iterator<Item = i32> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 

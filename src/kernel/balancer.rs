@@ -1,0 +1,200 @@
+//! The load balancer that is built in: asks the nodes how they are, and sets the routes of its
+//! addresses accordingly.
+//!
+//! The kernel spreads the connections: each address has a route with one next hop for each healthy
+//! node. What changes here is only which nodes those are.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    runtime,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+
+use super::{netlink::Netlink, netns, serve::tcp_socket};
+use crate::{
+    error::Result,
+    lab::model::Lab,
+    plan::step::{Begins, Watched},
+};
+
+/// How often every node is asked.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A node that has not answered by then has failed.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// After so many failures in a row a node gets no connections; after one success it does again.
+const FAILURES: u32 = 2;
+/// So many are asked at the same time.
+const AT_ONCE: usize = 64;
+
+/// The gateways that each address's route should have now.
+#[derive(Debug, Clone, Default)]
+pub struct Spreads(Arc<Mutex<BTreeMap<IpNet, Vec<IpAddr>>>>);
+
+impl Spreads {
+    /// Those of an address; `None` if nobody watches it.
+    pub fn of(&self, to: IpNet) -> Option<Vec<IpAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&to).cloned()
+    }
+
+    fn set(&self, to: IpNet, gateways: Vec<IpAddr>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(to, gateways);
+    }
+}
+
+/// Begins to watch, for as long as the agent lives.
+///
+/// # Errors
+///
+/// When the load balancer's namespace cannot be entered.
+pub(super) fn watch(lab: &Lab, netns: &str, watched: Vec<Watched>, spreads: Spreads) -> Result<()> {
+    let netlink = Netlink::open_in(netns, &runtime::Handle::current())?;
+    let mut pulses: BTreeMap<(IpAddr, u16), Pulse> = BTreeMap::new();
+    for address in &watched {
+        spreads.set(address.to, address.beginning());
+        for ((node, begins), check) in
+            address.nodes.iter().flat_map(|node| address.checks.iter().map(move |c| (node, c)))
+        {
+            let pulse = pulses.entry((*node, *check)).or_insert(Pulse { healthy: false, failures: FAILURES });
+            if *begins == Begins::Healthy {
+                *pulse = Pulse { healthy: true, failures: 0 };
+            }
+        }
+    }
+    let names = lab.nodes.iter().map(|node| (node.ip, node.name.to_string())).collect();
+    let mut watch = Watch { netns: netns.to_owned(), netlink, watched, pulses, spreads, names };
+    tokio::spawn(async move { watch.forever().await });
+    Ok(())
+}
+
+struct Watch {
+    netns: String,
+    netlink: Netlink,
+    watched: Vec<Watched>,
+    /// By node and port of the check.
+    pulses: BTreeMap<(IpAddr, u16), Pulse>,
+    spreads: Spreads,
+    names: BTreeMap<IpAddr, String>,
+}
+
+/// How a check of a node went lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pulse {
+    healthy: bool,
+    failures: u32,
+}
+
+impl Watch {
+    async fn forever(&mut self) {
+        // Not a wait for something to happen that could be heard of: a health check is periodic.
+        let mut clock = interval_at(Instant::now() + PERIOD, PERIOD);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            if let Err(error) = self.round().await {
+                eprintln!("{}: {error}", self.netns);
+            }
+        }
+    }
+
+    /// Asks every node once, and sets the routes that change by that.
+    async fn round(&mut self) -> Result<()> {
+        let asked: Vec<SocketAddr> = self.pulses.keys().map(|(node, port)| SocketAddr::new(*node, *port)).collect();
+        // One visit to the namespace for all of them.
+        let sockets: Vec<TcpSocket> =
+            netns::inside(&self.netns, || asked.iter().map(|node| tcp_socket(*node)).collect())?;
+        let asking = asked.into_iter().zip(sockets).map(|(node, socket)| async move {
+            let answer = timeout(PATIENCE, ask(socket, node)).await;
+            (node, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
+        });
+        let answers: Vec<(SocketAddr, Result<(), String>)> =
+            stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
+        for (node, answer) in answers {
+            let Some(pulse) = self.pulses.get_mut(&(node.ip(), node.port())) else { continue };
+            if pulse.beat(answer.is_ok()) {
+                let name = self.names.get(&node.ip()).cloned().unwrap_or_default();
+                let how = answer.err().unwrap_or_else(|| "passes again".to_owned());
+                eprintln!("{}: the health check {node} of {name}: {how}", self.netns);
+            }
+        }
+        self.set_routes().await
+    }
+
+    async fn set_routes(&self) -> Result<()> {
+        for address in &self.watched {
+            let healthy = address.healthy(&self.pulses);
+            if self.spreads.of(address.to).as_ref() == Some(&healthy) {
+                continue;
+            }
+            self.netlink.spread(&address.link, address.to, &healthy).await?;
+            let names: Vec<&str> = healthy.iter().filter_map(|ip| self.names.get(ip)).map(String::as_str).collect();
+            let to = if names.is_empty() { "no node".to_owned() } else { names.join(", ") };
+            eprintln!("{}: connections to {} go to {to} now", self.netns, address.to.addr());
+            self.spreads.set(address.to, healthy);
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    /// The nodes that are healthy when the lab begins.
+    fn beginning(&self) -> Vec<IpAddr> {
+        self.nodes.iter().filter(|(_, begins)| *begins == Begins::Healthy).map(|(node, _)| *node).collect()
+    }
+
+    /// The nodes that pass all checks.
+    fn healthy(&self, pulses: &BTreeMap<(IpAddr, u16), Pulse>) -> Vec<IpAddr> {
+        let passes = |node: IpAddr, check: &u16| pulses.get(&(node, *check)).is_some_and(|pulse| pulse.healthy);
+        let nodes = self.nodes.iter().map(|(node, _)| *node);
+        nodes.filter(|node| self.checks.iter().all(|check| passes(*node, check))).collect()
+    }
+}
+
+impl Pulse {
+    /// Takes a result in; says whether that changes anything.
+    fn beat(&mut self, passed: bool) -> bool {
+        let before = self.healthy;
+        self.failures = if passed { 0 } else { self.failures.saturating_add(1) };
+        self.healthy = passed || (before && self.failures < FAILURES);
+        self.healthy != before
+    }
+}
+
+/// Asks a node how it is. What matters of the answer is its status.
+async fn ask(socket: TcpSocket, node: SocketAddr) -> Result<(), String> {
+    let words = |error: std::io::Error| error.to_string();
+    let mut stream = socket.connect(node).await.map_err(words)?;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(words)?;
+    let mut status = [0; "HTTP/1.1 200".len()];
+    stream.read_exact(&mut status).await.map_err(words)?;
+    match &status {
+        b"HTTP/1.1 200" | b"HTTP/1.0 200" => Ok(()),
+        other => Err(String::from_utf8_lossy(other).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_failures_take_a_node_out_and_one_success_brings_it_back() {
+        let mut pulse = Pulse { healthy: true, failures: 0 };
+        let beats = [false, true, false, false, false, true, false].map(|passed| {
+            let changed = pulse.beat(passed);
+            (pulse.healthy, changed)
+        });
+        let (same, out, back) = ((true, false), (false, true), (true, true));
+        assert_eq!(beats, [same, same, same, out, (false, false), back, same]);
+    }
+}

@@ -1,0 +1,96 @@
+//! Runs HAProxy on the load balancer, with a configuration that says everything.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+use super::{
+    process::{Entrance, Processes, Spawned},
+    rules, view,
+};
+use crate::{
+    error::{Context, Error, Result},
+    proxy::haproxy::SOCKET,
+};
+
+/// What it is called, as a program and as a package.
+const PROGRAM: &str = "haproxy";
+
+/// Finds the program.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn find() -> Result<PathBuf> {
+    rules::find(PROGRAM).map_err(|_| {
+        let error = Error::host("haproxy is not installed, and the load balancer's engine needs it");
+        error.hint("install the package haproxy (apt-get install haproxy), or set `engine = \"builtin\"`")
+    })
+}
+
+/// Starts it. What it prints goes into a log.
+///
+/// # Errors
+///
+/// When it is not installed, or cannot be started.
+pub(super) fn start(netns: &str, config: &str, log: &Path, processes: &Processes) -> Result<Spawned> {
+    let file = Path::new(view::DIRECTORY).join("haproxy.cfg");
+    fs::write(&file, config).context(format!("cannot write {}", file.display()))?;
+    let out = File::create(log).context(format!("cannot make {}", log.display()))?;
+    let err = out.try_clone().context("cannot share a log")?;
+    let mut command = Command::new(find()?);
+    // -db: stay in the foreground. The agent is its parent, so that it ends with the lab.
+    command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).stdout(out).stderr(err);
+    processes.spawn(command, Entrance::to_netns(netns)?)
+}
+
+/// Waits until it listens and has asked every node at least once; it has no event to tell that by,
+/// so it is asked, and asked again a little later each time.
+pub(super) async fn ready() {
+    let mut pause = Duration::from_millis(5);
+    while !matches!(all_checked().await, Ok(true)) {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Every node of every backend has been asked: before, HAProxy takes it for healthy.
+async fn all_checked() -> std::io::Result<bool> {
+    let mut socket = UnixStream::connect(SOCKET).await?;
+    socket.write_all(b"show stat\n").await?;
+    let mut table = String::new();
+    socket.read_to_string(&mut table).await?;
+    Ok(is_checked(&table))
+}
+
+/// The table of `show stat` has no server whose first check is still to come.
+fn is_checked(table: &str) -> bool {
+    let mut rows = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let Some(head) = rows.next() else { return false };
+    let Some(column) = head.iter().position(|title| *title == "check_status") else { return false };
+    rows.all(|row| row.get(column).is_none_or(|status| !status.contains("INI")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_checked;
+
+    #[test]
+    fn a_server_that_was_not_asked_yet() {
+        let table = |status: &str| {
+            format!("# pxname,svname,status,check_status,\nvip,node1,UP,L7OK,\nvip,node2,UP,{status},\n")
+        };
+        assert!(is_checked(&table("L7STS")));
+        assert!(is_checked(&table("* L7OK")));
+        assert!(!is_checked(&table("INI")));
+        assert!(!is_checked(""));
+    }
+}
