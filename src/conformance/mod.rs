@@ -245,6 +245,7 @@ impl Source {
             Place::Pod(pod) => lab.pod(pod).ip == ip,
             Place::Client(client) => lab.client(client).ip.addr() == ip,
             Place::Host => lab.cluster.gateway == ip,
+            Place::LoadBalancer => lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip),
             Place::Node(node) => lab.node(node).ip == ip || lab.node(node).pod_gateway == ip || ip.is_loopback(),
             Place::LoadBalancer => lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip),
         };

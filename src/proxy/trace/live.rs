@@ -133,7 +133,9 @@ impl Ear<'_> {
                 let at = visits.iter().position(|visit| {
                     let ends = visit.header.ends();
                     // A packet may come to a node twice, but not as the same; that is another try.
-                    let been = |passage: &Passage| passage.node == *other && passage.first.ends() == ends;
+                    let been = |Passage { node, first, .. }: &Passage| {
+                        (node, first.ends(), &first.came_in) == (other, ends, &visit.header.came_in)
+                    };
                     is_entry(visit)
                         && visit.header.came_in.is_some()
                         && ends == left.ends()
@@ -253,7 +255,8 @@ impl Passage {
         // What comes back in by the loopback device is known already: conntrack asks the
         // translating chains once, and the rules' own story has it come in once.
         let visits = self.visits.iter().filter(|(hook, visit)| {
-            !(is_own(visit) || *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
+            let again = *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo");
+            !is_own(visit) && !again
         });
         let marks = visits.flat_map(|(_, visit)| {
             visit.hits.iter().map(|seen| Mark {
