@@ -32,7 +32,40 @@ const FORGET: &str = "for it in udp_timeout udp_timeout_stream tcp_timeout_syn_s
      tcp_timeout_close; do echo 1 > /proc/sys/net/netfilter/nf_conntrack_$it; done";
 
 /// Which classes no probe can see, by proxy, with the reason.
-const UNSEEN: &[(ProxyMode, &str, &str)] = &[];
+const UNSEEN: &[(ProxyMode, &str, &str)] = &[
+    (IPT, "filter INPUT -j KUBE-FIREWALL", NEIGHBOUR),
+    (IPT, "filter OUTPUT -j KUBE-FIREWALL", NEIGHBOUR),
+    (IPT, "filter KUBE-FIREWALL -d A ! -s A -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP", NEIGHBOUR),
+    (IPT, "filter FORWARD -j KUBE-FORWARD", POLICY),
+    (IPT, "filter KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP", "no client here forges packets"),
+    (IPT, "filter KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT", POLICY),
+    (IPT, "filter KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", POLICY),
+    (IPT, "filter INPUT -j KUBE-NODEPORTS", POLICY),
+    (IPT, "filter KUBE-NODEPORTS -m P -p P --dport N -j ACCEPT (node port)", POLICY),
+    (IPT, "filter INPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL", HELD),
+    (IPT, "filter FORWARD -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL", SILENT),
+    (IPT, "filter OUTPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL", SILENT),
+    (IPT, "filter KUBE-PROXY-FIREWALL -m P -p P -d A --dport N -j DROP", SILENT),
+    (IPT, "filter KUBE-SERVICES -m P -p P -d A --dport N -j DROP", SILENT),
+    (IPT, "filter KUBE-EXTERNAL-SERVICES -m P -p P -d A --dport N -j DROP", HEALTHY),
+    (IPT, "filter KUBE-EXTERNAL-SERVICES -m addrtype --dst-type LOCAL -m P -p P --dport N -j REJECT", CLOSED),
+    (IPT, "nat KUBE-FW-", "it only says something"),
+    (IPT, "nat KUBE-POSTROUTING -j MARK --xor-mark 0x4000", "no packet here passes POSTROUTING twice"),
+    (IPT, "nat NETLAB-EGRESS -d A -j RETURN (to a group)", "nobody here sends to a group"),
+    (NFT, "cluster-ips-check: ip daddr { A } drop", SILENT),
+    (NFT, "filter-input: ct state new jump service-endpoints-check", HELD),
+    (NFT, "no-endpoint-nodeports element P A N : goto reject-chain", CLOSED),
+    (NFT, "no-endpoint-services element A A P A N : drop (outer address)", HEALTHY),
+    (NFT, "no-endpoint-services element A A P A N : goto reject-chain", "cluster-ips-check refuses it as well"),
+];
+const IPT: ProxyMode = ProxyMode::Iptables;
+const NFT: ProxyMode = ProxyMode::Nftables;
+const NEIGHBOUR: &str = "only a machine on the node's own network can send what it stops";
+const POLICY: &str = "it matters where the policy of the built-in chain is DROP";
+const SILENT: &str = "past it, the packet leaves for the gateway, which is as silent";
+const HELD: &str = "it matters where the node itself holds a load balancer's address";
+const HEALTHY: &str = "the load balancer sends nothing to a node that is not healthy";
+const CLOSED: &str = "the node itself refuses a port on which nothing listens";
 
 /// Every sort of rule on `node1`, and little besides.
 const LAB: &str = r#"
@@ -67,6 +100,13 @@ name = "w3"
 node = "node1"
 labels = { app = "web" }
 ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
+
+[[pod]]
+name = "d2"
+node = "node2"
+host_network = true
+labels = { app = "daemon" }
+ports = [{ container_port = 9100 }]
 
 [[service]]
 name = "web"
@@ -121,6 +161,15 @@ selector = { app = "web" }
 load_balancer_ips = ["203.0.113.4"]
 load_balancer_source_ranges = ["192.0.2.0/24", "10.30.45.11/32"]
 ports = [{ port = 80, node_port = 30084 }]
+
+[[service]]
+name = "fenced-off"
+type = "LoadBalancer"
+cluster_ip = "10.96.1.7"
+selector = { app = "web" }
+load_balancer_ips = ["203.0.113.5"]
+load_balancer_source_ranges = ["192.0.2.0/24"]
+ports = [{ port = 80, node_port = 30085 }]
 
 [[service]]
 name = "sticky"
@@ -209,7 +258,7 @@ fn take_away(mode: ProxyMode) {
 /// `verify` fails, and says so.
 fn notices(running: &Running<'_>) -> Option<String> {
     GROUPS.iter().find_map(|group| {
-        let options = ["--engine", "builtin", "--samples", "60", "-o", "tap", "--only", group];
+        let options = ["--engine", "builtin", "--samples", "40", "-o", "tap", "--only", group];
         let verify = running.program.run(&[&["verify", running.name.as_str()], &options[..]].concat());
         match verify.status.code() {
             Some(0) => None,

@@ -247,7 +247,6 @@ impl Source {
             Place::Host => lab.cluster.gateway == ip,
             Place::LoadBalancer => lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip),
             Place::Node(node) => lab.node(node).ip == ip || lab.node(node).pod_gateway == ip || ip.is_loopback(),
-            Place::LoadBalancer => lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip),
         };
         choice.sources.iter().all(|source| match self {
             Source::Kept => own(*source),
