@@ -87,19 +87,19 @@ ip = "192.0.2.10/24"
 name = "w1"
 node = "node1"
 labels = { app = "web" }
-ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
+ports = [{ container_port = 80 }]
 
 [[pod]]
 name = "w2"
 node = "node2"
 labels = { app = "web" }
-ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
+ports = [{ container_port = 80 }]
 
 [[pod]]
 name = "w3"
 node = "node1"
 labels = { app = "web" }
-ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
+ports = [{ container_port = 80 }]
 
 [[pod]]
 name = "d2"
@@ -114,10 +114,7 @@ type = "NodePort"
 cluster_ip = "10.96.1.1"
 selector = { app = "web" }
 external_ips = ["10.30.45.11"]
-ports = [
-  { name = "http", port = 80, node_port = 30080 },
-  { name = "dgram", port = 80, node_port = 30080, protocol = "UDP" },
-]
+ports = [{ port = 80, node_port = 30080 }]
 "#;
 
 /// What the ladder cannot express.
@@ -157,7 +154,7 @@ ports = [{ port = 80, node_port = 30083 }]
 name = "fenced"
 type = "LoadBalancer"
 cluster_ip = "10.96.1.4"
-selector = { app = "web" }
+selector = { app = "near" }
 load_balancer_ips = ["203.0.113.4"]
 load_balancer_source_ranges = ["192.0.2.0/24", "10.30.45.11/32"]
 ports = [{ port = 80, node_port = 30084 }]
@@ -166,7 +163,7 @@ ports = [{ port = 80, node_port = 30084 }]
 name = "fenced-off"
 type = "LoadBalancer"
 cluster_ip = "10.96.1.7"
-selector = { app = "web" }
+selector = { app = "far" }
 load_balancer_ips = ["203.0.113.5"]
 load_balancer_source_ranges = ["192.0.2.0/24"]
 ports = [{ port = 80, node_port = 30085 }]

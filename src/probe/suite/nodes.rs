@@ -72,16 +72,20 @@ fn pod_to_node(scene: &Scene<'_>, pod: PodId, node: NodeId) -> Probe {
 /// A host port, and someone who asks for it.
 type HostPortWay = (Place, NodeId, SocketAddr, Protocol);
 
-/// Every host port, from its pod, a pod and a node elsewhere, its own node, `host` and each client.
+/// Every host port, from its pod, a pod beside it, a pod and a node elsewhere, its own node,
+/// `host` and each client.
 fn host_port_ways(lab: &Lab) -> Vec<HostPortWay> {
     let mut ways = Vec::new();
     for id in own_places(lab) {
         let pod = lab.pod(id);
-        let elsewhere = own_places(lab).into_iter().find(|other| lab.pod(*other).node != pod.node).map(Place::Pod);
+        let pod_where = |wanted: &dyn Fn(NodeId) -> bool| {
+            own_places(lab).into_iter().find(|other| *other != id && wanted(lab.pod(*other).node)).map(Place::Pod)
+        };
+        let (neighbour, elsewhere) = (pod_where(&|node| node == pod.node), pod_where(&|node| node != pod.node));
         let other_node = lab.node_ids().find(|node| *node != pod.node).map(Place::Node);
         let own = [Place::Pod(id), Place::Node(pod.node), Place::Host];
-        let from: Vec<Place> =
-            own.into_iter().chain(elsewhere).chain(other_node).chain(lab.client_ids().map(Place::Client)).collect();
+        let others = neighbour.into_iter().chain(elsewhere).chain(other_node);
+        let from: Vec<Place> = own.into_iter().chain(others).chain(lab.client_ids().map(Place::Client)).collect();
         for declared in pod.containers.iter().flat_map(|container| &container.ports) {
             let Some(host_port) = &declared.host_port else { continue };
             let address = SocketAddr::new(host_port.ip.unwrap_or(lab.node(pod.node).ip), host_port.port);
