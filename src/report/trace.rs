@@ -221,3 +221,121 @@ fn route_text(route: &Route, next: Option<&str>) -> String {
     };
     format!("{to}{via} dev {device}{toward}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        lab::{
+            self,
+            model::{Lab, Protocol, ProxyMode, ServiceKind},
+        },
+        probe::rehearsal::golden,
+        proxy::{
+            self,
+            trace::{
+                Tracer,
+                story::{Question, story},
+            },
+            view::view,
+        },
+    };
+
+    /// The book's lab, and a Service that nothing is behind.
+    fn book() -> Lab {
+        let mut lab = lab::load(include_str!("../../labs/nodeport.toml")).expect("it is a good lab");
+        let mut empty = lab.services[0].clone();
+        (empty.name, empty.kind) = ("empty".parse().expect("a name"), ServiceKind::ClusterIp);
+        empty.cluster_ip = Some("10.96.1.200".parse().expect("an address"));
+        empty.selector.values_mut().for_each(|value| *value = "nobody".parse().expect("a value"));
+        (empty.ports[0].port, empty.ports[0].node_port) = (80, None);
+        lab.services.push(empty);
+        lab
+    }
+
+    fn told(lab: &Lab, proxy: ProxyMode, from: &str, to: &str) -> Story {
+        let texts: BTreeMap<_, _> = lab.node_ids().map(|node| (node, proxy::render(proxy, &view(lab, node)))).collect();
+        let tracer = Tracer::new(lab, proxy, &texts).expect("every rule is of a known shape");
+        let question = Question {
+            from: lab.find(from).expect("a test names places"),
+            to: to.parse().expect("a test says addresses"),
+            written: to.to_owned(),
+            protocol: Protocol::Tcp,
+            proxy,
+        };
+        story(lab, &tracer, &question).expect("the rules are sound").0
+    }
+
+    #[test]
+    fn screens() {
+        let lab = book();
+        for proxy in ProxyMode::ALL {
+            let mut text = String::new();
+            for (from, to, way) in [
+                ("laptop", "10.30.45.100:30080", None),
+                ("laptop", "10.30.45.100:30080", Some(3)),
+                ("pod1a", "10.96.1.100:8080", None),
+                ("node1", "127.0.0.1:30080", None),
+                // No endpoint, no Service, no listener.
+                ("pod1a", "10.96.1.200:80", None),
+                ("pod1a", "10.96.77.77:80", None),
+                ("laptop", "10.30.45.100:31111", None),
+                ("laptop", "10.96.1.100:8080", None),
+            ] {
+                let flag = way.map_or(String::new(), |way| format!(" --way {way}"));
+                text.push_str(&format!("$ netlab trace {from} {to}{flag} --proxy {proxy}\n"));
+                text.push_str(&render(&told(&lab, proxy, from, to), Form::Text(way), Colour::Off));
+                text.push_str("\n\n");
+            }
+            golden(&format!("trace.{proxy}.txt"), &text);
+        }
+    }
+
+    #[test]
+    fn json_has_the_same_story() {
+        let story = told(&book(), ProxyMode::Iptables, "laptop", "10.30.45.100:30080");
+        let json: serde_json::Value = serde_json::from_str(&render(&story, Form::Json, Colour::Off)).expect("JSON");
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["source"], "192.0.2.10");
+        assert_eq!(json["ways"].as_array().map(Vec::len), Some(3));
+        let way = &json["ways"][0];
+        assert_eq!(way["outcome"], "answered");
+        assert_eq!(way["client"][0], "192.168.1.1");
+        let node = &way["stops"][2];
+        assert_eq!((&node["place"], &node["role"]), (&"node1".into(), &"passes".into()));
+        assert_eq!(
+            node["hooks"][0]["rewrites"][0],
+            serde_json::json!({ "what": "destination", "from": "10.30.45.100:30080", "to": "192.168.1.10:80" })
+        );
+        assert_eq!(node["hooks"][0]["hook"], "prerouting");
+        assert_eq!(node["route"]["device"], "br0");
+        assert_eq!(way["reply"][1]["undone"].as_array().map(Vec::len), Some(2));
+    }
+
+    /// Every path of the lab can be told, and each ends in what its fate says.
+    #[test]
+    fn every_story_has_an_end() {
+        let lab = book();
+        for proxy in ProxyMode::ALL {
+            for from in lab.places() {
+                for to in
+                    ["10.30.45.100:30080", "10.30.45.200:30080", "10.96.1.100:8080", "192.168.2.20:80", "8.8.8.8:53"]
+                {
+                    let story = told(&lab, proxy, &lab.netns(from), to);
+                    let total: f64 = story.ways.iter().map(|way| way.share).sum();
+                    assert!((total - 1.0).abs() < 1e-8, "{story:?}");
+                    for way in &story.ways {
+                        let answered = way.outcome == Outcome::Answered;
+                        let last = way.reply.last().map(|stop| (stop.place.as_str(), stop.role));
+                        // A client that is the server has its reply already.
+                        let home = last.is_some_and(|(place, _)| place == story.from);
+                        assert!(!answered || home, "{way:#?}");
+                        assert!(!way.stops.is_empty() && !way.end.is_empty() && !way.sight.is_empty(), "{way:#?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -17,6 +17,7 @@ mod refusals;
 mod running;
 mod shapes;
 mod support;
+mod trace;
 mod verbs;
 
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 11] = [
+    let rooms: [(&str, &'static [Test]); 12] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
+        ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),
     ];
     let run = Run::this();

@@ -1,6 +1,8 @@
 //! From what the kernel told of one real connection to the same form that the rules' own story
 //! has, and a verdict: whether the kernel went one of the ways that the rules say.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use super::{
@@ -45,10 +47,12 @@ pub fn live(
     }
     let start = |header: &Header| header.source.port() == tapped.port && header.to == question.to;
     let own = ways::node_of(lab, question.from).map(|node| lab.node(node).name.to_string());
-    let forth = ear.walk(own.as_deref(), &start);
+    let forth = ear.walk(own.as_deref(), &start, &[]);
     let back = match forth.last() {
         Some(Passage { node, last, .. }) => {
-            ear.walk(Some(node), &|header: &Header| (header.source, header.to) == (last.to, last.source))
+            let sought = |header: &Header| header.ends() == (last.to, last.source);
+            let undone: Vec<_> = forth.iter().map(|passage| (passage.first.to, passage.first.source)).collect();
+            ear.walk(Some(node), &sought, &undone)
         }
         None => Vec::new(),
     };
@@ -82,6 +86,9 @@ struct Ear<'a> {
     nodes: Vec<(String, Vec<Visit>)>,
 }
 
+/// Where a packet comes from and where it goes.
+type Ends = (SocketAddr, SocketAddr);
+
 /// A packet's way through one node.
 struct Passage {
     node: String,
@@ -98,10 +105,16 @@ enum Direction {
     Back,
 }
 
+impl Header {
+    fn ends(&self) -> Ends {
+        (self.source, self.to)
+    }
+}
+
 impl Ear<'_> {
     /// Follows the packet that is `sought` from node to node. Where a node has changed nothing,
     /// the next one sees the same packet: the search begins at the node that it must pass first.
-    fn walk(&self, first: Option<&str>, sought: &dyn Fn(&Header) -> bool) -> Vec<Passage> {
+    fn walk(&self, first: Option<&str>, sought: &dyn Fn(&Header) -> bool, undone: &[Ends]) -> Vec<Passage> {
         let mut passages: Vec<Passage> = Vec::new();
         let (own, others): (Vec<_>, Vec<_>) = self.nodes.iter().partition(|(node, _)| Some(node.as_str()) == first);
         let mut next = own.into_iter().chain(others).find_map(|(node, visits)| {
@@ -109,7 +122,7 @@ impl Ear<'_> {
             Some((node, visits, at))
         });
         while let Some((node, visits, at)) = next {
-            let passage = self.passage(node, &visits[at..]);
+            let passage = self.passage(node, &visits[at..], undone);
             let left = passage.last.clone();
             let outside = passage.visits.is_empty() || passages.len() > self.nodes.len() + 1;
             passages.push(passage);
@@ -117,24 +130,37 @@ impl Ear<'_> {
                 break;
             }
             next = self.nodes.iter().find_map(|(other, visits)| {
-                let same = |visit: &Visit| (visit.header.source, visit.header.to) == (left.source, left.to);
-                let comes = |visit: &Visit| is_entry(visit) && visit.header.came_in.is_some() && same(visit);
-                let been = |passage: &Passage| passage.node == *other && passage.first.came_in.is_some();
-                let at = visits.iter().position(comes)?;
-                (!passages.iter().any(been)).then_some((other, visits, at))
+                let at = visits.iter().position(|visit| {
+                    let ends = visit.header.ends();
+                    // A packet may come to a node twice, but not as the same; that is another try.
+                    let been = |Passage { node, first, .. }: &Passage| {
+                        (node, first.ends(), &first.came_in) == (other, ends, &visit.header.came_in)
+                    };
+                    is_entry(visit)
+                        && visit.header.came_in.is_some()
+                        && ends == left.ends()
+                        && !passages.iter().any(been)
+                })?;
+                Some((other, visits, at))
             });
         }
         passages
     }
 
     /// The visits of one packet, from its entry on.
-    fn passage(&self, node: &str, visits: &[Visit]) -> Passage {
+    fn passage(&self, node: &str, visits: &[Visit], undone: &[Ends]) -> Passage {
         let first = visits[0].header.clone();
         let mut passage = Passage { node: node.to_owned(), visits: Vec::new(), last: first.clone(), first };
         let mut id = visits[0].id.clone();
         for (i, visit) in visits.iter().enumerate() {
-            // The last chains see another source; the kernel's mark is the same within a hook.
-            let same = visit.header.source == passage.first.source || visit.id == id;
+            // The last chains see other addresses: the kernel's mark is the same within a hook, and
+            // what a reply's become is known.
+            let ends = visit.header.ends();
+            let same = visit.header.source == passage.first.source || visit.id == id || undone.contains(&ends);
+            if i > 0 && is_entry(visit) && visit.id == id {
+                // The kernel has given the mark to another packet.
+                id.clear();
+            }
             let is_new = !passage.visits.iter().any(|(_, seen)| seen.chain == visit.chain);
             if !same || !is_new || (i > 0 && is_entry(visit)) {
                 continue;
@@ -229,7 +255,8 @@ impl Passage {
         // What comes back in by the loopback device is known already: conntrack asks the
         // translating chains once, and the rules' own story has it come in once.
         let visits = self.visits.iter().filter(|(hook, visit)| {
-            !(is_own(visit) || *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo"))
+            let again = *hook == Hook::Prerouting && visit.header.came_in.as_deref() == Some("lo");
+            !is_own(visit) && !again
         });
         let marks = visits.flat_map(|(_, visit)| {
             visit.hits.iter().map(|seen| Mark {
@@ -362,4 +389,87 @@ fn other_sight(way: &Way, tapped: &Tapped) -> Option<String> {
 
 fn mark_text(mark: &Mark) -> String {
     format!("`{}` in {} of {}", mark.does, mark.chain, mark.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        lab::{
+            self,
+            model::{Protocol, ProxyMode},
+        },
+        probe::order::{Answer, Try},
+        proxy::{self, trace::story::story, view::view},
+    };
+
+    /// What was recorded, held against the rules of the book's lab.
+    fn held(proxy: ProxyMode, from: &str, to: &str, recorded: &str) -> Live {
+        let lab = lab::load(include_str!("../../../labs/nodeport.toml")).expect("it is a good lab");
+        let texts: BTreeMap<_, _> =
+            lab.node_ids().map(|node| (node, proxy::render(proxy, &view(&lab, node)))).collect();
+        let tracer = Tracer::new(&lab, proxy, &texts).expect("every rule is of a known shape");
+        let question = Question {
+            from: lab.find(from).expect("a test names places"),
+            to: to.parse().expect("a test says addresses"),
+            written: to.to_owned(),
+            protocol: Protocol::Tcp,
+            proxy,
+        };
+        let (story, branches) = story(&lab, &tracer, &question).expect("the rules are sound");
+        let visits = monitor::visits(recorded.lines());
+        let answer = Answer { status: 200, pod: None, client: None, body: String::new() };
+        let tapped = Tapped {
+            port: visits[0].header.source.port(),
+            result: Try { result: Ok(answer), micros: 1 },
+            heard: vec![
+                ("node1".to_owned(), recorded.lines().map(str::to_owned).collect()),
+                ("node2".to_owned(), Vec::new()),
+            ],
+        };
+        live(&lab, &tracer, &question, &story.ways, &branches, &tapped)
+    }
+
+    const NODE_PORT: &str = "10.30.45.100:30080";
+    const IPTABLES: &str = include_str!("recorded/laptop-node-port.iptables.node1.txt");
+    const NFTABLES: &str = include_str!("recorded/laptop-node-port.nftables.node1.txt");
+    const LADDER: &str = include_str!("recorded/node-localhost.ladder.node1.txt");
+
+    #[test]
+    fn recorded_connections_went_as_the_rules_say() {
+        for (proxy, from, to, recorded) in [
+            (ProxyMode::Iptables, "laptop", NODE_PORT, IPTABLES),
+            (ProxyMode::Nftables, "laptop", NODE_PORT, NFTABLES),
+            (ProxyMode::Ladder, "node1", "127.0.0.1:30080", LADDER),
+        ] {
+            let live = held(proxy, from, to, recorded);
+            assert!(live.agrees, "{live:#?}");
+            assert!(live.verdict.starts_with("the kernel did what the rules say: way "), "{}", live.verdict);
+            let rewrites: Vec<Side> =
+                live.stops[0].hooks.iter().flat_map(|hook| &hook.rewrites).map(|rewrite| rewrite.what).collect();
+            assert_eq!(rewrites, [Side::Destination, Side::Source], "{live:#?}");
+            assert_eq!(live.reply[0].undone.len(), 2, "{live:#?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_rule_is_the_first_difference() {
+        let without: Vec<&str> = IPTABLES.lines().filter(|line| !line.contains("KUBE-MARK-MASQ")).collect();
+        let live = held(ProxyMode::Iptables, "laptop", NODE_PORT, &without.join("\n"));
+        assert!(!live.agrees);
+        assert!(
+            live.verdict.contains("after 3 rules") && live.verdict.contains("the rules have `jump KUBE-MARK-MASQ`"),
+            "{}",
+            live.verdict
+        );
+    }
+
+    #[test]
+    fn a_connection_that_nothing_was_heard_of_is_no_agreement() {
+        let strange = IPTABLES.replace("tcp dport 30080", "tcp dport 30081");
+        let live = held(ProxyMode::Iptables, "laptop", NODE_PORT, &strange);
+        assert_eq!((live.agrees, live.verdict.as_str()), (false, "the kernel told nothing of this connection"));
+    }
 }

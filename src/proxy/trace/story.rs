@@ -259,11 +259,8 @@ impl Teller<'_> {
         let mut packet = start;
         let on_a_node = branch.stays.first().is_some_and(|stay| Place::Node(stay.node) == at);
         if !on_a_node {
-            let role = if branch.stays.is_empty() && branch.place == at && branch.ending != Ending::Nowhere {
-                Role::Receives
-            } else {
-                Role::Sends
-            };
+            let stays = branch.place == at && matches!(branch.ending, Ending::Answered | Ending::NothingListens);
+            let role = if stays { Role::Receives } else { Role::Sends };
             stops.push(self.stop(at, role, packet));
         }
         if let (End::Balanced, Some(first)) = (ways::end(self.lab, at, start.to.ip()), branch.stays.first()) {
@@ -293,6 +290,15 @@ impl Teller<'_> {
         stops
     }
 
+    /// The place whose routing table ends it: what has nowhere to go goes to `host` first, if
+    /// that is where the default route leads.
+    fn last_place(&self, branch: &Branch, to: IpAddr) -> Place {
+        let homeless = matches!(branch.ending, Ending::Blackhole | Ending::Nowhere);
+        let route = self.routes.route(branch.place, to).filter(|_| homeless);
+        let gateway = route.and_then(|route| route.gateway).and_then(|name| self.lab.find(&name));
+        gateway.unwrap_or(branch.place)
+    }
+
     /// The load balancer sends a connection on to a node.
     fn balancer(&self, from: Place, packet: Addresses, node: NodeId) -> Stop {
         let node = self.lab.node(node);
@@ -303,15 +309,6 @@ impl Teller<'_> {
             Route { to, via: Some(node.ip), gateway: Some(node.name.to_string()), ..route }
         });
         stop
-    }
-
-    /// The place whose routing table ends it: what has nowhere to go goes to `host` first, if
-    /// that is where the default route leads.
-    fn last_place(&self, branch: &Branch, to: IpAddr) -> Place {
-        let homeless = matches!(branch.ending, Ending::Blackhole | Ending::Nowhere);
-        let route = self.routes.route(branch.place, to).filter(|_| homeless);
-        let gateway = route.and_then(|route| route.gateway).and_then(|name| self.lab.find(&name));
-        gateway.unwrap_or(branch.place)
     }
 
     fn transit(&self, stops: &mut Vec<Stop>, from: Place, to: Place, packet: Addresses) {
