@@ -33,6 +33,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod conformance;
 pub mod diag;
 pub mod error;
 pub mod kernel;

@@ -129,7 +129,12 @@ pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: D
 pub(super) async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> Try {
     timed(limit, async {
         socket.connect(to).await.map_err(|error| failure(&error))?;
-        socket.send(echo::WHO_ARE_YOU).await.map_err(|error| failure(&error))?;
+        match socket.send(echo::WHO_ARE_YOU).await {
+            // A rule in OUTPUT has stopped it. If it was a REJECT, its word is the next error;
+            // if it was a DROP, there will be none.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            sent => drop(sent.map_err(|error| failure(&error))?),
+        }
         let mut answer = [0; BODY_LIMIT];
         let length = socket.recv(&mut answer).await.map_err(|error| failure(&error))?;
         let body = String::from_utf8_lossy(&answer[..length]).into_owned();

@@ -352,8 +352,9 @@ fn absence(port: &PortView) -> &'static str {
     if port.endpoints.has_endpoints { "drop" } else { "goto reject-chain" }
 }
 
+/// Unlike iptables mode, this one drops whom the ranges do not name even where nobody would answer.
 fn has_firewall(port: &PortView) -> bool {
-    port.endpoints.has_endpoints && !port.load_balancer_ips.is_empty() && !port.source_ranges.is_empty()
+    !port.load_balancer_ips.is_empty() && !port.source_ranges.is_empty()
 }
 
 fn chain_base(port: &PortView) -> String {

@@ -197,14 +197,16 @@ impl<'a> Truth<'a> {
         let chosen = &port.endpoints;
         let from_node = flow.from == Place::Node(view.node);
         let from_local_pod = self.is_local_traffic(flow, view);
+        let fenced = address == AddressKind::LoadBalancer && !admitted(flow, view, port);
+        // nftables mode looks at the source ranges first, iptables mode at the endpoints.
+        if fenced && (chosen.has_endpoints || self.mode == ProxyMode::Nftables) {
+            return Some(vec![Fate::Lost(flow.to)]);
+        }
         if !chosen.has_endpoints {
             // filter OUTPUT does not lead to KUBE-EXTERNAL-SERVICES.
             let outer = matches!(address, AddressKind::External | AddressKind::LoadBalancer);
             let unseen = outer && from_node && self.mode == ProxyMode::Iptables && !self.is_local(flow, view.node);
             return (!unseen).then(|| vec![Fate::Refused(flow.to)]);
-        }
-        if address == AddressKind::LoadBalancer && !admitted(flow, view, port) {
-            return Some(vec![Fate::Lost(flow.to)]);
         }
         let (endpoints, masquerade) = if address == AddressKind::ClusterIp {
             let endpoints = if port.internal_is_local() { &chosen.local } else { &chosen.cluster };

@@ -3,6 +3,7 @@
 mod bench;
 mod bless;
 mod ci;
+mod conformance;
 mod demo;
 mod run;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     Ci,
     /// Measure netlab against a shell script and against the kernel's own calls
     Bench(bench::Options),
+    /// Print what a Service must do and what each proxy does: docs/conformance.md
+    Conformance,
     /// Rewrite the files that hold expected output
     Bless,
     /// What `bench` has a release build of this program do
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => test::test(&arguments),
         Task::Ci => ci::ci(),
         Task::Bench(options) => bench::bench(&options),
+        Task::Conformance => conformance::conformance(),
         Task::Bless => bless::bless(),
         Task::Measure(options) => bench::measure(&options),
         Task::Floor { plan } => bench::floor::floor(&plan).map(|took| println!("{}", took.as_nanos())),

@@ -144,7 +144,9 @@ fn sysctl(probe: &Probe, text: &str) -> i32 {
 fn route(probe: &Probe, text: &str) -> i32 {
     let prefixes: Vec<IpNet> = tokens(text).filter_map(|token| token.parse::<IpNet>().ok()).collect();
     let hosts = addresses(text);
-    let mut ends = probe.way.iter().filter(|hop| hop.role != Role::Wire).flat_map(|hop| hop.ips.iter().copied());
+    let hops = probe.way.iter().filter(|hop| hop.role != Role::Wire).flat_map(|hop| hop.ips.iter().copied());
+    // Nobody has an address of the load balancer, and there are routes to it all the same.
+    let mut ends = hops.chain(probe.target.ips());
     if text.contains("default") || (prefixes.is_empty() && hosts.is_empty()) {
         return 0;
     }

@@ -1,0 +1,579 @@
+//! The table of conformance, asked of three opinions: truth, trace, and the kernel.
+//!
+//! The kernel's part builds every lab of the table with the built program, once for each proxy,
+//! as root and again as nobody; labs run side by side, and rows share them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    net::SocketAddr,
+    path::{Path as FilePath, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use netlab::{
+    agent::{
+        directory::Directory,
+        link::{self, Hearing},
+        protocol::{Reply, Request},
+    },
+    conformance::{self, Health, Path, Proof, Row, Seen, Setting, answerer},
+    diag::Colour,
+    lab::{
+        load,
+        model::{Lab, Place, Protocol, ProxyMode},
+    },
+    probe::{
+        order::{FailureKind, Order, Outcome, Try, What},
+        stats,
+    },
+    proxy::{
+        render, trace,
+        truth::{Choice, Sight, Truth},
+        view::view_under,
+    },
+};
+
+/// A pod in front of every Service of a row about lab files.
+const WEB: &str = "[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n[[service]]\n";
+/// The user without any rights.
+const NOBODY: u32 = 65534;
+/// How many labs are up at a time.
+const AT_ONCE: usize = 4;
+/// How many orders a lab carries out at a time, each of up to 64 connections: more, and a small
+/// machine is so busy that it loses packets.
+const ANSWERS_AT_ONCE: usize = 4;
+/// The same for those that must time out, which only wait.
+const SILENCES_AT_ONCE: usize = 256;
+/// With this probability a good path fails for want of a try.
+const MISS: f64 = 1e-7;
+/// Only one user's labs are up at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn ids_are_unique() {
+    let mut seen = BTreeSet::new();
+    for row in conformance::rows() {
+        assert!(seen.insert(row.id), "there are two rows {}", row.id);
+    }
+    let own = seen.iter().filter(|id| id.starts_with("own-")).count();
+    assert!(own >= 25, "only {own} rows are drawn from the contract");
+}
+
+#[test]
+fn the_page_is_the_table() {
+    let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");
+    let page = conformance::page();
+    if env::var_os("NETLAB_BLESS").is_some() {
+        fs::write(&path, &page).expect("the page can be written");
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == page, "{} is not what the table says; NETLAB_BLESS=1 rewrites it", path.display());
+}
+
+#[test]
+fn lab_files_are_read_as_the_rows_say() {
+    let mut wrong = Vec::new();
+    for row in conformance::rows() {
+        match row.proof {
+            Proof::Invalid(keys, sentence) => {
+                let text = format!("{WEB}{keys}\n");
+                match load(&text) {
+                    Ok(_) => wrong.push(format!("{}: accepted, and should be refused: {sentence}", row.id)),
+                    Err(problems) if problems.0.iter().any(|problem| problem.message.contains(sentence)) => {}
+                    Err(problems) => wrong.push(format!("{}: {problems}\n  lacks: {sentence}", row.id)),
+                }
+            }
+            Proof::Valid(keys, words, meaning) => {
+                let text = format!("{WEB}{keys}\n");
+                match load(&text) {
+                    Ok(lab) if words(&lab) == meaning => {}
+                    Ok(lab) => wrong.push(format!("{}: means {}, not {meaning}", row.id, words(&lab))),
+                    Err(problems) => {
+                        wrong.push(format!("{}: {}", row.id, problems.render(row.id, &text, Colour::Off)));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn truth_and_trace_agree_with_every_row() {
+    let mut wrong = Vec::new();
+    let mut asked = BTreeMap::new();
+    for (row, setting) in rows_with_labs() {
+        for mode in ProxyMode::ALL.into_iter().filter(|mode| setting.refused_by(*mode).is_none()) {
+            let stage = Stage::new(setting, mode);
+            match row.proof {
+                Proof::Paths(_, paths) => {
+                    for path in paths {
+                        wrong.extend(stage.opinions(&row, path));
+                    }
+                }
+                Proof::NoRules(_, service) => {
+                    let named = stage.texts.values().any(|text| text.contains(service));
+                    wrong.extend(named.then(|| format!("{} {mode}: a rule names {service}", row.id)));
+                }
+                _ => {}
+            }
+            *asked.entry(mode).or_insert(0) += 1;
+        }
+    }
+    eprintln!("rows asked of truth and trace: {asked:?}");
+    assert!(wrong.is_empty(), "{} disagreements\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_kernel_agrees_with_every_row() {
+    on_packets(User::Me);
+}
+
+#[test]
+fn the_kernel_agrees_for_an_unprivileged_user() {
+    // Where the tests are run without rights, the other test has shown it.
+    if nix::unistd::geteuid().is_root() {
+        on_packets(User::Nobody);
+    }
+}
+
+/// A lab under one proxy, with the opinions on it.
+struct Stage {
+    setting: &'static Setting,
+    mode: ProxyMode,
+    lab: Lab,
+    texts: BTreeMap<netlab::lab::model::NodeId, String>,
+}
+
+impl Stage {
+    fn new(setting: &'static Setting, mode: ProxyMode) -> Stage {
+        let lab = setting.lab(mode);
+        let conditions = setting.conditions(&lab);
+        let texts = lab.node_ids().map(|node| (node, render(mode, &view_under(&lab, node, &conditions)))).collect();
+        Stage { setting, mode, lab, texts }
+    }
+
+    /// What truth says of a path.
+    fn truth(&self, path: &Path) -> Sight {
+        let (from, to) = self.ends(path);
+        let truth = Truth::under(&self.lab, self.mode, &self.setting.conditions(&self.lab));
+        match self.entry(from, to) {
+            None => truth.sight(from, to, path.protocol),
+            Some(entry) => truth.sight_via(from, entry, to, path.protocol),
+        }
+    }
+
+    /// What the rendered rules say of it.
+    fn trace(&self, path: &Path) -> Result<Sight, String> {
+        let (from, to) = self.ends(path);
+        let tracer = trace::Tracer::new(&self.lab, self.mode, &self.texts)?;
+        let branches = match self.entry(from, to) {
+            None => tracer.trace(from, to, path.protocol),
+            Some(entry) => tracer.trace_via(from, entry, to, path.protocol),
+        }?;
+        Ok(trace::sight(&branches))
+    }
+
+    /// What is wrong with them.
+    fn opinions(&self, row: &Row, path: &Path) -> Option<String> {
+        let seen = path.seen(self.mode)?;
+        let (from, _) = self.ends(path);
+        let truth = self.truth(path);
+        let trace = match self.trace(path) {
+            Ok(trace) => trace,
+            Err(why) => return Some(format!("{}: cannot be traced: {why}", self.name(row, path))),
+        };
+        let fits = seen.fits(&self.lab, from, &truth);
+        (!fits || truth != trace).then(|| {
+            format!(
+                "{}\n  row:   {seen:?}\n  truth: {}\n  trace: {}",
+                self.name(row, path),
+                words(&self.lab, &truth),
+                words(&self.lab, &trace)
+            )
+        })
+    }
+
+    fn ends(&self, path: &Path) -> (Place, SocketAddr) {
+        let from = self.lab.find(path.from).unwrap_or_else(|| panic!("{} has no {}", self.setting.name, path.from));
+        (from, path.to.parse().unwrap_or_else(|_| panic!("{} is no address", path.to)))
+    }
+
+    /// The node that `host` has a route to, for this address.
+    fn entry(&self, from: Place, to: SocketAddr) -> Option<netlab::lab::model::NodeId> {
+        let outside = matches!(from, Place::Host | Place::Client(_));
+        let route = self.setting.routes.iter().find(|(ip, _)| outside && to.ip().to_string() == *ip)?;
+        self.lab.node_ids().find(|node| self.lab.node(*node).name.as_str() == route.1)
+    }
+
+    fn name(&self, row: &Row, path: &Path) -> String {
+        let Path { from, to, protocol, .. } = path;
+        format!("{} {} in {}: {from} -> {to} {protocol}", row.id, self.mode, self.setting.name)
+    }
+}
+
+fn rows_with_labs() -> Vec<(Row, &'static Setting)> {
+    let rows = conformance::rows().into_iter();
+    rows.filter_map(|row| match row.proof {
+        Proof::Paths(setting, _) | Proof::NoRules(setting, _) | Proof::Health(setting, _) => Some((row, setting)),
+        Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => None,
+    })
+    .collect()
+}
+
+/// Who runs the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum User {
+    Me,
+    Nobody,
+}
+
+/// Asks the kernel everything.
+fn on_packets(user: User) {
+    // If the other user's test has failed, this one is still worth a try.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = Program::of(user);
+    let mut labs: BTreeMap<(&str, ProxyMode), (&'static Setting, Vec<Row>)> = BTreeMap::new();
+    for (row, setting) in rows_with_labs() {
+        // What a running lab cannot be, the kernel cannot be asked.
+        if !setting.conditions.is_empty() {
+            continue;
+        }
+        for mode in ProxyMode::ALL.into_iter().filter(|mode| setting.refused_by(*mode).is_none()) {
+            labs.entry((setting.name, mode)).or_insert_with(|| (setting, Vec::new())).1.push(row);
+        }
+    }
+    let mut asked: BTreeMap<ProxyMode, usize> = BTreeMap::new();
+    for ((_, mode), (_, rows)) in &labs {
+        *asked.entry(*mode).or_default() += rows.len();
+    }
+    let queue = Mutex::new(labs.into_iter());
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("nobody panics with it").next();
+                    let Some(((_, mode), (setting, rows))) = next else { break };
+                    let found = program.stage(&Stage::new(setting, mode), &rows);
+                    wrong.lock().expect("nobody panics with it").extend(found);
+                }
+            });
+        }
+    });
+    eprintln!("rows asked of the kernel by {user:?}: {asked:?}");
+    let wrong = wrong.into_inner().expect("nobody panics with it");
+    assert!(wrong.is_empty(), "{} disagreements\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The built program, where its user can run it.
+struct Program {
+    user: User,
+    path: PathBuf,
+    /// Lab files, and the program's copy.
+    folder: tempfile::TempDir,
+}
+
+/// A lab that is ended when this goes out of scope.
+struct Running<'a> {
+    program: &'a Program,
+    name: String,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // A lab that did not come up is not there to end.
+        let _ = self.program.run(&["down", &self.name]);
+    }
+}
+
+impl Program {
+    fn of(user: User) -> Program {
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_netlab"));
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = match user {
+            User::Me => built,
+            User::Nobody => {
+                // Nobody may not look into the target directory.
+                use std::os::unix::fs::{PermissionsExt, chown};
+                let path = folder.path().join("netlab");
+                fs::copy(built, &path).expect("the program can be copied");
+                fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+                chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+                path
+            }
+        };
+        Program { user, path, folder }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = match self.user {
+            User::Me => Command::new(&self.path),
+            User::Nobody => {
+                let mut command = Command::new("setpriv");
+                let id = NOBODY.to_string();
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(&self.path);
+                command.env_remove("XDG_RUNTIME_DIR").env("HOME", self.folder.path());
+                command
+            }
+        };
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.output().unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
+    }
+
+    /// Where the agent of a lab listens.
+    fn directory(&self, name: &str) -> Directory {
+        let root = match self.user {
+            User::Me => netlab::agent::directory::root().expect("there is a place for labs"),
+            User::Nobody => PathBuf::from(format!("/tmp/netlab-{NOBODY}")),
+        };
+        Directory { name: name.to_owned(), path: root.join(name) }
+    }
+
+    /// Brings a lab up, asks all rows of it, and says what is wrong.
+    fn stage(&self, stage: &Stage, rows: &[Row]) -> Vec<String> {
+        let name = format!("c{}-{}-{}", std::process::id() % 10_000, stage.setting.name, &stage.mode.as_str()[..3]);
+        let file = self.folder.path().join(format!("{name}.toml"));
+        fs::write(&file, stage.setting.text(stage.mode)).expect("the lab file can be written");
+        let up = self.run(&["up", &file.to_string_lossy(), "--name", &name]);
+        let running = Running { program: self, name };
+        if !up.status.success() {
+            return vec![format!("{}: {}", running.name, String::from_utf8_lossy(&up.stderr))];
+        }
+        let mut wrong = Vec::new();
+        for (ip, node) in stage.setting.routes {
+            let Some(Place::Node(node)) = stage.lab.find(node) else { panic!("{} has no {node}", stage.setting.name) };
+            let via = stage.lab.node(node).ip.to_string();
+            let route = ["exec", "-l", &running.name, "host", "--", "ip", "route", "replace", ip, "via", &via];
+            let done = self.run(&route);
+            if !done.status.success() {
+                wrong.push(format!("{}: no route: {}", running.name, String::from_utf8_lossy(&done.stderr)));
+            }
+        }
+        wrong.extend(running.ask(stage, rows));
+        wrong
+    }
+}
+
+/// What an order is for.
+enum Question<'a> {
+    Path(&'a Row, &'a Path),
+    Health(&'a Row, &'a Health),
+}
+
+impl Running<'_> {
+    fn ask(&self, stage: &Stage, rows: &[Row]) -> Vec<String> {
+        let mut questions = Vec::new();
+        let mut wrong = Vec::new();
+        for row in rows {
+            match &row.proof {
+                Proof::Paths(_, paths) => {
+                    let said = paths.iter().filter(|path| path.seen(stage.mode).is_some());
+                    questions.extend(said.map(|path| Question::Path(row, path)));
+                }
+                Proof::Health(_, asks) => questions.extend(asks.iter().map(|ask| Question::Health(row, ask))),
+                Proof::NoRules(_, service) => wrong.extend(self.no_rules(stage, row, service)),
+                Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => {}
+            }
+        }
+        let small = |question: &&Question<'_>| !matches!(question, Question::Path(_, Path { bytes: Some(_), .. }));
+        let orders = questions.iter().enumerate().filter(|(_, question)| small(question));
+        let (silent, open): (Vec<Order>, Vec<Order>) =
+            orders.map(|(id, question)| order(stage, id, question)).partition(|order| patience(order) < PATIENCE_MS);
+        let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
+        for (orders, at_once) in [(open, ANSWERS_AT_ONCE), (silent, SILENCES_AT_ONCE)] {
+            if let Err(error) = self.carry_out(orders, at_once, &mut outcomes) {
+                wrong.push(format!("{}: {error}", self.name));
+            }
+        }
+        for (id, question) in questions.iter().enumerate() {
+            let found = match (question, outcomes.get(&id)) {
+                (Question::Path(row, path), _) if path.bytes.is_some() => self.large(stage, row, path),
+                (Question::Path(row, path), Some(outcome)) => seen(stage, row, path, &outcome.tries),
+                (Question::Health(row, health), Some(outcome)) => answered(stage, row, health, &outcome.tries),
+                (Question::Path(row, _) | Question::Health(row, _), None) => Some(format!("{}: no outcome", row.id)),
+            };
+            wrong.extend(found);
+        }
+        wrong
+    }
+
+    fn carry_out(
+        &self,
+        orders: Vec<Order>,
+        at_once: usize,
+        outcomes: &mut BTreeMap<usize, Outcome>,
+    ) -> Result<(), netlab::error::Error> {
+        if orders.is_empty() {
+            return Ok(());
+        }
+        link::ask(&self.program.directory(&self.name), &Request::Probe { orders, at_once }, |reply| match reply {
+            Reply::Outcome(outcome) => {
+                outcomes.insert(outcome.id, outcome);
+                Ok(Hearing::More)
+            }
+            _ => Ok(Hearing::Last),
+        })
+    }
+
+    /// No rule in any node's kernel names the Service.
+    fn no_rules(&self, stage: &Stage, row: &Row, service: &str) -> Option<String> {
+        let list: &[&str] = match stage.mode {
+            ProxyMode::Iptables | ProxyMode::Ladder => &["iptables-save"],
+            ProxyMode::Nftables => &["nft", "list", "ruleset"],
+        };
+        let node = stage.lab.nodes[0].name.as_str();
+        let done = self.program.run(&[&["exec", "-l", &self.name, node, "--"], list].concat());
+        let text = String::from_utf8_lossy(&done.stdout);
+        let good = done.status.success() && text.contains("default/") && !text.contains(service);
+        (!good).then(|| format!("{} {}: {node} has a rule for {service}:\n{text}", row.id, stage.mode))
+    }
+
+    /// Sends so many bytes there and back, with a client of our own.
+    fn large(&self, stage: &Stage, row: &Row, path: &Path) -> Option<String> {
+        let (ip, port) = path.to.split_once(':')?;
+        let bytes = path.bytes?.to_string();
+        let script = match path.protocol {
+            Protocol::Tcp => LARGE_TCP,
+            _ => LARGE_UDP,
+        };
+        let command = ["exec", "-l", &self.name, path.from, "--", "python3", "-c", script, ip, port, &bytes];
+        let done = self.program.run(&command);
+        let text = String::from_utf8_lossy(&done.stderr);
+        (!done.status.success()).then(|| format!("{}: {bytes} bytes do not come back: {text}", stage.name(row, path)))
+    }
+}
+
+const LARGE_TCP: &str = "
+import sys, urllib.request
+ip, port, count = sys.argv[1:]
+text = 'x' * int(count)
+answer = urllib.request.urlopen(f'http://{ip}:{port}/echo?msg={text}', timeout=5).read().decode()
+assert answer == text, len(answer)
+";
+
+const LARGE_UDP: &str = "
+import os, socket, sys
+ip, port, count = sys.argv[1:]
+data = os.urandom(int(count))
+for _ in range(3):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(5)
+    client.sendto(data, (ip, int(port)))
+    answer = client.recv(65536)
+    assert answer == data, len(answer)
+";
+
+/// An answer that should come is waited for this long; silence is believed sooner.
+const PATIENCE_MS: u32 = 5000;
+const SILENCE_MS: u32 = 1000;
+
+fn patience(order: &Order) -> u32 {
+    match order.what {
+        What::Curl { timeout_ms, .. } | What::Http { timeout_ms, .. } | What::Udp { timeout_ms, .. } => timeout_ms,
+    }
+}
+
+fn order(stage: &Stage, id: usize, question: &Question<'_>) -> Order {
+    match question {
+        Question::Health(_, Health { from, to, .. }) => {
+            let (from, to) = (stage.lab.find(from).expect("checked"), to.parse().expect("an address"));
+            let what = What::Http { to, path: "/".to_owned(), timeout_ms: PATIENCE_MS };
+            Order { id, netns: stage.lab.netns(from), what, times: 1 }
+        }
+        Question::Path(_, path) => {
+            let (from, to) = stage.ends(path);
+            let (times, timeout_ms) = match path.seen(stage.mode) {
+                Some(Seen::By(names, _) | Seen::Holes(names, _)) => {
+                    (stats::tries_to_hit(names.split(' ').count(), MISS).max(2), PATIENCE_MS)
+                }
+                Some(Seen::Sticky(..)) => (15, PATIENCE_MS),
+                Some(Seen::Timeout) => (2, SILENCE_MS),
+                Some(Seen::Refused | Seen::Unreachable) | None => (2, PATIENCE_MS),
+            };
+            let what = match path.protocol {
+                Protocol::Udp => What::Udp { to, timeout_ms },
+                Protocol::Tcp | Protocol::Sctp => What::Http { to, path: "/".to_owned(), timeout_ms },
+            };
+            Order { id, netns: stage.lab.netns(from), what, times }
+        }
+    }
+}
+
+/// What is wrong with what the kernel did.
+fn seen(stage: &Stage, row: &Row, path: &Path, tries: &[Try]) -> Option<String> {
+    let truth = stage.truth(path);
+    let good = match (&truth, path.seen(stage.mode)?) {
+        (Sight::Served(choices), Seen::Sticky(..)) => {
+            let who: BTreeSet<_> = tries.iter().filter_map(|one| one.result.as_ref().ok()?.pod.clone()).collect();
+            who.len() == 1 && tries.iter().all(|one| is_one_of(stage, choices, one))
+        }
+        (Sight::Served(choices), _) => {
+            let who: BTreeSet<_> = tries.iter().filter_map(|one| one.result.as_ref().ok()?.pod.clone()).collect();
+            who.len() == choices.len() && tries.iter().all(|one| is_one_of(stage, choices, one))
+        }
+        (Sight::Mixed { served, .. }, _) => {
+            let answered: Vec<_> = tries.iter().filter(|one| one.result.is_ok()).collect();
+            !answered.is_empty()
+                && answered.len() < tries.len()
+                && answered.into_iter().all(|one| is_one_of(stage, served, one))
+        }
+        (Sight::Refused, _) => tries.iter().all(|one| failed(one, FailureKind::Refused)),
+        (Sight::Dropped, _) => tries.iter().all(|one| failed(one, FailureKind::Timeout)),
+        (Sight::Unreachable, _) => tries.iter().all(|one| failed(one, FailureKind::Unreachable)),
+    };
+    (!good).then(|| {
+        let mut kernel: BTreeMap<String, usize> = BTreeMap::new();
+        for one in tries {
+            let words = match &one.result {
+                Ok(answer) => format!(
+                    "{}<{}",
+                    answer.pod.as_deref().unwrap_or("?"),
+                    answer.client.map_or("?".to_owned(), |ip| ip.to_string())
+                ),
+                Err(failure) => format!("{:?} ({})", failure.kind, failure.text),
+            };
+            *kernel.entry(words).or_default() += 1;
+        }
+        format!("{}\n  truth:  {}\n  kernel: {kernel:?}", stage.name(row, path), words(&stage.lab, &truth))
+    })
+}
+
+fn is_one_of(stage: &Stage, choices: &[Choice], one: &Try) -> bool {
+    let Ok(answer) = &one.result else { return false };
+    let (Some(pod), Some(client)) = (&answer.pod, answer.client) else { return false };
+    choices.iter().any(|choice| answerer(&stage.lab, choice) == *pod && choice.sources.contains(&client))
+}
+
+fn failed(one: &Try, kind: FailureKind) -> bool {
+    one.result.as_ref().is_err_and(|failure| failure.kind == kind)
+}
+
+fn answered(stage: &Stage, row: &Row, health: &Health, tries: &[Try]) -> Option<String> {
+    let good = |one: &Try| {
+        one.result.as_ref().is_ok_and(|answer| answer.status == health.status && answer.body.contains(health.says))
+    };
+    (!tries.iter().all(good)).then(|| format!("{} {}: {health:?}: {tries:?}", row.id, stage.mode))
+}
+
+/// A sight in a few words: `b1<10.244.1.1` says who answers, and which client it sees.
+fn words(lab: &Lab, sight: &Sight) -> String {
+    let choices = |choices: &[Choice]| {
+        let words = choices.iter().map(|choice| {
+            let sources: Vec<String> = choice.sources.iter().map(ToString::to_string).collect();
+            format!("{}<{}", answerer(lab, choice), sources.join("|"))
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    match sight {
+        Sight::Served(served) => choices(served),
+        Sight::Mixed { served, refused, lost } => {
+            format!("mixed: {}; refused {refused:?}; lost {lost:?}", choices(served))
+        }
+        other => format!("{other:?}"),
+    }
+}
