@@ -15,8 +15,14 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 5] =
-    ["README.md", "docs/architecture.md", "docs/how-it-works.md", "docs/lab-file.md", "docs/limits.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/how-it-works.md",
+    "docs/lab-file.md",
+    "docs/limits.md",
+    "docs/trace.md",
+];
 
 /// A fenced block of a page.
 struct Block {
