@@ -3,19 +3,19 @@
 //! The kernel's part builds every lab of the table with the built program, once for each proxy,
 //! as root and again as nobody; labs run side by side, and rows share them.
 
+mod program;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     net::SocketAddr,
-    path::{Path as FilePath, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path as FilePath,
     sync::{Mutex, PoisonError},
     thread,
 };
 
 use netlab::{
     agent::{
-        directory::Directory,
         link::{self, Hearing},
         protocol::{Reply, Request},
     },
@@ -36,10 +36,10 @@ use netlab::{
     },
 };
 
+use program::{Program, Running, User};
+
 /// A pod in front of every Service of a row about lab files.
 const WEB: &str = "[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n[[service]]\n";
-/// The user without any rights.
-const NOBODY: u32 = 65534;
 /// How many labs are up at a time.
 const AT_ONCE: usize = 4;
 /// How many orders a lab carries out at a time, each of up to 64 connections: more, and a small
@@ -225,13 +225,6 @@ fn rows_with_labs() -> Vec<(Row, &'static Setting)> {
     .collect()
 }
 
-/// Who runs the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum User {
-    Me,
-    Nobody,
-}
-
 /// Asks the kernel everything.
 fn on_packets(user: User) {
     // If the other user's test has failed, this one is still worth a try.
@@ -259,7 +252,7 @@ fn on_packets(user: User) {
                 loop {
                     let next = queue.lock().expect("nobody panics with it").next();
                     let Some(((_, mode), (setting, rows))) = next else { break };
-                    let found = program.stage(&Stage::new(setting, mode), &rows);
+                    let found = on_stage(&program, &Stage::new(setting, mode), &rows);
                     wrong.lock().expect("nobody panics with it").extend(found);
                 }
             });
@@ -270,93 +263,30 @@ fn on_packets(user: User) {
     assert!(wrong.is_empty(), "{} disagreements\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The built program, where its user can run it.
-struct Program {
-    user: User,
-    path: PathBuf,
-    /// Lab files, and the program's copy.
-    folder: tempfile::TempDir,
-}
-
-/// A lab that is ended when this goes out of scope.
-struct Running<'a> {
-    program: &'a Program,
-    name: String,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        // A lab that did not come up is not there to end.
-        let _ = self.program.run(&["down", &self.name]);
-    }
-}
-
-impl Program {
-    fn of(user: User) -> Program {
-        let built = PathBuf::from(env!("CARGO_BIN_EXE_netlab"));
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let path = match user {
-            User::Me => built,
-            User::Nobody => {
-                // Nobody may not look into the target directory.
-                use std::os::unix::fs::{PermissionsExt, chown};
-                let path = folder.path().join("netlab");
-                fs::copy(built, &path).expect("the program can be copied");
-                fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-                chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
-                path
-            }
-        };
-        Program { user, path, folder }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = match self.user {
-            User::Me => Command::new(&self.path),
-            User::Nobody => {
-                let mut command = Command::new("setpriv");
-                let id = NOBODY.to_string();
-                command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(&self.path);
-                command.env_remove("XDG_RUNTIME_DIR").env("HOME", self.folder.path());
-                command
-            }
-        };
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.output().unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
-    }
-
-    /// Where the agent of a lab listens.
-    fn directory(&self, name: &str) -> Directory {
-        let root = match self.user {
-            User::Me => netlab::agent::directory::root().expect("there is a place for labs"),
-            User::Nobody => PathBuf::from(format!("/tmp/netlab-{NOBODY}")),
-        };
-        Directory { name: name.to_owned(), path: root.join(name) }
-    }
-
-    /// Brings a lab up, asks all rows of it, and says what is wrong.
-    fn stage(&self, stage: &Stage, rows: &[Row]) -> Vec<String> {
-        let name = format!("c{}-{}-{}", std::process::id() % 10_000, stage.setting.name, &stage.mode.as_str()[..3]);
-        let file = self.folder.path().join(format!("{name}.toml"));
-        fs::write(&file, stage.setting.text(stage.mode)).expect("the lab file can be written");
-        let up = self.run(&["up", &file.to_string_lossy(), "--name", &name]);
-        let running = Running { program: self, name };
-        if !up.status.success() {
-            return vec![format!("{}: {}", running.name, String::from_utf8_lossy(&up.stderr))];
+/// Brings a lab up, asks all rows of it, and says what is wrong.
+fn on_stage(program: &Program, stage: &Stage, rows: &[Row]) -> Vec<String> {
+    let name = format!("{}-{}", stage.setting.name, &stage.mode.as_str()[..3]);
+    let running = match program.up(&name, &stage.setting.text(stage.mode)) {
+        Ok(running) => running,
+        Err(why) => return vec![why],
+    };
+    let mut wrong = Vec::new();
+    for (ip, node) in stage.setting.routes {
+        let Some(Place::Node(node)) = stage.lab.find(node) else { panic!("{} has no {node}", stage.setting.name) };
+        let via = stage.lab.node(node).ip.to_string();
+        let done = running.exec("host", &["ip", "route", "replace", ip, "via", &via]);
+        if !done.status.success() {
+            wrong.push(format!("{}: no route: {}", running.name, String::from_utf8_lossy(&done.stderr)));
         }
-        let mut wrong = Vec::new();
-        for (ip, node) in stage.setting.routes {
-            let Some(Place::Node(node)) = stage.lab.find(node) else { panic!("{} has no {node}", stage.setting.name) };
-            let via = stage.lab.node(node).ip.to_string();
-            let route = ["exec", "-l", &running.name, "host", "--", "ip", "route", "replace", ip, "via", &via];
-            let done = self.run(&route);
-            if !done.status.success() {
-                wrong.push(format!("{}: no route: {}", running.name, String::from_utf8_lossy(&done.stderr)));
-            }
-        }
-        wrong.extend(running.ask(stage, rows));
-        wrong
     }
+    wrong.extend(Asking { running: &running, stage }.ask(rows));
+    wrong
+}
+
+/// A running lab, and what is known of it.
+struct Asking<'a> {
+    running: &'a Running<'a>,
+    stage: &'a Stage,
 }
 
 /// What an order is for.
@@ -365,8 +295,9 @@ enum Question<'a> {
     Health(&'a Row, &'a Health),
 }
 
-impl Running<'_> {
-    fn ask(&self, stage: &Stage, rows: &[Row]) -> Vec<String> {
+impl Asking<'_> {
+    fn ask(&self, rows: &[Row]) -> Vec<String> {
+        let stage = self.stage;
         let mut questions = Vec::new();
         let mut wrong = Vec::new();
         for row in rows {
@@ -376,7 +307,7 @@ impl Running<'_> {
                     questions.extend(said.map(|path| Question::Path(row, path)));
                 }
                 Proof::Health(_, asks) => questions.extend(asks.iter().map(|ask| Question::Health(row, ask))),
-                Proof::NoRules(_, service) => wrong.extend(self.no_rules(stage, row, service)),
+                Proof::NoRules(_, service) => wrong.extend(self.no_rules(row, service)),
                 Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => {}
             }
         }
@@ -387,12 +318,12 @@ impl Running<'_> {
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
         for (orders, at_once) in [(open, ANSWERS_AT_ONCE), (silent, SILENCES_AT_ONCE)] {
             if let Err(error) = self.carry_out(orders, at_once, &mut outcomes) {
-                wrong.push(format!("{}: {error}", self.name));
+                wrong.push(format!("{}: {error}", self.running.name));
             }
         }
         for (id, question) in questions.iter().enumerate() {
             let found = match (question, outcomes.get(&id)) {
-                (Question::Path(row, path), _) if path.bytes.is_some() => self.large(stage, row, path),
+                (Question::Path(row, path), _) if path.bytes.is_some() => self.large(row, path),
                 (Question::Path(row, path), Some(outcome)) => seen(stage, row, path, &outcome.tries),
                 (Question::Health(row, health), Some(outcome)) => answered(stage, row, health, &outcome.tries),
                 (Question::Path(row, _) | Question::Health(row, _), None) => Some(format!("{}: no outcome", row.id)),
@@ -411,40 +342,43 @@ impl Running<'_> {
         if orders.is_empty() {
             return Ok(());
         }
-        link::ask(&self.program.directory(&self.name), &Request::Probe { orders, at_once }, |reply| match reply {
-            Reply::Outcome(outcome) => {
-                outcomes.insert(outcome.id, outcome);
-                Ok(Hearing::More)
+        link::ask(&self.running.program.directory(&self.running.name), &Request::Probe { orders, at_once }, |reply| {
+            match reply {
+                Reply::Outcome(outcome) => {
+                    outcomes.insert(outcome.id, outcome);
+                    Ok(Hearing::More)
+                }
+                _ => Ok(Hearing::Last),
             }
-            _ => Ok(Hearing::Last),
         })
     }
 
     /// No rule in any node's kernel names the Service.
-    fn no_rules(&self, stage: &Stage, row: &Row, service: &str) -> Option<String> {
+    fn no_rules(&self, row: &Row, service: &str) -> Option<String> {
+        let stage = self.stage;
         let list: &[&str] = match stage.mode {
             ProxyMode::Iptables | ProxyMode::Ladder => &["iptables-save"],
             ProxyMode::Nftables => &["nft", "list", "ruleset"],
         };
         let node = stage.lab.nodes[0].name.as_str();
-        let done = self.program.run(&[&["exec", "-l", &self.name, node, "--"], list].concat());
+        let done = self.running.exec(node, list);
         let text = String::from_utf8_lossy(&done.stdout);
         let good = done.status.success() && text.contains("default/") && !text.contains(service);
         (!good).then(|| format!("{} {}: {node} has a rule for {service}:\n{text}", row.id, stage.mode))
     }
 
     /// Sends so many bytes there and back, with a client of our own.
-    fn large(&self, stage: &Stage, row: &Row, path: &Path) -> Option<String> {
+    fn large(&self, row: &Row, path: &Path) -> Option<String> {
         let (ip, port) = path.to.split_once(':')?;
         let bytes = path.bytes?.to_string();
         let script = match path.protocol {
             Protocol::Tcp => LARGE_TCP,
             _ => LARGE_UDP,
         };
-        let command = ["exec", "-l", &self.name, path.from, "--", "python3", "-c", script, ip, port, &bytes];
-        let done = self.program.run(&command);
+        let done = self.running.exec(path.from, &["python3", "-c", script, ip, port, &bytes]);
         let text = String::from_utf8_lossy(&done.stderr);
-        (!done.status.success()).then(|| format!("{}: {bytes} bytes do not come back: {text}", stage.name(row, path)))
+        (!done.status.success())
+            .then(|| format!("{}: {bytes} bytes do not come back: {text}", self.stage.name(row, path)))
     }
 }
 

@@ -339,7 +339,7 @@ type = "LoadBalancer"
 cluster_ip = "10.96.1.2"
 selector = { app = "one" }
 external_traffic_policy = "Local"
-load_balancer_ips = ["203.0.113.1", "203.0.113.2"]
+load_balancer_ips = ["203.0.113.1", "203.0.113.2", "203.0.113.5"]
 external_ips = ["203.0.113.3", "203.0.113.4"]
 health_check_node_port = 32000
 ports = [

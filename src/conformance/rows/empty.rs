@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
         "a node that asks an outer address without endpoints",
         "contract 2.2 and 3.7",
         &EMPTY,
-        &[tcp("node1", "203.0.113.4:80").sees(Seen::Unreachable).nft(Seen::Refused)],
+        &[tcp("node1", "203.0.113.4:80").timeout().nft(Seen::Refused)],
     ),
     paths(
         "own-empty-fenced",

@@ -102,6 +102,20 @@ pub(super) const ROWS: &[Row] = &[
         &PLAIN,
         &[tcp("x", "10.30.45.12:8001").refused(), tcp("x", "10.30.45.11:8000").refused()],
     ),
+    paths(
+        "own-balancer",
+        "the load balancer spreads what comes to its addresses over the nodes",
+        "e2e loadbalancer",
+        &PLAIN,
+        &[tcp("x", "203.0.113.11:8000").masked(WEB), tcp("host", "203.0.113.11:8000").masked(WEB)],
+    ),
+    paths(
+        "own-balancer-local",
+        "under the policy Local it uses only nodes with endpoints, which see the client's own address",
+        "e2e loadbalancer, only target nodes with endpoints",
+        &POLICY,
+        &[tcp("x", "203.0.113.5:80").direct("b1"), udp("x", "203.0.113.5:80").direct("b1")],
+    ),
     Row {
         id: "D11",
         behaviour: "nodes tell a load balancer whether they have endpoints of a Service",

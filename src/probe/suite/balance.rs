@@ -189,6 +189,14 @@ fn samples(scene: &Scene<'_>, node: NodeId, service: ServiceId, port: usize) -> 
             }
         }
     }
+    if lab.cluster.proxy == ProxyMode::Ladder {
+        let external = this.external_ips.iter().map(|ip| (TargetKind::ExternalIp, *ip));
+        let balanced = this.load_balancer_ips.iter().map(|ip| (TargetKind::LoadBalancer, *ip));
+        for (kind, ip) in external.chain(balanced) {
+            add(Some(Place::Node(node)), kind, ip, port.port, None);
+            add(pod, kind, ip, port.port, None);
+        }
+    }
     samples
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Address, Bound, Group, Probe, Target, TargetKind,
-    scene::{Draft, Scene, own_places, server_ports},
+    scene::{Draft, Scene, is_testable, own_places, server_ports},
 };
 use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol};
 
@@ -23,6 +23,10 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let total = senders.len() * nodes.len();
     for index in scene.bounded(bounds, (Group::Nodes, "pairs of pod and node"), total, MOST_PAIRS) {
         probes.push(pod_to_node(scene, senders[index / nodes.len()], nodes[index % nodes.len()]));
+    }
+    let ways = host_port_ways(lab);
+    for index in scene.bounded(bounds, (Group::Nodes, "ways to host ports"), ways.len(), MOST_PAIRS) {
+        probes.extend(host_port(scene, ways[index]));
     }
     probes
 }
@@ -63,6 +67,50 @@ fn pod_to_node(scene: &Scene<'_>, pod: PodId, node: NodeId) -> Probe {
     let why = "Kubernetes asks that every pod reaches every node without NAT; nothing listens on this port, so the \
                node itself must refuse at once";
     scene.probe(Draft { group: Group::Nodes, from, target, entry: Some(node), expect, why: why.to_owned() }, 1)
+}
+
+/// A host port, and someone who asks for it.
+type HostPortWay = (Place, NodeId, SocketAddr, Protocol);
+
+/// Every host port, from its pod, a pod and a node elsewhere, its own node, `host` and each client.
+fn host_port_ways(lab: &Lab) -> Vec<HostPortWay> {
+    let mut ways = Vec::new();
+    for id in own_places(lab) {
+        let pod = lab.pod(id);
+        let elsewhere = own_places(lab).into_iter().find(|other| lab.pod(*other).node != pod.node).map(Place::Pod);
+        let other_node = lab.node_ids().find(|node| *node != pod.node).map(Place::Node);
+        let own = [Place::Pod(id), Place::Node(pod.node), Place::Host];
+        let from: Vec<Place> =
+            own.into_iter().chain(elsewhere).chain(other_node).chain(lab.client_ids().map(Place::Client)).collect();
+        for declared in pod.containers.iter().flat_map(|container| &container.ports) {
+            let Some(host_port) = &declared.host_port else { continue };
+            let address = SocketAddr::new(host_port.ip.unwrap_or(lab.node(pod.node).ip), host_port.port);
+            let reach = |from: &Place| !address.ip().is_loopback() || *from == Place::Node(pod.node);
+            let from = from.iter().copied().filter(reach);
+            ways.extend(from.map(|from| (from, pod.node, address, declared.protocol)));
+        }
+    }
+    ways
+}
+
+fn host_port(scene: &Scene<'_>, (from, node, address, protocol): HostPortWay) -> Option<Probe> {
+    if protocol == Protocol::Sctp {
+        return None;
+    }
+    let expect = scene.expect((scene.sight)(from, address, protocol), protocol);
+    let target = Target {
+        kind: TargetKind::Node,
+        address: Address::Socket(address),
+        protocol,
+        of: scene.lab.node(node).name.to_string(),
+        node: None,
+        service: None,
+    };
+    let why = "a host port leads to its pod for whoever asks its node; a pod of that node is masqueraded, so that it \
+               may come to itself";
+    is_testable(&expect, protocol).then(|| {
+        scene.probe(Draft { group: Group::Nodes, from, target, entry: Some(node), expect, why: why.to_owned() }, 1)
+    })
 }
 
 /// The discard port, or the first after it that no pod uses on its node.

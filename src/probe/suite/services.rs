@@ -7,7 +7,9 @@ use super::{
     scene::{Draft, Scene, is_testable, own_places, silence},
 };
 use crate::{
-    lab::model::{BalancerEngine, Lab, LoadBalancer, NodeId, Place, PodId, Protocol, Service, ServiceId, ServicePort},
+    lab::model::{
+        BalancerEngine, Lab, LoadBalancer, NodeId, Place, PodId, Protocol, ProxyMode, Service, ServiceId, ServicePort,
+    },
     probe::{order::FailureKind, stats},
     proxy::{
         balancer,
@@ -221,7 +223,7 @@ impl Way {
                 "the traffic policy is Local and no endpoint is on this node, so packets are dropped without a word"
                     .to_owned()
             }
-            _ if lab.cluster.proxy == crate::lab::model::ProxyMode::Ladder => {
+            _ if lab.cluster.proxy == ProxyMode::Ladder => {
                 "the flat rules of the ladder do not serve this way".to_owned()
             }
             _ => "the Service has no ready endpoint, so connections are refused".to_owned(),
@@ -344,8 +346,11 @@ fn wrong_ports(scene: &Scene<'_>) -> Vec<Probe> {
                 service: Some(rule_name(lab.service(service))),
             };
             let why = "a ClusterIP serves the ports of its Service and no other".to_owned();
-            // iptables rules let such a packet go its way, and how it ends depends on the network.
-            let expect = silence(&[FailureKind::Refused, FailureKind::Timeout, FailureKind::Unreachable]);
+            let expect = match ((scene.sight)(*from, SocketAddr::new(ip, port), Protocol::Tcp), lab.cluster.proxy) {
+                (Sight::Refused, ProxyMode::Nftables) => silence(&[FailureKind::Refused]),
+                // iptables rules let such a packet go its way, and how it ends depends on the network.
+                _ => silence(&[FailureKind::Refused, FailureKind::Timeout, FailureKind::Unreachable]),
+            };
             probes
                 .push(scene.probe(Draft { group: Group::Negative, from: *from, target, entry: None, expect, why }, 1));
         }
