@@ -108,7 +108,7 @@ fn verify_is_green_under_every_proxy() {
                     Ok(running) => running,
                     Err(why) => return Some(why),
                 };
-                let verify = program.run(&["verify", &running.name, "--engine", "builtin"]);
+                let verify = program.run(&["verify", &running.name, "--engine", "builtin", "--alpha", "0.000001"]);
                 let text = String::from_utf8_lossy(&verify.stdout).into_owned();
                 (!verify.status.success()).then(|| format!("{mode}:\n{text}"))
             })
@@ -144,7 +144,7 @@ fn foreign_rules_are_left_alone() {
             program.up(&name, &format!("[cluster]\nproxy = \"{mode}\"\n{text}")).unwrap_or_else(|why| panic!("{why}"));
         let added = running.exec("node1", &["sh", "-ec", FOREIGN]);
         assert!(added.status.success(), "{mode}: {}", String::from_utf8_lossy(&added.stderr));
-        let verify = program.run(&["verify", &running.name, "--engine", "builtin"]);
+        let verify = program.run(&["verify", &running.name, "--engine", "builtin", "--alpha", "0.000001"]);
         assert!(verify.status.success(), "{mode}: {}", String::from_utf8_lossy(&verify.stdout));
         let left = running.exec("node1", &["sh", "-ec", FOREIGN_LEFT]);
         assert!(left.status.success(), "{mode}: {}", String::from_utf8_lossy(&left.stderr));

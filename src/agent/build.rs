@@ -62,6 +62,7 @@ impl Building {
         lab.name = name;
         let lab = Arc::new(lab);
         let plan = Arc::new(plan::plan(&lab));
+        view::lay_over(&lab)?;
         let processes = Processes::reaping()?;
         let logs = directory.join(directory::LOGS);
         std::fs::create_dir_all(&logs).context(format!("cannot make {}", logs.display()))?;

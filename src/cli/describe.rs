@@ -13,7 +13,7 @@ use super::{
 use crate::{
     agent::protocol::Status,
     error::{Context, Error, Result},
-    lab::model::{Attach, BalancerEngine, ClientId, Lab, NodeId, PodId, Server, ServiceId},
+    lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
     proxy::{
         balancer::{self, Health},
         endpoints::Conditions,
@@ -201,14 +201,10 @@ fn load_balancer(lab: &Lab) -> Lines {
             format!("{} to {to} while healthy (asked on port {})", vip.ip, checks.join(" and "))
         })
         .collect();
-    let engine = match balancer.engine {
-        BalancerEngine::Builtin => "builtin",
-        BalancerEngine::Haproxy => "haproxy",
-    };
     vec![
         ("name", json!(balancer.name.as_str())),
         ("ip", json!(balancer.ip)),
-        ("engine", json!(engine)),
+        ("engine", json!(balancer.engine.as_str())),
         ("addresses", json!(addresses)),
     ]
 }

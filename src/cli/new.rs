@@ -42,6 +42,11 @@ const TEMPLATES: &[Template] = &[
         about: "three nodes behind a load balancer, with the traffic policies Cluster and Local",
         text: include_str!("../../labs/load-balancer.toml"),
     },
+    Template {
+        name: "everything",
+        about: "four nodes and a Service of every kind that netlab knows",
+        text: include_str!("../../labs/everything.toml"),
+    },
 ];
 
 pub(super) fn new(args: &args::New, terminal: &Terminal) -> Result<ExitCode> {

@@ -8,10 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::mount::{MsFlags, mount};
+
 use super::process::PrivateView;
 use crate::{
     error::{Context, Result},
-    lab::model::{Lab, Pod, PodId},
+    lab::model::{Lab, Place, Pod, PodId},
 };
 
 /// Where the lab's own files are, in its private `/run`.
@@ -47,6 +49,46 @@ fn resurrect_resolv_conf() -> io::Result<()> {
         fs::write(target, NO_NAMES)?;
     }
     Ok(())
+}
+
+/// Lays the lab's own `/etc/hosts` and `/etc/resolv.conf` over the host's, for every place that
+/// has no view of its own: machines know each other by name, and ask no name server of the real
+/// network, which they could not reach.
+///
+/// # Errors
+///
+/// When the private `/run` cannot be written to, or the host forbids the mount.
+pub fn lay_over(lab: &Lab) -> Result<()> {
+    for (file, text) in [("hosts", machines(lab)), ("resolv.conf", NO_NAMES.to_owned())] {
+        let over = format!("/etc/{file}");
+        if !Path::new(&over).exists() {
+            continue;
+        }
+        let path = Path::new(DIRECTORY).join(file);
+        let what = format!("cannot lay the lab's own file over {over}");
+        fs::write(&path, text).context(&what)?;
+        mount(Some(&path), over.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).context(&what)?;
+    }
+    Ok(())
+}
+
+/// Every machine of the lab that is not a pod, by name.
+fn machines(lab: &Lab) -> String {
+    let mut text = String::from(LOCALHOST);
+    for place in lab.places() {
+        let ip = match place {
+            Place::Host => lab.cluster.gateway,
+            Place::Node(id) => lab.node(id).ip,
+            Place::Client(id) => lab.client(id).ip.addr(),
+            Place::LoadBalancer => match &lab.load_balancer {
+                Some(balancer) => balancer.ip,
+                None => continue,
+            },
+            Place::Pod(_) => continue,
+        };
+        text.push_str(&format!("{ip}\t{}\n", lab.netns(place)));
+    }
+    text
 }
 
 /// A resolver without a name server asks 127.0.0.1, where nobody listens: it fails at once.
@@ -99,16 +141,12 @@ pub fn hostname(pod: &Pod) -> String {
 
 /// As the kubelet writes it.
 fn hosts(pod: &Pod) -> String {
-    format!(
-        "# Kubernetes-managed hosts file.\n\
-         127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         fe00::0\tip6-mcastprefix\n\
-         fe00::1\tip6-allnodes\n\
-         fe00::2\tip6-allrouters\n\
-         {}\t{}\n",
-        pod.ip,
-        hostname(pod)
-    )
+    format!("# Kubernetes-managed hosts file.\n{LOCALHOST}{}\t{}\n", pod.ip, hostname(pod))
 }
+
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::0\tip6-localnet\n\
+    fe00::0\tip6-mcastprefix\n\
+    fe00::1\tip6-allnodes\n\
+    fe00::2\tip6-allrouters\n";

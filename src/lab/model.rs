@@ -1,15 +1,18 @@
-//! The lab as netlab understands it: checked, complete, every default filled in, every
-//! reference an id. Nothing here is optional because a user may leave it out; an `Option`
-//! means that the thing itself may be absent.
+//! The lab as netlab understands it: checked, complete, every default filled in, every reference
+//! an id. An `Option` means that the thing itself may be absent, not that a user left it out.
 //!
 //! A [`Lab`] is only ever made by [`crate::lab::load`]; whoever holds one may rely on all that
 //! is checked there.
+
+mod balancer;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Range, time::Duration};
 
 use ipnet::IpNet;
 
 use super::name::{Domain, IfName, LabelKey, LabelValue, Name, PortName, ServiceName, ServicePortName};
+
+pub use balancer::{BalancerEngine, LoadBalancer};
 
 /// A byte range of the lab file: where a thing was said.
 pub type Span = Range<usize>;
@@ -29,8 +32,7 @@ pub struct Lab {
     pub services: Vec<Service>,
     /// Machines outside the cluster, in file order.
     pub clients: Vec<Client>,
-    /// The machine that owns the addresses of Services outside the cluster; there is one where
-    /// a Service has such an address.
+    /// The machine in front of the nodes; there is one where a Service has an address for it.
     pub load_balancer: Option<LoadBalancer>,
     /// Probes of the user, besides the built-in suite.
     pub probes: Vec<UserProbe>,
@@ -368,32 +370,6 @@ pub struct Client {
     pub ip: IpNet,
     /// Where the file says so.
     pub at: Span,
-}
-
-/// The machine that owns the addresses of Services outside the cluster: `load_balancer_ips` and
-/// `external_ips`. It is on the nodes' LAN, as a router in front of them, and spreads connections
-/// over the nodes that say that they are healthy.
-#[derive(Debug, Clone)]
-pub struct LoadBalancer {
-    /// Its name, and that of its namespace: `lb`.
-    pub name: Name,
-    /// Its address on [`Cluster::node_subnet`].
-    pub ip: IpAddr,
-    /// How it spreads.
-    pub engine: BalancerEngine,
-    /// Where the file says so.
-    pub at: Span,
-}
-
-/// How a load balancer spreads connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum BalancerEngine {
-    /// In the kernel: an equal-cost multipath route per address, as a router that speaks BGP with
-    /// the nodes has it. Packets arrive at a node as the client sent them.
-    #[default]
-    Builtin,
-    /// The real HAProxy: connections end at it, and begin anew to a node port.
-    Haproxy,
 }
 
 /// A probe of the user.

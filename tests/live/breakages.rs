@@ -12,7 +12,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = tests![
     shared: flushed_nat, no_egress_masquerade, no_service_masquerade, no_route, no_forwarding, bridge_down,
     dead_server, wrong_probability, no_route_localnet, no_hairpin_mark, dropping_forward,
-    a_foreign_rule_that_breaks_nothing;
+    the_cause_comes_first, a_foreign_rule_that_breaks_nothing;
     alone:
 ];
 
@@ -57,7 +57,6 @@ impl Breakage<'_> {
         let groups = report["groups"].as_array().expect("a list");
         let failed = groups.iter().find(|group| group["group"] == self.fails).map(|group| group["failed"].as_u64());
         assert!(failed.flatten() > Some(0), "no probe of {} failed in {done}", self.fails);
-        lab.verify().fails(1).prints(self.says);
         if self.mends == Mends::Yes {
             mend(&lab, &report);
             lab.verify().succeeds();
@@ -144,6 +143,16 @@ fn dropping_forward(world: &Arc<World>) {
     let command = "iptables -I FORWARD -j DROP";
     let says = "the rule `-j DROP` in FORWARD (table filter) is not netlab's";
     Breakage { place: "node1", command, blames: "node1", says, fails: "pods", mends: Mends::Yes }.try_on(world);
+}
+
+/// The page for people begins with the cause.
+fn the_cause_comes_first(world: &Arc<World>) {
+    let lab = world.up(&book("nodeport.toml"));
+    lab.script("node1", "sysctl -qw net.ipv4.conf.all.route_localnet=0").succeeds();
+    let done = lab.verify().fails(1);
+    let cause =
+        done.stdout.lines().find(|line| line.starts_with("cause")).unwrap_or_else(|| panic!("no cause in {done}"));
+    assert!(cause.contains("node1: net.ipv4.conf.all.route_localnet is 0, and should be 1"), "{cause}");
 }
 
 /// A student may add a rule; it is mentioned, and nothing is blamed on it.

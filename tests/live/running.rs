@@ -34,7 +34,7 @@ fn the_lab_is_there(world: &Arc<World>) {
     let netlab = world.netlab_path().to_string_lossy();
     run(world, &["curl", "-sS", "http://10.30.45.100:30080/x"]).succeeds().prints("Request path: /x");
     run(world, &[&netlab, "exec", "pod2", "--", "hostname"]).succeeds().prints_exactly("pod2\n");
-    run(world, &[&netlab, "verify", "--samples", "100"]).succeeds().prints("probes passed");
+    run(world, &[&netlab, "verify", "--samples", "100", "--alpha", "0.000001"]).succeeds().prints("probes passed");
     run(world, &["cat"]).fed("through\n").succeeds().prints_exactly("through\n");
 }
 

@@ -32,8 +32,8 @@ pub(crate) fn marked(mark: &str) -> Vec<Marked> {
     marked.collect()
 }
 
-/// The threads that are about to end and still hold something, anybody's. Their processes have
-/// lost their memory, and with it the mark that would tell whose they are, but not yet their
+/// The threads of netlab that are about to end and still hold something, anybody's. Their
+/// processes have lost their memory, and with it the mark that would tell whose they are, but not yet their
 /// files and namespaces. (Without those, an agent may wait some more until the host's own PID 1
 /// has seen that an orphan of a killed `netlab run` has ended.)
 pub(crate) fn dying() -> BTreeSet<i32> {
@@ -46,7 +46,10 @@ pub(crate) fn dying() -> BTreeSet<i32> {
         let holds = || fs::read_link(format!("/proc/{leader}/task/{thread}/ns/net")).is_ok();
         !is_dead(&state) && (flags & PF_EXITING != 0 || is_dead(&first)) && holds()
     };
-    let threads = pids().flat_map(|pid| numbers_in(&format!("/proc/{pid}/task")).map(move |thread| (pid, thread)));
+    let is_netlab = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "netlab\n");
+    let threads = pids()
+        .filter(is_netlab)
+        .flat_map(|pid| numbers_in(&format!("/proc/{pid}/task")).map(move |thread| (pid, thread)));
     threads.filter(|(leader, thread)| is_dying(*leader, *thread)).map(|(_, thread)| thread).collect()
 }
 
