@@ -128,6 +128,8 @@ pub fn write_sysctl(key: &str, value: &str) -> Result<()> {
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
     match written {
         Err(error) if error.kind() == io::ErrorKind::NotFound && value == "0" => Ok(()),
+        // Where nf_conntrack is a module, it is loaded with the first rules: its own timeouts hold.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("net/netfilter/") => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("net/bridge/") => {
             let error = Error::host(format!("this kernel has no {key}: its module br_netfilter is not loaded"));
             Err(error.hint("load it with `modprobe br_netfilter`, or give the node `attach = \"routed\"`"))

@@ -12,7 +12,10 @@ pub(super) fn of(lab: &Lab, place: Place) -> Vec<(&'static str, String)> {
     match place {
         Place::Host => all.extend(ROUTER.iter().chain(HOST).map(own)),
         Place::Node(id) => {
-            all.extend(ROUTER.iter().chain(NODE).map(own));
+            all.extend(ROUTER.iter().map(own));
+            if lab.cluster.proxy != ProxyMode::Ladder {
+                all.extend(KUBE_PROXY.iter().map(own));
+            }
             let localhost_node_ports = match lab.cluster.proxy {
                 ProxyMode::Iptables | ProxyMode::Ladder => "1",
                 ProxyMode::Nftables => "0",
@@ -59,7 +62,11 @@ const ROUTER: &[(&str, &str)] = &[
     ("net/ipv4/icmp_ratemask", "0"),
 ];
 
-const NODE: &[(&str, &str)] = &[];
+/// kube-proxy's own defaults, in seconds: the kernel's are 432000 and 60.
+const KUBE_PROXY: &[(&str, &str)] = &[
+    ("net/netfilter/nf_conntrack_tcp_timeout_established", "86400"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_close_wait", "3600"),
+];
 
 // The LAN is a bridge too; rules in `host` are no business of frames between nodes. There is
 // no such file where br_netfilter is a module that is not loaded, and then nothing to switch

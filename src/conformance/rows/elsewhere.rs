@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
         "L13",
         "a half-closed connection is forgotten in time",
         "e2e kube_proxy, CLOSE_WAIT timeout",
-        "it would have to wait an hour",
+        "it would have to wait an hour; the plan sets kube-proxy's 3600 seconds on every node",
     ),
     not_yet("L14", "one change among 100,000 UDP connections is cheap", "#129982", CHURN),
     not_yet("M1-M22", "names", "e2e dns; core", DNS),
