@@ -8,7 +8,6 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::Path,
-    thread,
 };
 
 use netlab::{
@@ -97,25 +96,15 @@ fn unused() -> IpAddr {
     [10, 96, 200, 200].into()
 }
 
+/// One lab at a time: all network namespaces of a host share one neighbour table.
 #[test]
 fn verify_is_green_under_every_proxy() {
     let program = Program::of(User::Me);
-    let wrong: Vec<String> = thread::scope(|scope| {
-        let runs = ProxyMode::ALL.map(|mode| {
-            let program = &program;
-            scope.spawn(move || {
-                let running = match program.up(&format!("all-{mode}"), &file(mode)) {
-                    Ok(running) => running,
-                    Err(why) => return Some(why),
-                };
-                let verify = program.run(&["verify", &running.name, "--engine", "builtin", "--alpha", "0.000001"]);
-                let text = String::from_utf8_lossy(&verify.stdout).into_owned();
-                (!verify.status.success()).then(|| format!("{mode}:\n{text}"))
-            })
-        });
-        runs.into_iter().filter_map(|run| run.join().expect("it does not panic")).collect()
-    });
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for mode in ProxyMode::ALL {
+        let running = program.up(&format!("all-{mode}"), &file(mode)).unwrap_or_else(|why| panic!("{why}"));
+        let verify = program.run(&["verify", &running.name, "--engine", "builtin"]);
+        assert!(verify.status.success(), "{mode}:\n{}", String::from_utf8_lossy(&verify.stdout));
+    }
 }
 
 /// A table and a chain of somebody else's, next to ours.
