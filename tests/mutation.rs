@@ -21,7 +21,7 @@ use netlab::{
 use program::{Program, Running, User};
 
 /// How many copies of the lab share the work for each proxy: most of a failing run is waiting.
-const COPIES: usize = 3;
+const COPIES: usize = 6;
 /// The groups of probes, in the order in which they are likely to notice something at little cost.
 const GROUPS: [&str; 6] = ["services", "negative", "egress", "nodes", "pods", "balance"];
 /// One proxy at a time: on a busy machine packets are lost for other reasons.
