@@ -83,6 +83,6 @@ pub(super) const ROWS: &[Row] = &[
         "own-sctp",
         "an SCTP Service is served",
         "pf TestClusterIPGeneral",
-        "this kernel may have no SCTP sockets; truth and trace agree on SCTP paths, and the rules load",
+        "kernels without SCTP sockets cannot serve it; its rules load beside those of the others (B9, A7)",
     ),
 ];
