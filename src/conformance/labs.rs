@@ -4,7 +4,6 @@
 //! `b…` are backends with the number of their node first, and `x` is a machine outside.
 
 use super::Setting;
-use crate::proxy::endpoints::Condition;
 
 /// Two nodes, a bystander on each, and a machine outside.
 macro_rules! two_nodes {
@@ -87,6 +86,12 @@ ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
 "#
     };
 }
+
+mod conditions;
+mod policies;
+
+pub(super) use conditions::{ALL_GONE, ALL_LEAVING, ALL_UNREADY, ONE_LEAVING};
+pub(super) use policies::{BY_BRIDGE, BY_NODE, MASQUERADED, POLICY, UNTOLD};
 
 const BARE: Setting = Setting { name: "", file: "", cluster: "", routes: &[], conditions: &[] };
 
@@ -307,114 +312,6 @@ external_traffic_policy = "Local"
 ports = [{ port = 80, node_port = 30082 }]
 "#,
     ),
-    ..BARE
-};
-
-/// Traffic policies, with the backend on `node1` only.
-macro_rules! policies {
-    () => {
-        r#"
-[[pod]]
-name = "daemon"
-node = "node1"
-host_network = true
-labels = { app = "daemon" }
-ports = [{ container_port = 8888 }]
-
-[[service]]
-name = "inner"
-type = "LoadBalancer"
-cluster_ip = "10.96.1.1"
-selector = { app = "one" }
-internal_traffic_policy = "Local"
-load_balancer_ips = ["203.0.113.10"]
-ports = [
-  { name = "http", port = 80, node_port = 30080 },
-  { name = "dgram", port = 80, node_port = 30080, protocol = "UDP" },
-]
-
-[[service]]
-name = "outer"
-type = "LoadBalancer"
-cluster_ip = "10.96.1.2"
-selector = { app = "one" }
-external_traffic_policy = "Local"
-load_balancer_ips = ["203.0.113.1", "203.0.113.2", "203.0.113.5"]
-external_ips = ["203.0.113.3", "203.0.113.4"]
-health_check_node_port = 32000
-ports = [
-  { name = "http", port = 80, node_port = 30081 },
-  { name = "dgram", port = 80, node_port = 30081, protocol = "UDP" },
-]
-
-[[service]]
-name = "both"
-type = "NodePort"
-cluster_ip = "10.96.1.3"
-selector = { app = "one" }
-internal_traffic_policy = "Local"
-external_traffic_policy = "Local"
-ports = [{ port = 80, node_port = 30082 }]
-
-[[service]]
-name = "daemon"
-type = "NodePort"
-cluster_ip = "10.96.1.4"
-selector = { app = "daemon" }
-internal_traffic_policy = "Local"
-external_traffic_policy = "Local"
-ports = [{ port = 80, target_port = 8888, node_port = 30083 }]
-"#
-    };
-}
-
-const POLICY_ROUTES: &[(&str, &str)] = &[
-    ("203.0.113.1", "node1"),
-    ("203.0.113.2", "node2"),
-    ("203.0.113.3", "node1"),
-    ("203.0.113.4", "node2"),
-    ("203.0.113.10", "node2"),
-    ("10.96.1.1", "node2"),
-    ("10.96.1.2", "node1"),
-    ("10.96.1.3", "node1"),
-];
-
-pub(super) static POLICY: Setting =
-    Setting { name: "policy", routes: POLICY_ROUTES, file: two_nodes!(one_backend!(), policies!()), ..BARE };
-
-/// The same, where nodes cannot tell what comes from a local pod.
-pub(super) static UNTOLD: Setting = Setting {
-    name: "untold",
-    cluster: "detect_local = \"none\"",
-    routes: POLICY_ROUTES,
-    file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
-};
-
-/// The same, where they tell by their own pods' subnet.
-pub(super) static BY_NODE: Setting = Setting {
-    name: "by-node",
-    cluster: "detect_local = \"node-cidr\"",
-    routes: POLICY_ROUTES,
-    file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
-};
-
-/// The same, where they tell by the bridge.
-pub(super) static BY_BRIDGE: Setting = Setting {
-    name: "by-bridge",
-    cluster: "detect_local = \"bridge\"",
-    routes: POLICY_ROUTES,
-    file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
-};
-
-/// The same with everything masqueraded.
-pub(super) static MASQUERADED: Setting = Setting {
-    name: "masq-all",
-    cluster: "masquerade_all = true",
-    routes: POLICY_ROUTES,
-    file: two_nodes!(one_backend!(), policies!()),
     ..BARE
 };
 
@@ -652,72 +549,5 @@ containers = [
 ]
 "#,
     ),
-    ..BARE
-};
-
-const UNREADY: Condition = Condition { ready: false, terminating: false };
-const LEAVING: Condition = Condition { ready: true, terminating: true };
-const GONE: Condition = Condition { ready: false, terminating: true };
-
-/// A Service with and without policies, and one that publishes whatever there is.
-macro_rules! conditional {
-    () => {
-        two_nodes!(
-            three_backends!(),
-            r#"
-[[service]]
-name = "web"
-type = "NodePort"
-cluster_ip = "10.96.1.1"
-selector = { app = "web" }
-ports = [{ port = 80, node_port = 30080 }]
-
-[[service]]
-name = "near"
-type = "LoadBalancer"
-cluster_ip = "10.96.1.2"
-selector = { app = "web" }
-internal_traffic_policy = "Local"
-external_traffic_policy = "Local"
-load_balancer_ips = ["203.0.113.1"]
-health_check_node_port = 32000
-ports = [{ port = 80, node_port = 30081 }]
-
-[[service]]
-name = "published"
-cluster_ip = "10.96.1.3"
-selector = { app = "web" }
-publish_not_ready_addresses = true
-ports = [{ port = 80 }]
-"#,
-        )
-    };
-}
-
-/// No pod is ready.
-pub(super) static ALL_UNREADY: Setting = Setting {
-    name: "unready",
-    file: conditional!(),
-    conditions: &[("b1", UNREADY), ("b2a", UNREADY), ("b2b", UNREADY)],
-    ..BARE
-};
-
-/// One pod is being deleted, and still answers.
-pub(super) static ONE_LEAVING: Setting =
-    Setting { name: "one-leaving", file: conditional!(), conditions: &[("b1", LEAVING)], ..BARE };
-
-/// All pods are being deleted; those that still answer are used for want of better ones.
-pub(super) static ALL_LEAVING: Setting = Setting {
-    name: "all-leaving",
-    file: conditional!(),
-    conditions: &[("b1", LEAVING), ("b2a", LEAVING), ("b2b", GONE)],
-    ..BARE
-};
-
-/// All pods are being deleted, and none answers.
-pub(super) static ALL_GONE: Setting = Setting {
-    name: "all-gone",
-    file: conditional!(),
-    conditions: &[("b1", GONE), ("b2a", GONE), ("b2b", GONE)],
     ..BARE
 };
