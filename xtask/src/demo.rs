@@ -9,7 +9,7 @@ const LAB: &str = "labs/nodeport.toml";
 
 /// Up, verify, down; the lab is ended also when it did not pass.
 pub(crate) fn demo() -> Result<()> {
-    tools::install_packages()?;
+    tools::install_packages(tools::Need::Labs)?;
     run(cargo(), ["build", "--release", "--package", "netlab"])?;
     let netlab = release("netlab")?;
     run(&netlab, ["up", LAB])?;

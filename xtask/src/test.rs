@@ -9,7 +9,7 @@ use crate::{
 
 /// Formatting and lints, then all tests; the last lines are the summary of `cargo test`.
 pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
-    tools::install_packages()?;
+    tools::install_packages(tools::Need::Tests)?;
     tools::install_components()?;
     run(cargo(), ["fmt", "--all", "--check"])?;
     run(cargo(), ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;

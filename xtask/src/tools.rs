@@ -5,20 +5,35 @@ use std::process::{Command, Stdio};
 use crate::run::{Failure, Result, cargo, run, run_with};
 
 /// A program, and the Debian package that has it.
+#[derive(Debug, Clone, Copy)]
 struct Tool {
     program: &'static str,
     package: &'static str,
 }
 
-/// What labs and tests call. Everything else of Debian that is used is in every installation.
-const TOOLS: &[Tool] = &[
+/// What for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To bring labs up and verify them.
+    Labs,
+    /// To run every test.
+    Tests,
+}
+
+/// What labs call. Everything else of Debian that is used is in every installation.
+const FOR_LABS: &[Tool] = &[
     Tool { program: "curl", package: "curl" },
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "iptables", package: "iptables" },
     Tool { program: "iptables-restore", package: "iptables" },
     Tool { program: "nft", package: "nftables" },
-    Tool { program: "pgrep", package: "procps" },
     Tool { program: "python3", package: "python3" },
+];
+
+/// What the tests call besides.
+const FOR_TESTS: &[Tool] = &[
+    Tool { program: "haproxy", package: "haproxy" },
+    Tool { program: "pgrep", package: "procps" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "unshare", package: "util-linux" },
 ];
@@ -29,8 +44,8 @@ const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
 /// Installs the Debian packages that are missing.
 ///
 /// Fails when something is missing that this user cannot install, and says how to.
-pub(crate) fn install_packages() -> Result<()> {
-    let missing = missing_packages();
+pub(crate) fn install_packages(need: Need) -> Result<()> {
+    let missing = missing_packages(need);
     if missing.is_empty() {
         return Ok(());
     }
@@ -54,7 +69,7 @@ pub(crate) fn install_packages() -> Result<()> {
         apt_get(&["update"])?;
         apt_get(&install)?;
     }
-    match missing_packages() {
+    match missing_packages(need) {
         still if still.is_empty() => Ok(()),
         still => {
             Err(Failure(format!("apt-get has installed {list}, but something of {} is still missing", still.join(" "))))
@@ -76,8 +91,12 @@ pub(crate) fn install_components() -> Result<()> {
     Ok(())
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    let mut missing: Vec<&str> = TOOLS.iter().filter(|tool| !exists(tool.program)).map(|tool| tool.package).collect();
+fn missing_packages(need: Need) -> Vec<&'static str> {
+    let tools = match need {
+        Need::Labs => FOR_LABS.to_vec(),
+        Need::Tests => [FOR_LABS, FOR_TESTS].concat(),
+    };
+    let mut missing: Vec<&str> = tools.iter().filter(|tool| !exists(tool.program)).map(|tool| tool.package).collect();
     missing.sort_unstable();
     missing.dedup();
     missing

@@ -36,7 +36,7 @@ pub(crate) struct Options {
 
 /// A release build of this program and of netlab: then [`measure`], by that build.
 pub(crate) fn bench(options: &Options) -> Result<()> {
-    tools::install_packages()?;
+    tools::install_packages(tools::Need::Labs)?;
     run(cargo(), ["build", "--release", "--workspace", "--bins"])?;
     let mut words = vec!["measure".to_owned(), "--rounds".to_owned(), options.rounds.to_string()];
     words.extend(["--big-rounds".to_owned(), options.big_rounds.to_string()]);
