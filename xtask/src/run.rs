@@ -38,7 +38,8 @@ pub(crate) fn run_with<P: AsRef<Path>, A: Into<OsString> + AsRef<std::ffi::OsStr
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let shown = show(program, &arguments, environment);
     eprintln!("$ {shown}");
-    let mut command = duct::cmd(program, &arguments).dir(top()).unchecked();
+    // As a `Path`, duct would take a name without a slash for a file in this folder, not on PATH.
+    let mut command = duct::cmd(program.as_os_str(), &arguments).dir(top()).unchecked();
     for (name, value) in environment {
         command = command.env(name, value);
     }

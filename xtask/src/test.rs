@@ -7,12 +7,16 @@ use crate::{
     tools,
 };
 
-/// Formatting and lints, then all tests; the last lines are the summary of `cargo test`.
+/// Formatting, lints, examples in the documentation, then all tests; the last lines are the summary
+/// of `cargo test`.
 pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     tools::install_packages(tools::Need::Tests)?;
     tools::install_components()?;
     run(cargo(), ["fmt", "--all", "--check"])?;
     run(cargo(), ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
-    let words = ["test", "--workspace"].map(OsString::from).into_iter().chain(arguments.iter().cloned());
-    run(cargo(), words)
+    run(cargo(), ["test", "--workspace", "--doc", "--quiet"])?;
+    // Without it, the examples in the documentation come last once more.
+    let all = arguments.is_empty().then(|| OsString::from("--tests"));
+    let words = ["test", "--workspace"].map(OsString::from).into_iter().chain(all);
+    run(cargo(), words.chain(arguments.iter().cloned()))
 }
