@@ -15,6 +15,7 @@
 //! | [`lab`] | the text of a lab file | a [`Lab`](lab::model::Lab), or everything that is wrong with it |
 //! | [`plan`] | a lab | a [`Plan`](plan::step::Plan): stages of steps |
 //! | [`proxy`] | a lab | the rules of its nodes, and the truth about its Services |
+//! | [`dns`] | a lab | the names in it, and answers to questions about them |
 //! | [`probe`] | a lab | orders to try, and then verdicts |
 //! | [`report`] | verdicts | a table, JSON, JUnit, TAP |
 //! | [`diag`] | a problem and its place | a text with carets |
@@ -35,6 +36,7 @@ pub mod agent;
 pub mod cli;
 pub mod conformance;
 pub mod diag;
+pub mod dns;
 pub mod error;
 pub mod kernel;
 pub mod lab;

@@ -127,6 +127,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
             let server = match &container.server {
                 Server::Python => "python".to_owned(),
                 Server::Echo => "echo".to_owned(),
+                Server::Dns => crate::plan::dns_program(lab).to_owned(),
                 Server::Command(argv) => argv.join(" "),
             };
             let of = |server: &&crate::agent::protocol::ServerStatus| {

@@ -166,6 +166,7 @@ fn host_address(lab: &Lab, from: Place, host: &str) -> Option<IpAddr> {
         Place::Pod(pod) => lab.pod(pod).ip,
         Place::Client(client) => lab.client(client).ip.addr(),
         Place::LoadBalancer => lab.load_balancer.as_ref()?.ip,
+        Place::External(external) => *lab.external(external).ips.first()?,
     })
 }
 

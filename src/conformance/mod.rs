@@ -245,6 +245,7 @@ impl Source {
             Place::Pod(pod) => lab.pod(pod).ip == ip,
             Place::Client(client) => lab.client(client).ip.addr() == ip,
             Place::Host => lab.cluster.gateway == ip,
+            Place::External(external) => lab.external(external).ips.contains(&ip),
             Place::LoadBalancer => lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip),
             Place::Node(node) => lab.node(node).ip == ip || lab.node(node).pod_gateway == ip || ip.is_loopback(),
         };
@@ -268,9 +269,13 @@ impl Source {
 pub fn answerer(lab: &Lab, choice: &Choice) -> String {
     let ip = choice.endpoint.ip();
     let machine = || lab.client_ids().find(|client| lab.client(*client).ip.addr() == ip).map(Place::Client);
+    let external = || lab.external_ids().find(|id| lab.external(*id).ips.contains(&ip)).map(Place::External);
     let host = || (lab.cluster.gateway == ip).then_some(Place::Host);
     match choice.pod {
         Some(pod) => lab.pod(pod).full_name(),
-        None => machine().or_else(host).map_or_else(|| choice.endpoint.to_string(), |place| lab.netns(place)),
+        None => machine()
+            .or_else(external)
+            .or_else(host)
+            .map_or_else(|| choice.endpoint.to_string(), |place| lab.netns(place)),
     }
 }

@@ -161,7 +161,8 @@ impl Applier {
                 let serving = Serving { lab: &self.lab, netns, pod: *pod, container: *container };
                 self.servers.start(serving, &self.processes).await
             }
-            Step::ServeOutside { netns, port } => self.servers.start_outside(netns, *port).await,
+            Step::ServeOutside { netns, port, server } => self.servers.start_outside(netns, *port, *server).await,
+            Step::ServeNames { netns } => self.servers.start_names(&self.lab, netns).await,
             Step::ServeHealth { netns, port, check } => self.servers.start_health(&self.lab, netns, *port, *check),
             Step::ServeBalancer { netns, program } => {
                 self.servers.start_balancer(&self.lab, netns, program, &self.processes).await

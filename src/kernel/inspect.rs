@@ -219,6 +219,7 @@ fn missing(netns: &str, step: &Step, found: &Found) -> Vec<Drift> {
         | Step::Rules { .. }
         | Step::Serve { .. }
         | Step::ServeOutside { .. }
+        | Step::ServeNames { .. }
         | Step::ServeHealth { .. }
         | Step::ServeBalancer { .. } => Vec::new(),
     }

@@ -32,7 +32,7 @@ pub fn check(lab: &Lab) -> Result<()> {
                     error.hint("install it, or give the container `server = \"echo\"`")
                 })?;
             }
-            Server::Echo => {}
+            Server::Echo | Server::Dns => {}
         }
     }
     Ok(())

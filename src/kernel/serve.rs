@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
-    lab::model::{Container, Lab, PodId, Protocol, Server},
+    lab::model::{Container, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::{Check, Program},
 };
 
@@ -122,6 +122,7 @@ impl Servers {
                 self.spawn(serving, &argv, processes)?
             }
             Server::Command(argv) => self.spawn(serving, argv, processes)?,
+            Server::Dns => watch::channel(ServerState::BuiltIn).1,
         };
         self.table().insert((pod, container), state);
         self.listening(serving, it).await
@@ -132,8 +133,17 @@ impl Servers {
     /// # Errors
     ///
     /// When the port is taken.
-    pub async fn start_outside(&self, netns: &str, port: u16) -> Result<()> {
+    pub async fn start_outside(&self, netns: &str, port: u16, _server: ExternalServer) -> Result<()> {
         listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
+    }
+
+    /// Starts the name server of the lab's internet.
+    ///
+    /// # Errors
+    ///
+    /// When its port is taken.
+    pub async fn start_names(&self, _lab: &Lab, _netns: &str) -> Result<()> {
+        Ok(())
     }
 
     /// Starts a health check of a node.
@@ -206,7 +216,7 @@ impl Servers {
     /// program of the host has no other way to say that it is there. Who serves in the agent
     /// listens already.
     async fn listening(&self, serving: Serving<'_>, it: &Container) -> Result<()> {
-        if it.server == Server::Echo {
+        if matches!(it.server, Server::Echo | Server::Dns) {
             return Ok(());
         }
         let Serving { lab, netns, pod, container } = serving;

@@ -84,7 +84,7 @@ fn machines(lab: &Lab) -> String {
                 Some(balancer) => balancer.ip,
                 None => continue,
             },
-            Place::Pod(_) => continue,
+            Place::Pod(_) | Place::External(_) => continue,
         };
         text.push_str(&format!("{ip}\t{}\n", lab.netns(place)));
     }

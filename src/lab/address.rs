@@ -9,6 +9,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     model::Span,
+    said::At,
     value::{Value, invalid, text},
 };
 use crate::diag::{Diagnostic, Problems, quoted};
@@ -20,6 +21,10 @@ pub(super) struct Interface(pub(super) Ipv4Net);
 /// A network that traffic may come from; spaces around it are tolerated, as in Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SourceRange(pub(super) Ipv4Net);
+
+/// The addresses of a machine: one, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Addresses(pub(super) Vec<At<Ipv4Addr>>);
 
 /// The key `cluster_ip` of a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,25 @@ impl Value for Ipv4Addr {
 
     fn schema() -> Json {
         json!({ "type": "string", "format": "ipv4", "pattern": ADDRESS })
+    }
+}
+
+impl Value for Addresses {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        if value.get_ref().as_array().is_none() {
+            return At::decode(key, value, problems).map(|address| Addresses(vec![address]));
+        }
+        let all: Vec<At<Ipv4Addr>> = Vec::decode(key, value, problems)?;
+        if all.is_empty() {
+            let problem = invalid(key, "[]", value.span(), "must have at least one address");
+            problems.push(problem.hint("for example \"198.51.100.7\""));
+            return None;
+        }
+        Some(Addresses(all))
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [Ipv4Addr::schema(), { "type": "array", "items": Ipv4Addr::schema(), "minItems": 1 }] })
     }
 }
 

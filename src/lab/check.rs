@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 
 use super::{
-    balancer::BalancerDraft, file::LabFile, model::Span, network::Network, pods::Pods, probes::service_name,
-    said::Said, services::ServiceDraft,
+    balancer::BalancerDraft, externals::ExternalDraft, file::LabFile, model::Span, network::Network, pods::Pods,
+    probes::service_name, said::Said, services::ServiceDraft,
 };
 use crate::diag::{Diagnostic, Problems};
 
 /// The most of each kind that a lab may have: far more than one kernel carries, and few enough
 /// that whatever a file says is read in no time.
-const MOST: [(&str, usize); 5] =
-    [("nodes", 1000), ("[[pod]] tables", 20_000), ("services", 5_000), ("clients", 250), ("probes", 1_000)];
+const MOST: [(&str, usize); 6] = [
+    ("nodes", 1000),
+    ("[[pod]] tables", 20_000),
+    ("services", 5_000),
+    ("clients", 250),
+    ("external machines", 250),
+    ("probes", 1_000),
+];
 const MOST_PODS: usize = 20_000;
 /// What messages call it.
 const BALANCER: &str = "load balancer";
@@ -24,6 +30,7 @@ pub(super) fn sizes(file: &LabFile, problems: &mut Problems) -> Option<()> {
         last(&file.pod, |table| &table.at),
         last(&file.service, |table| &table.at),
         last(&file.client, |table| &table.at),
+        last(&file.external, |table| &table.at),
         last(&file.probe, |table| &table.at),
     ];
     let mut fits = true;
@@ -64,6 +71,7 @@ pub(super) fn names(
     pods: &Pods,
     services: &[ServiceDraft],
     balancer: Option<&BalancerDraft>,
+    externals: &[ExternalDraft],
     problems: &mut Problems,
 ) {
     let mut owners: BTreeMap<String, (Span, &str)> = BTreeMap::new();
@@ -100,6 +108,9 @@ pub(super) fn names(
     }
     if let Some((draft, name)) = balancer.and_then(|draft| Some((draft, draft.name.as_ref()?))) {
         claim(name.to_string(), &draft.name_at, BALANCER, problems);
+    }
+    for external in externals {
+        external.name.iter().for_each(|name| claim(name.to_string(), &external.name_at, "external machine", problems));
     }
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     for draft in services {

@@ -11,16 +11,18 @@ use toml::{
 };
 
 use super::{
-    address::{ClusterIp, Interface, SourceRange},
+    address::{Addresses, ClusterIp, Interface, SourceRange},
     model::{
-        BalancerEngine, ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort, TrafficPolicy,
+        BalancerEngine, ConnectFailure, DetectLocal, DnsPolicy, ExternalNames, ExternalServer, Labels, PodRecords,
+        Protocol, ProxyMode, Span, TargetPort, TrafficPolicy,
     },
     name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
+    resolver::{ExternalName, ResolverWord, SearchDomain},
     said::{At, Said},
     table::{Key, Table, first, object, plain, record},
     value::{
-        Affinity, AttachKind, Distribution, Environment, Port, Replicas, Seconds, ServerKind, ServiceType, Status,
-        Value,
+        Affinity, AttachKind, Distribution, DnsReplicas, EngineKind, Environment, Port, Replicas, Seconds, ServerKind,
+        ServiceType, Status, Ttl, Value,
     },
 };
 use crate::diag::Problems;
@@ -43,6 +45,10 @@ record! {
         /// The machine in front of the nodes that has the addresses of Services outside the cluster.
         /// There is one by itself where a Service has such an address.
         optional load_balancer: BalancerTable,
+        /// Machines on the lab's internet.
+        optional external: Vec<ExternalTable>,
+        /// The cluster's DNS.
+        optional dns: DnsTable,
         /// Probes of your own, besides the built-in suite.
         optional probe: Vec<ProbeTable>,
     }
@@ -66,6 +72,28 @@ record! {
         optional detect_local: DetectLocal,
         /// Masquerade connections from pods to ClusterIPs as well. Default: false.
         optional masquerade_all: bool,
+    }
+}
+
+record! {
+    /// The cluster's DNS: a pod `coredns` and a Service `kube-dns` in the namespace `kube-system`.
+    DnsTable, "dns" {
+        /// Who answers: "embedded" is built into netlab, "coredns" is the real CoreDNS, which must be
+        /// installed; "none" is a lab without DNS. Default: "embedded".
+        optional engine: EngineKind,
+        /// The name servers that are asked for names outside the cluster. Default: `host`, which knows
+        /// the machines of `[[external]]`.
+        optional upstream: Vec<At<Ipv4Addr>>,
+        /// The time to live of the cluster's names, in seconds. Default: 30.
+        optional ttl: Ttl,
+        /// Whether addresses of pods have names, such as 10-244-0-2.default.pod.cluster.local: not at
+        /// all, without a look whether there is such a pod, or only with one. Default: "insecure".
+        optional pods: PodRecords,
+        /// How ExternalName Services are answered: by a CNAME, as Kubernetes does, or by a rewritten
+        /// question, as CoreDNS's `rewrite name` does. Default: "cname".
+        optional external_names: ExternalNames,
+        /// How many pods answer. Default: 1.
+        optional replicas: DnsReplicas,
     }
 }
 
@@ -105,6 +133,21 @@ record! {
         optional replicas: Replicas,
         /// It runs in its node's network namespace and has its node's address. Default: false.
         optional host_network: bool,
+        /// It is ready; one that is not runs all the same, and Services leave it out. Default: true.
+        optional ready: bool,
+        /// It is being deleted, and still runs: Services use it only where they have no other.
+        /// Default: false.
+        optional terminating: bool,
+        /// What it calls itself. Default: its name.
+        optional hostname: Name,
+        /// The headless Service below which its hostname is a DNS name.
+        optional subdomain: Name,
+        /// Whom it asks for names. Default: "ClusterFirst".
+        optional dns_policy: DnsPolicy,
+        /// More name servers, search domains and options of its resolver.
+        optional dns_config: DnsConfigTable,
+        /// Its programs get environment variables for the Services of its namespace. Default: true.
+        optional enable_service_links: bool,
         /// What runs in it. Default: one echo server on port 80.
         optional containers: Vec<ContainerTable>,
         /// Short for one container with this server.
@@ -115,6 +158,28 @@ record! {
         optional ports: Vec<ContainerPortTable>,
         /// Short for one container with this environment.
         optional env: Environment,
+    }
+}
+
+record! {
+    /// What a pod's resolver is told besides what its `dns_policy` says.
+    DnsConfigTable, "DNS configuration" {
+        /// Further name servers.
+        optional nameservers: Vec<At<Ipv4Addr>>,
+        /// Further search domains.
+        optional searches: Vec<At<SearchDomain>>,
+        /// Options of the resolver; one that is there already is replaced.
+        optional options: Vec<DnsOptionTable>,
+    }
+}
+
+record! {
+    /// An option of a pod's resolver.
+    DnsOptionTable, "resolver option" {
+        /// Its name, such as "ndots".
+        required name: ResolverWord,
+        /// Its value, such as "2".
+        optional value: ResolverWord,
     }
 }
 
@@ -161,6 +226,8 @@ record! {
         optional namespace: Name,
         /// Its type. Default: "ClusterIP".
         optional r#type: ServiceType,
+        /// The DNS name that an ExternalName Service stands for.
+        optional external_name: ExternalName,
         /// Its labels.
         optional labels: Labels,
         /// Its ClusterIP; "None" makes it headless. Default: the lowest free one of the dynamic band.
@@ -230,6 +297,21 @@ record! {
         /// Its address and the prefix length of its network: "192.0.2.10/24"; `host` is the first
         /// address of that network.
         required ip: Interface,
+    }
+}
+
+record! {
+    /// A machine on the lab's internet, behind `host`.
+    ExternalTable, "external machine" {
+        /// Its DNS name, "api.ipify.org".
+        required name: Domain,
+        /// Its address, or a list of them.
+        required ip: Addresses,
+        /// "echo" is the built-in server; "my-ip" answers every request with the client's address.
+        /// Default: "echo".
+        optional server: ExternalServer,
+        /// The TCP ports that it listens on. Default: [80].
+        optional ports: Vec<At<Port>>,
     }
 }
 

@@ -16,6 +16,7 @@
 //! | node ports | the lowest free one of 30086-32767; then of 30000-30085 |
 //! | load balancer addresses | the lowest free one of 203.0.113.0/24 (198.51.100.0/24, 192.0.2.0/24) |
 //! | the load balancer | one, `lb`, if a Service has such an address or an external IP |
+//! | the cluster's DNS | the tenth address of `service_cidr`; its pods where the fewest are |
 //! | its own address | the highest free one of `node_subnet` |
 //!
 //! Whatever is given is taken out before anything is allocated.
@@ -23,6 +24,8 @@
 use super::{
     balancer::{balancer, check_engine},
     check,
+    dns::dns,
+    externals::{ExternalDraft, externals},
     file::LabFile,
     model::Lab,
     name::Name,
@@ -40,16 +43,27 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems
     let pods = Pods::of(file, &network, problems);
     let services = services(file, &network, &pods, problems);
     let balancer = balancer(file, &network, problems);
-    check::names(&network, &pods, &services, balancer.as_ref(), problems);
+    let externals = externals(file.external.list(), &network, problems);
+    let dns = dns(file, &network, problems);
+    check::names(&network, &pods, &services, balancer.as_ref(), &externals, problems);
     let probes = probes(file, &network, (&pods, &services, balancer.as_ref()), problems);
+    let nodes = network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<Vec<_>>>()?;
+    let mut pods = pods.finish()?;
+    let mut services = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;
+    let dns = match dns? {
+        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, problems)?),
+        None => None,
+    };
     let lab = Lab {
         name: file.name.or(default_name.clone())?,
         cluster: network.cluster?,
-        nodes: network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<_>>()?,
-        pods: pods.finish()?,
-        services: services.into_iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
+        nodes,
+        pods,
+        services,
         clients: network.clients.into_iter().map(ClientDraft::finish).collect::<Option<_>>()?,
         load_balancer: balancer.map(|draft| draft.finish().ok_or(())).transpose().ok()?,
+        externals: externals.into_iter().map(ExternalDraft::finish).collect::<Option<_>>()?,
+        dns,
         probes: probes?,
     };
     check_engine(&lab, problems);

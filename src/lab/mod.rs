@@ -11,6 +11,8 @@ mod balancer;
 mod block;
 mod check;
 mod containers;
+mod dns;
+mod externals;
 mod file;
 mod lower;
 pub mod model;
@@ -19,6 +21,7 @@ mod network;
 mod pods;
 mod probes;
 mod range;
+mod resolver;
 mod said;
 mod schema;
 mod services;
@@ -117,7 +120,9 @@ fn syntax(text: &str, error: &toml::de::Error) -> Diagnostic {
         // `[pod]` twice is how one would expect to write two pods.
         let word = text.get(at).unwrap_or_default();
         return match word {
-            "node" | "pod" | "service" | "client" | "probe" => problem.hint(format!("write `[[{word}]]` for each")),
+            "node" | "pod" | "service" | "client" | "external" | "probe" => {
+                problem.hint(format!("write `[[{word}]]` for each"))
+            }
             _ => problem.hint("leave one of them out"),
         };
     }

@@ -5,17 +5,30 @@
 //! is checked there.
 
 mod balancer;
+mod dns;
+mod external;
+mod pod;
+mod service;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Range, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Range};
 
 use ipnet::IpNet;
 
-use super::name::{Domain, IfName, LabelKey, LabelValue, Name, PortName, ServiceName, ServicePortName};
+use super::name::{Domain, IfName, LabelKey, LabelValue, Name};
 
 pub use balancer::{BalancerEngine, LoadBalancer};
+pub use dns::{Dns, DnsEngine, DnsOption, DnsPolicy, ExternalNames, PodDns, PodRecords};
+pub use external::{External, ExternalServer};
+pub use pod::{Container, ContainerPort, HostPort, Pod, Readiness, Server};
+pub use service::{
+    ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
+};
 
 /// A byte range of the lab file: where a thing was said.
 pub type Span = Range<usize>;
+
+/// Labels or a selector.
+pub type Labels = BTreeMap<LabelKey, LabelValue>;
 
 /// A whole lab.
 #[derive(Debug, Clone)]
@@ -34,6 +47,10 @@ pub struct Lab {
     pub clients: Vec<Client>,
     /// The machine in front of the nodes; there is one where a Service has an address for it.
     pub load_balancer: Option<LoadBalancer>,
+    /// Machines on the lab's internet, in file order.
+    pub externals: Vec<External>,
+    /// The cluster's DNS; `None` for a lab without.
+    pub dns: Option<Dns>,
     /// Probes of the user, besides the built-in suite.
     pub probes: Vec<UserProbe>,
 }
@@ -63,6 +80,10 @@ id_type! {
     /// Index into [`Lab::clients`].
     ClientId
 }
+id_type! {
+    /// Index into [`Lab::externals`].
+    ExternalId
+}
 
 /// A place that has a network namespace of its own, and so a point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +96,8 @@ pub enum Place {
     Pod(PodId),
     /// A machine outside the cluster.
     Client(ClientId),
+    /// A machine on the lab's internet.
+    External(ExternalId),
     /// The load balancer.
     LoadBalancer,
 }
@@ -153,212 +176,6 @@ pub enum Attach {
     /// Each node end is routed on its own: it holds the gateway address, and a host route
     /// leads to the pod.
     Routed,
-}
-
-/// A pod.
-#[derive(Debug, Clone)]
-pub struct Pod {
-    /// Its name, unique within its namespace.
-    pub name: Name,
-    /// Its Kubernetes namespace.
-    pub namespace: Name,
-    /// The node that it runs on.
-    pub node: NodeId,
-    /// Its address (its node's, if it uses the host network).
-    pub ip: IpAddr,
-    /// It runs in its node's network namespace.
-    pub host_network: bool,
-    /// What selectors match.
-    pub labels: Labels,
-    /// What runs in it.
-    pub containers: Vec<Container>,
-    /// When it counts as ready; without it, when its servers listen.
-    pub readiness: Option<Readiness>,
-    /// The `[[pod]]` table.
-    pub at: Span,
-}
-
-/// Labels or a selector.
-pub type Labels = BTreeMap<LabelKey, LabelValue>;
-
-/// A container: one server and its ports.
-#[derive(Debug, Clone)]
-pub struct Container {
-    /// Its name, unique within the pod.
-    pub name: Name,
-    /// What it runs.
-    pub server: Server,
-    /// The ports it declares; `python` and `echo` listen on exactly these.
-    pub ports: Vec<ContainerPort>,
-    /// Additional environment of `python` and `command`.
-    pub env: BTreeMap<String, String>,
-    /// The container's table, or the pod's.
-    pub at: Span,
-}
-
-/// What a container runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server {
-    /// The lesson's HTTP server, run by the host's python3.
-    Python,
-    /// Built into netlab: HTTP on TCP ports, a datagram echo on UDP ports.
-    Echo,
-    /// A program of the host: an argument vector, never empty.
-    Command(Vec<String>),
-}
-
-/// A declared container port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerPort {
-    /// The name by which a Service may refer to it.
-    pub name: Option<PortName>,
-    /// The port number.
-    pub container_port: u16,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// A port of the node that leads here.
-    pub host_port: Option<HostPort>,
-}
-
-/// A port of the node that leads to a container port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
-    /// The port number on the node.
-    pub port: u16,
-    /// Only on this address of the node; `None` for all.
-    pub ip: Option<IpAddr>,
-}
-
-/// When a pod counts as ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// The path to GET; `None` means that a TCP connection is enough.
-    pub http_get: Option<String>,
-    /// The port to ask.
-    pub port: u16,
-    /// How often to ask.
-    pub period: Duration,
-}
-
-/// A transport protocol of a Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP, the default.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-/// A Service.
-#[derive(Debug, Clone)]
-pub struct Service {
-    /// Its name, unique within its namespace.
-    pub name: ServiceName,
-    /// Its Kubernetes namespace.
-    pub namespace: Name,
-    /// Its type.
-    pub kind: ServiceKind,
-    /// Its labels (`service.kubernetes.io/service-proxy-name` and `…/headless` mean something).
-    pub labels: Labels,
-    /// Its ClusterIP; `None` for a headless or ExternalName Service.
-    pub cluster_ip: Option<IpAddr>,
-    /// Which pods are behind it; empty for a selectorless Service.
-    pub selector: Labels,
-    /// Endpoints given by hand (only without a selector).
-    pub endpoints: Vec<ManualEndpoint>,
-    /// Its ports.
-    pub ports: Vec<ServicePort>,
-    /// `ClientIP` affinity with its timeout in seconds; `None` for no affinity.
-    pub session_affinity: Option<u32>,
-    /// `internalTrafficPolicy`.
-    pub internal_traffic_policy: TrafficPolicy,
-    /// `externalTrafficPolicy`.
-    pub external_traffic_policy: TrafficPolicy,
-    /// `externalIPs`.
-    pub external_ips: Vec<IpAddr>,
-    /// The load balancer's addresses (`status.loadBalancer.ingress[].ip`).
-    pub load_balancer_ips: Vec<IpAddr>,
-    /// `loadBalancerSourceRanges`.
-    pub source_ranges: Vec<IpNet>,
-    /// `healthCheckNodePort`.
-    pub health_check_node_port: Option<u16>,
-    /// `publishNotReadyAddresses`.
-    pub publish_not_ready_addresses: bool,
-    /// `trafficDistribution`.
-    pub traffic_distribution: Option<TrafficDistribution>,
-    /// The `[[service]]` table.
-    pub at: Span,
-}
-
-/// The type of a Service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServiceKind {
-    /// A virtual address inside the cluster (or none: headless).
-    ClusterIp,
-    /// That, and a port on every node.
-    NodePort,
-    /// That, and an address on a load balancer outside.
-    LoadBalancer,
-    /// Only a DNS alias.
-    ExternalName(Domain),
-}
-
-/// One port of a Service.
-#[derive(Debug, Clone)]
-pub struct ServicePort {
-    /// Its name; required when there are several.
-    pub name: Option<ServicePortName>,
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// The port on the ClusterIP.
-    pub port: u16,
-    /// The port of the pods.
-    pub target_port: TargetPort,
-    /// The port on every node, for a NodePort or LoadBalancer Service.
-    pub node_port: Option<u16>,
-    /// The port's table.
-    pub at: Span,
-}
-
-/// The port of the pods that a Service port leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TargetPort {
-    /// A number.
-    Number(u16),
-    /// The name of a container port, resolved pod by pod.
-    Name(PortName),
-}
-
-/// An endpoint given by hand.
-#[derive(Debug, Clone)]
-pub struct ManualEndpoint {
-    /// Its address.
-    pub ip: IpAddr,
-    /// The node it counts as local to, if any.
-    pub node: Option<NodeId>,
-    /// Where the file says so.
-    pub at: Span,
-}
-
-/// `Cluster` (all endpoints) or `Local` (those on the node that the packet came to).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum TrafficPolicy {
-    /// All endpoints.
-    #[default]
-    Cluster,
-    /// Those on this node.
-    Local,
-}
-
-/// Which endpoints are preferred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TrafficDistribution {
-    /// Those in the client's zone (also spelled `PreferClose`).
-    PreferSameZone,
-    /// Those on the client's node, then in its zone.
-    PreferSameNode,
 }
 
 /// A machine outside the cluster, on a network of its own behind `host`.
@@ -447,12 +264,22 @@ impl Lab {
         (0..self.services.len()).map(ServiceId)
     }
 
+    /// The machine on the lab's internet behind an id.
+    pub fn external(&self, id: ExternalId) -> &External {
+        &self.externals[id.0]
+    }
+
+    /// All machines on the lab's internet with their ids.
+    pub fn external_ids(&self) -> impl Iterator<Item = ExternalId> + use<> {
+        (0..self.externals.len()).map(ExternalId)
+    }
+
     /// All clients with their ids.
     pub fn client_ids(&self) -> impl Iterator<Item = ClientId> + use<> {
         (0..self.clients.len()).map(ClientId)
     }
 
-    /// Every place, in the order `host`, nodes, pods, clients, load balancer.
+    /// Every place, in the order `host`, nodes, pods, clients, load balancer, the lab's internet.
     pub fn places(&self) -> Vec<Place> {
         let pods = self.pod_ids().filter(|pod| !self.pod(*pod).host_network);
         std::iter::once(Place::Host)
@@ -460,6 +287,7 @@ impl Lab {
             .chain(pods.map(Place::Pod))
             .chain(self.client_ids().map(Place::Client))
             .chain(self.load_balancer.iter().map(|_| Place::LoadBalancer))
+            .chain(self.external_ids().map(Place::External))
             .collect()
     }
 
@@ -473,6 +301,7 @@ impl Lab {
             Place::Node(id) => self.node(id).name.to_string(),
             Place::Pod(id) => self.pod(id).full_name(),
             Place::Client(id) => self.client(id).name.to_string(),
+            Place::External(id) => self.external(id).name.to_string(),
             Place::LoadBalancer => self.load_balancer.as_ref().map_or_else(String::new, |lb| lb.name.to_string()),
         }
     }
@@ -489,57 +318,6 @@ impl Lab {
             let pod = self.pod_ids().find(|id| self.pod(*id).full_name() == name)?;
             Some(self.pod_place(pod))
         })
-    }
-}
-
-impl Pod {
-    /// `NAME`, or `NAME.NAMESPACE` outside the namespace `default`.
-    pub fn full_name(&self) -> String {
-        match self.namespace.as_str() {
-            "default" => self.name.to_string(),
-            namespace => format!("{}.{namespace}", self.name),
-        }
-    }
-}
-
-impl Service {
-    /// `NAME`, or `NAME.NAMESPACE` outside the namespace `default`.
-    pub fn full_name(&self) -> String {
-        match self.namespace.as_str() {
-            "default" => self.name.to_string(),
-            namespace => format!("{}.{namespace}", self.name),
-        }
-    }
-
-    /// It is reachable at addresses that are not cluster-internal.
-    pub fn externally_accessible(&self) -> bool {
-        matches!(self.kind, ServiceKind::NodePort | ServiceKind::LoadBalancer) || !self.external_ips.is_empty()
-    }
-}
-
-impl Protocol {
-    /// As Kubernetes spells it: `TCP`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-        }
-    }
-
-    /// As rules spell it: `tcp`.
-    pub fn lower(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 
@@ -560,41 +338,5 @@ impl ProxyMode {
 impl fmt::Display for ProxyMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-impl ServiceKind {
-    /// As Kubernetes spells it.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            ServiceKind::ClusterIp => "ClusterIP",
-            ServiceKind::NodePort => "NodePort",
-            ServiceKind::LoadBalancer => "LoadBalancer",
-            ServiceKind::ExternalName(_) => "ExternalName",
-        }
-    }
-}
-
-impl TargetPort {
-    /// The number it stands for on a pod, by container port name and protocol.
-    pub fn resolve(&self, pod: &Pod, protocol: Protocol) -> Option<u16> {
-        match self {
-            TargetPort::Number(port) => Some(*port),
-            TargetPort::Name(name) => pod
-                .containers
-                .iter()
-                .flat_map(|container| &container.ports)
-                .find(|port| port.protocol == protocol && port.name.as_ref() == Some(name))
-                .map(|port| port.container_port),
-        }
-    }
-}
-
-impl fmt::Display for TargetPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TargetPort::Number(port) => port.fmt(f),
-            TargetPort::Name(name) => name.fmt(f),
-        }
     }
 }

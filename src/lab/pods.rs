@@ -8,9 +8,10 @@ use super::{
     block::Block,
     containers::containers,
     file::{LabFile, PodTable},
-    model::{Attach, Container, Labels, NodeId, Pod, Protocol, Span},
+    model::{Attach, Container, Labels, NodeId, Pod, PodDns, Protocol, Span},
     name::Name,
     network::{Network, NodeDraft},
+    resolver::pod_dns,
     said::{At, Said},
     value::Replicas,
 };
@@ -33,10 +34,35 @@ pub(super) struct Template {
     pub(super) labels: Option<Labels>,
     pub(super) containers: Option<Vec<Container>>,
     pub(super) host_network: bool,
+    manners: Option<Manners>,
     pub(super) name_at: Span,
     pub(super) at: Span,
     /// Its pods, as a range of [`Pods::drafts`].
     pub(super) pods: std::ops::Range<usize>,
+}
+
+/// What a `[[pod]]` says of its pods' state, names and environment.
+#[derive(Debug, Clone)]
+struct Manners {
+    ready: bool,
+    terminating: bool,
+    hostname: Option<Name>,
+    subdomain: Option<Name>,
+    dns: PodDns,
+    enable_service_links: bool,
+}
+
+impl Manners {
+    fn of(table: &PodTable, problems: &mut Problems) -> Option<Self> {
+        Some(Manners {
+            dns: pod_dns(table, problems)?,
+            ready: table.ready.or(true)?,
+            terminating: table.terminating.or(false)?,
+            hostname: table.hostname.maybe()?,
+            subdomain: table.subdomain.maybe()?,
+            enable_service_links: table.enable_service_links.or(true)?,
+        })
+    }
 }
 
 /// A pod on its way.
@@ -50,7 +76,7 @@ pub(super) struct PodDraft {
 
 /// A bridge of Linux has at most so many ports (`BR_MAX_PORTS` in the kernel is 1 << 10, and
 /// number 0 is not used).
-const BRIDGE_PORTS: usize = 1023;
+pub(super) const BRIDGE_PORTS: usize = 1023;
 
 impl Pods {
     /// Reads them from the file.
@@ -69,6 +95,7 @@ impl Pods {
                 labels: table.labels.or(Labels::new()),
                 host_network: table.host_network.get().copied().unwrap_or(false),
                 containers,
+                manners: Manners::of(table, problems),
                 name_at: table.name.span(&table.at),
                 at: table.at.clone(),
                 pods: start..pods.drafts.len(),
@@ -159,6 +186,7 @@ impl Pods {
 impl PodDraft {
     fn finish(self, templates: &[Template]) -> Option<Pod> {
         let template = &templates[self.template];
+        let manners = template.manners.clone()?;
         Some(Pod {
             name: self.name?,
             namespace: template.namespace.clone()?,
@@ -168,6 +196,12 @@ impl PodDraft {
             labels: template.labels.clone()?,
             containers: template.containers.clone()?,
             readiness: None,
+            ready: manners.ready,
+            terminating: manners.terminating,
+            hostname: manners.hostname,
+            subdomain: manners.subdomain,
+            dns: manners.dns,
+            enable_service_links: manners.enable_service_links,
             at: template.at.clone(),
         })
     }

@@ -67,7 +67,10 @@ fn draft(
     let cluster_ip = cluster_ip(table, kind, shared, network, problems);
     let ports = ports(table, kind, headless, shared, problems);
     let selector = table.selector.or(Labels::new());
-    let endpoints = backends(table, namespace.as_ref(), index, network, problems);
+    let endpoints = match kind {
+        Some(ServiceType::ExternalName) => Some(Vec::new()),
+        _ => backends(table, namespace.as_ref(), index, network, problems),
+    };
     let rest = match (&namespace, kind, ports, selector, endpoints) {
         (Some(namespace), Some(kind), Some(ports), Some(selector), Some(endpoints)) => {
             let parts = Parts { namespace: namespace.clone(), kind, ports, selector, endpoints };
@@ -121,6 +124,7 @@ fn finish(
             ServiceType::ClusterIp => ServiceKind::ClusterIp,
             ServiceType::NodePort => ServiceKind::NodePort,
             ServiceType::LoadBalancer => ServiceKind::LoadBalancer,
+            ServiceType::ExternalName => ServiceKind::ExternalName(table.external_name.get()?.0.clone()),
         },
         labels: table.labels.or(Labels::new())?,
         cluster_ip: cluster_ip?.map(ip),
@@ -157,7 +161,9 @@ fn check_fields(table: &ServiceTable, kind: Option<ServiceType>, problems: &mut 
         let problem = Diagnostic::new(at, format!("`{key}` may only be used when `type` is 'LoadBalancer'"));
         problems.push(problem.hint(format!("set `type = \"LoadBalancer\"`, or leave `{key}` out")));
     }
-    let external = kind != ServiceType::ClusterIp || !table.external_ips.list().is_empty();
+    check_external_name(table, kind, problems);
+    let external =
+        matches!(kind, ServiceType::NodePort | ServiceType::LoadBalancer) || !table.external_ips.list().is_empty();
     if let Some(said) = table.external_traffic_policy.at()
         && !external
         && !table.external_ips.is_nonsense()
@@ -181,12 +187,46 @@ fn check_fields(table: &ServiceTable, kind: Option<ServiceType>, problems: &mut 
         let hint = "set `session_affinity = \"ClientIP\"`, or leave the timeout out";
         problems.push(Diagnostic::new(said.at.clone(), message).hint(hint));
     }
-    if matches!(table.cluster_ip.get(), Some(ClusterIp::Headless)) && kind != ServiceType::ClusterIp {
+    if matches!(table.cluster_ip.get(), Some(ClusterIp::Headless))
+        && matches!(kind, ServiceType::NodePort | ServiceType::LoadBalancer)
+    {
         let word = if balanced { "LoadBalancer" } else { "NodePort" };
         let why = format!("may not be set to 'None' for {word} services");
         let problem = invalid("cluster_ip", "\"None\"", table.cluster_ip.span(&table.at), why);
         let problem = problem.also(table.r#type.span(&table.at), "the type");
         problems.push(problem.hint("leave `cluster_ip` out, or leave `type` out for a headless service"));
+    }
+}
+
+/// An ExternalName Service is a name and nothing else.
+fn check_external_name(table: &ServiceTable, kind: ServiceType, problems: &mut Problems) {
+    if kind != ServiceType::ExternalName {
+        if let Some(said) = table.external_name.at() {
+            let message = "`external_name` may only be set when `type` is 'ExternalName'";
+            let hint = "set `type = \"ExternalName\"`, or leave `external_name` out";
+            problems.push(Diagnostic::new(said.at.clone(), message).hint(hint));
+        }
+        return;
+    }
+    if table.external_name.is_nothing() {
+        let problem =
+            Diagnostic::new(table.r#type.span(&table.at), "an ExternalName service needs a name to stand for");
+        problems.push(
+            problem.label("`external_name` is required").hint("add for example `external_name = \"api.ipify.org\"`"),
+        );
+    }
+    let meaningless = [
+        ("cluster_ip", place(&table.cluster_ip)),
+        ("endpoints", place(&table.endpoints)),
+        ("external_ips", place(&table.external_ips)),
+        ("internal_traffic_policy", place(&table.internal_traffic_policy)),
+        ("session_affinity", place(&table.session_affinity)),
+        ("traffic_distribution", place(&table.traffic_distribution)),
+    ];
+    for (key, at) in meaningless {
+        let Some(at) = at else { continue };
+        let problem = Diagnostic::new(at, format!("`{key}` may not be set for ExternalName services"));
+        problems.push(problem.hint(format!("leave `{key}` out: no traffic passes such a service")));
     }
 }
 
@@ -205,6 +245,7 @@ fn cluster_ip(
     match table.cluster_ip.maybe()? {
         Some(ClusterIp::Headless) => Some(None).filter(|_| kind.is_some()),
         Some(ClusterIp::Is(address)) => Some(Some(address)),
+        None if kind == Some(ServiceType::ExternalName) => Some(None),
         None => {
             let (pool, range) = (shared.cluster_ips.as_mut()?, network.service_cidr?);
             let address = pool.next_ip();
@@ -229,7 +270,7 @@ fn ports(
         return None;
     }
     let tables = table.ports.list();
-    if tables.is_empty() && !headless {
+    if tables.is_empty() && !headless && kind != Some(ServiceType::ExternalName) {
         let at = table.ports.span(&table.at);
         let problem = Diagnostic::new(at, "a service needs at least one port").label("`ports` is required");
         problems.push(problem.hint("add `ports = [{ port = 80 }]`"));
@@ -242,13 +283,19 @@ fn ports(
     let allocates = match kind {
         Some(ServiceType::NodePort) => true,
         Some(ServiceType::LoadBalancer) => table.allocate_load_balancer_node_ports.or(true)?,
-        Some(ServiceType::ClusterIp) | None => false,
+        Some(ServiceType::ClusterIp | ServiceType::ExternalName) | None => false,
     };
     let mut ports = Some(Vec::new());
     for port in tables {
         let number = port.port.get().map(|port| port.0);
-        if let Some(said) = port.node_port.at().filter(|_| kind == Some(ServiceType::ClusterIp)) {
-            let problem = Diagnostic::new(said.at.clone(), "`node_port` may not be used when `type` is 'ClusterIP'");
+        let addressless = match kind {
+            Some(ServiceType::ClusterIp) => Some("ClusterIP"),
+            Some(ServiceType::ExternalName) => Some("ExternalName"),
+            _ => None,
+        };
+        if let (Some(said), Some(word)) = (port.node_port.at(), addressless) {
+            let message = format!("`node_port` may not be used when `type` is '{word}'");
+            let problem = Diagnostic::new(said.at.clone(), message);
             problems.push(problem.hint("set `type = \"NodePort\"`, or leave `node_port` out"));
         }
         if let Some(said) =

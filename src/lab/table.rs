@@ -32,7 +32,7 @@ impl<'t, 'i> Table<'t, 'i> {
     ) -> Option<Self> {
         match value.get_ref() {
             DeValue::Table(table) => Some(Table { what, table, at: value.span() }),
-            DeValue::Array(_) if matches!(key, "cluster" | "load_balancer") => {
+            DeValue::Array(_) if matches!(key, "cluster" | "load_balancer" | "dns") => {
                 problems.push(wrong_type(key, "a table", value).hint(format!("write `[{key}]`, and only once")));
                 None
             }

@@ -8,8 +8,8 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     model::{
-        BalancerEngine, ConnectFailure, DetectLocal, Labels, Protocol, ProxyMode, Span, TargetPort,
-        TrafficDistribution, TrafficPolicy,
+        BalancerEngine, ConnectFailure, DetectLocal, DnsPolicy, ExternalNames, ExternalServer, Labels, PodRecords,
+        Protocol, ProxyMode, Span, TargetPort, TrafficDistribution, TrafficPolicy,
     },
     name::{Domain, IfName, LabelKey, LabelValue, Name, NameError, PortName, ServiceName, ServicePortName},
     said::At,
@@ -32,6 +32,14 @@ pub(super) struct Seconds(pub(super) u32);
 /// How many pods a `[[pod]]` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Replicas(pub(super) usize);
+
+/// How many pods answer DNS questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DnsReplicas(pub(super) usize);
+
+/// A time to live of DNS records, in seconds; CoreDNS allows an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ttl(pub(super) u32);
 
 /// An HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +83,19 @@ choice!(BalancerEngine { "builtin" => Builtin, "haproxy" => Haproxy });
 choice!(Protocol { "TCP" => Tcp, "UDP" => Udp, "SCTP" => Sctp });
 choice!(TrafficPolicy { "Cluster" => Cluster, "Local" => Local });
 choice!(ConnectFailure { "refused" => Refused, "timeout" => Timeout });
+choice!(DnsPolicy {
+    "ClusterFirst" => ClusterFirst,
+    "ClusterFirstWithHostNet" => ClusterFirstWithHostNet,
+    "Default" => Default,
+    "None" => None,
+});
+choice!(PodRecords { "disabled" => Disabled, "insecure" => Insecure, "verified" => Verified });
+choice!(ExternalNames { "cname" => Cname, "rewrite" => Rewrite });
+choice!(ExternalServer { "echo" => Echo, "my-ip" => MyIp });
+choice! {
+    /// The key `engine` of the cluster's DNS.
+    enum EngineKind { "embedded" => Embedded, "coredns" => Coredns, "none" => None }
+}
 choice! {
     /// The key `attach` of a node.
     enum AttachKind { "bridge" => Bridge, "routed" => Routed }
@@ -93,7 +114,12 @@ choice! {
 }
 choice! {
     /// The key `type` of a Service.
-    enum ServiceType { "ClusterIP" => ClusterIp, "NodePort" => NodePort, "LoadBalancer" => LoadBalancer }
+    enum ServiceType {
+        "ClusterIP" => ClusterIp,
+        "NodePort" => NodePort,
+        "LoadBalancer" => LoadBalancer,
+        "ExternalName" => ExternalName,
+    }
 }
 
 impl Distribution {
@@ -118,10 +144,6 @@ fn choose<T: Copy>(
     }
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     let problem = Diagnostic::new(value.span(), format!("`{key}` cannot be {}", quoted(text)));
-    if key == "type" && text == "ExternalName" {
-        problems.push(problem.hint("an ExternalName Service is a DNS name, and this version of netlab has no DNS yet"));
-        return None;
-    }
     problems.push_nearest(problem, text, words.iter().copied(), || Some(format!("it is one of {}", listed(&words))));
     None
 }
@@ -220,6 +242,8 @@ integers! {
     Port(u16) in 1..=65535;
     Seconds(u32) in 1..=86400;
     Replicas(usize) in 0..=10000;
+    DnsReplicas(usize) in 1..=16;
+    Ttl(u32) in 0..=3600;
     Status(u16) in 100..=599;
 }
 

@@ -14,6 +14,7 @@ pub mod step;
 mod sysctl;
 mod topology;
 
+pub use servers::{dns_program, knows_names};
 pub use topology::VETH_PREFIX;
 
 use crate::{

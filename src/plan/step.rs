@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::lab::model::{PodId, ProxyMode, ServiceId, Span};
+use crate::lab::model::{ExternalServer, PodId, ProxyMode, ServiceId, Span};
 
 /// What has to happen, stage after stage.
 #[derive(Debug, Clone)]
@@ -178,6 +178,13 @@ pub enum Step {
         netns: String,
         /// Its port.
         port: u16,
+        /// What it answers.
+        server: ExternalServer,
+    },
+    /// Start the name server of the lab's internet.
+    ServeNames {
+        /// The namespace that it runs in.
+        netns: String,
     },
     /// Drop the packets to an address that come in by a link, and no others.
     Refuse {
@@ -323,6 +330,7 @@ impl Step {
             | Step::Rules { netns, .. }
             | Step::Serve { netns, .. }
             | Step::ServeOutside { netns, .. }
+            | Step::ServeNames { netns }
             | Step::ServeHealth { netns, .. }
             | Step::ServeBalancer { netns, .. } => netns,
             Step::Bridge { link, .. }
@@ -429,7 +437,14 @@ impl fmt::Display for Step {
                 write!(f, "{}{tool}   # netlab rules {netns}", Exec(netns))
             }
             Step::Serve { netns, argv, .. } => write!(f, "{}{} &", Exec(netns), argv.join(" ")),
-            Step::ServeOutside { netns, port } => write!(f, "{}netlab-echo {port} &   # built in", Exec(netns)),
+            Step::ServeOutside { netns, port, server } => {
+                let program = match server {
+                    ExternalServer::Echo => "netlab-echo",
+                    ExternalServer::MyIp => "netlab-my-ip",
+                };
+                write!(f, "{}{program} {port} &   # built in", Exec(netns))
+            }
+            Step::ServeNames { netns } => write!(f, "{}netlab-dns &   # built in", Exec(netns)),
             Step::Refuse { link, to } => {
                 write!(f, "{} rule add iif {} to {} blackhole", Ip(&link.netns), link.name, prefix(*to))
             }

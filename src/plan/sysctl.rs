@@ -29,7 +29,7 @@ pub(super) fn of(lab: &Lab, place: Place) -> Vec<(&'static str, String)> {
             Some(BalancerEngine::Builtin) => all.extend(ROUTER.iter().chain(SPREADER).map(own)),
             Some(BalancerEngine::Haproxy) | None => all.extend(LEAF.iter().map(own)),
         },
-        Place::Pod(_) | Place::Client(_) => all.extend(LEAF.iter().map(own)),
+        Place::Pod(_) | Place::Client(_) | Place::External(_) => all.extend(LEAF.iter().map(own)),
     }
     all
 }

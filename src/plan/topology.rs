@@ -12,7 +12,7 @@ use super::{
     sysctl,
 };
 use crate::{
-    lab::model::{Attach, BalancerEngine, Client, Lab, LoadBalancer, Node, NodeId, Place, Pod, Span},
+    lab::model::{Attach, BalancerEngine, Client, External, Lab, LoadBalancer, Node, NodeId, Place, Pod, Span},
     proxy::{
         balancer::{self, Health, Vip},
         endpoints::Conditions,
@@ -55,6 +55,9 @@ pub(super) fn wire(lab: &Lab) -> Vec<(StageName, PlannedStep)> {
     if let Some(balancer) = &lab.load_balancer {
         wiring.balancer(balancer, &lan);
     }
+    for external in &lab.externals {
+        wiring.external(external);
+    }
     wiring.steps
 }
 
@@ -78,6 +81,7 @@ impl Wiring<'_> {
                 Place::Node(id) => &lab.node(id).at,
                 Place::Pod(id) => &lab.pod(id).at,
                 Place::Client(id) => &lab.client(id).at,
+                Place::External(id) => &lab.external(id).at,
                 Place::LoadBalancer => lab.load_balancer.as_ref().map_or(&lab.cluster.at, |balancer| &balancer.at),
             };
             let sysctls = sysctl::of(lab, place);
@@ -245,6 +249,27 @@ impl Wiring<'_> {
             BalancerEngine::Haproxy => Program::Haproxy(haproxy::render(lab)),
         };
         self.add(StageName::Servers, at, Step::ServeBalancer { netns: netns.to_owned(), program });
+    }
+
+    /// A machine on the lab's internet is behind a veth of its own: `host` leads each of its addresses
+    /// there, and it leads everything to `host`.
+    fn external(&mut self, external: &External) {
+        let (at, netns) = (&external.at, external.name.as_str());
+        let gateway = self.lab.cluster.gateway;
+        let near = self.link("host", near_name(netns));
+        let far = self.link(netns, UPLINK);
+        let Some(first) = external.ips.first() else { return };
+        self.cable(at, near.clone(), far.clone(), None, Hairpin::Off, *first);
+        self.add(StageName::Addresses, at, Step::Address { link: near.clone(), address: addressing::host(gateway) });
+        for ip in &external.ips {
+            let address = addressing::host(*ip);
+            self.add(StageName::Addresses, at, Step::Address { link: far.clone(), address });
+            self.route(at, "host", address, Via::Link(near.clone()));
+        }
+        self.route(at, netns, addressing::host(gateway), Via::Link(far.clone()));
+        let to = addressing::default_of(gateway);
+        let step = Step::Route { netns: netns.to_owned(), to, via: Via::Gateway(gateway, far) };
+        self.add(StageName::DefaultRoutes, at, step);
     }
 
     fn client_network(&mut self, client: &Client, number: usize) -> Link {

@@ -44,6 +44,12 @@ pub(crate) fn book_with(server: Server) -> Lab {
             at: 0..0,
         }],
         readiness: None,
+        ready: true,
+        terminating: false,
+        hostname: None,
+        subdomain: None,
+        dns: crate::lab::model::PodDns::default(),
+        enable_service_links: true,
         at: 0..0,
     };
     Lab {
@@ -93,6 +99,8 @@ pub(crate) fn book_with(server: Server) -> Lab {
         }],
         clients: vec![Client { name: parsed("laptop"), ip: parsed("192.0.2.10/24"), at: 0..0 }],
         load_balancer: None,
+        externals: Vec::new(),
+        dns: None,
         probes: Vec::new(),
     }
 }
@@ -152,7 +160,7 @@ impl Flow<'_> {
         match self.from {
             Place::Pod(pod) => Some(self.entry().unwrap_or(self.lab.pod(pod).node.0)),
             Place::Node(node) => Some(self.entry().unwrap_or(node.0)),
-            Place::Host | Place::Client(_) | Place::LoadBalancer => self.entry(),
+            Place::Host | Place::Client(_) | Place::LoadBalancer | Place::External(_) => self.entry(),
         }
     }
 
@@ -182,6 +190,7 @@ impl Flow<'_> {
             Place::Pod(pod) => vec![self.lab.pod(pod).ip],
             Place::Node(node) => vec![self.lab.node(node).ip, self.lab.node(node).pod_gateway],
             Place::Client(client) => vec![self.lab.client(client).ip.addr()],
+            Place::External(external) => self.lab.external(external).ips.clone(),
             Place::Host | Place::LoadBalancer => vec![self.lab.cluster.gateway],
         };
         self.choice.sources.iter().all(|source| !own.contains(source))
@@ -244,6 +253,7 @@ fn one(
             .into_iter()
             .find(|place| match place {
                 Place::Client(client) => lab.client(*client).ip.addr() == flow.choice.endpoint.ip(),
+                Place::External(external) => lab.external(*external).ips.contains(&flow.choice.endpoint.ip()),
                 Place::Host => lab.cluster.gateway == flow.choice.endpoint.ip(),
                 Place::Node(_) | Place::Pod(_) | Place::LoadBalancer => false,
             })

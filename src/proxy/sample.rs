@@ -79,6 +79,8 @@ pub(super) fn cluster() -> Lab {
         services: Vec::new(),
         clients: Vec::new(),
         load_balancer: None,
+        externals: Vec::new(),
+        dns: None,
         probes: Vec::new(),
     }
 }
@@ -114,6 +116,12 @@ pub(super) fn pod<'a>(lab: &'a mut Lab, name: &str, node: usize, ip: &str, app: 
             at: 0..0,
         }],
         readiness: None,
+        ready: true,
+        terminating: false,
+        hostname: None,
+        subdomain: None,
+        dns: crate::lab::model::PodDns::default(),
+        enable_service_links: true,
         at: 0..0,
     });
     lab.pods.last_mut().expect("it was just pushed")

@@ -31,7 +31,7 @@ pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
             // it would come back to them by way of the load balancer, again and again.
             Place::Node(_) | Place::Pod(_) if !lab.cluster.node_subnet.contains(&to) => End::Blackhole,
             Place::Client(client) if !lab.client(client).ip.contains(&to) => End::Balanced,
-            Place::Host | Place::LoadBalancer => End::Balanced,
+            Place::Host | Place::LoadBalancer | Place::External(_) => End::Balanced,
             // It looks for a neighbour that is not there.
             Place::Node(_) | Place::Pod(_) | Place::Client(_) => End::Nowhere,
         };
@@ -42,7 +42,9 @@ pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
         // A blackhole answers EINVAL to its own node's connect(), and nothing to a packet that it
         // forwards; both mean that the client has no way there, but only the first says so.
         Place::Host if in_cluster(to) || virtual_ip(to) => End::Nowhere,
-        Place::Client(_) | Place::LoadBalancer if in_cluster(to) || virtual_ip(to) => End::Blackhole,
+        Place::Client(_) | Place::LoadBalancer | Place::External(_) if in_cluster(to) || virtual_ip(to) => {
+            End::Blackhole
+        }
         _ => match holder(lab, to) {
             Some(place) => End::At(place),
             // A subnet of pods is on-link at its node, which finds no neighbour there.
@@ -67,7 +69,8 @@ pub(super) fn holder(lab: &Lab, ip: IpAddr) -> Option<Place> {
     if lab.load_balancer.as_ref().is_some_and(|balancer| balancer.ip == ip) {
         return Some(Place::LoadBalancer);
     }
-    lab.client_ids().find(|id| lab.client(*id).ip.addr() == ip).map(Place::Client)
+    let client = lab.client_ids().find(|id| lab.client(*id).ip.addr() == ip).map(Place::Client);
+    client.or_else(|| lab.external_ids().find(|id| lab.external(*id).ips.contains(&ip)).map(Place::External))
 }
 
 /// The node that a place is, or is on.
@@ -75,7 +78,7 @@ pub(super) fn node_of(lab: &Lab, place: Place) -> Option<NodeId> {
     match place {
         Place::Node(node) => Some(node),
         Place::Pod(pod) => Some(lab.pod(pod).node),
-        Place::Host | Place::Client(_) | Place::LoadBalancer => None,
+        Place::Host | Place::Client(_) | Place::LoadBalancer | Place::External(_) => None,
     }
 }
 
@@ -99,6 +102,7 @@ pub(super) fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
         Place::Pod(pod) => lab.pod(pod).ip,
         Place::Client(client) => lab.client(client).ip.addr(),
         Place::LoadBalancer => balancer::source(lab, to),
+        Place::External(external) => lab.external(external).ips.first().copied().unwrap_or(lab.cluster.gateway),
     }
 }
 
@@ -125,6 +129,10 @@ pub(super) fn listener(lab: &Lab, place: Place, port: u16, protocol: Protocol) -
     match place {
         Place::Host | Place::Client(_) => {
             (port == OUTSIDE_PORT && protocol == Protocol::Tcp).then_some(Listener::Outside)
+        }
+        Place::External(external) => {
+            let serves = protocol == Protocol::Tcp && lab.external(external).ports.contains(&port);
+            serves.then_some(Listener::Outside)
         }
         Place::LoadBalancer => None,
         Place::Node(_) | Place::Pod(_) => lab

@@ -171,7 +171,7 @@ impl Way {
             Place::Client(client) => {
                 answerers.iter().all(|answerer| answerer.sources.iter().eq([&lab.client(client).ip.addr()]))
             }
-            Place::Host | Place::Node(_) | Place::LoadBalancer => false,
+            Place::Host | Place::Node(_) | Place::LoadBalancer | Place::External(_) => false,
         };
         let source = match kept {
             _ if self.ends_at_haproxy(lab) => {

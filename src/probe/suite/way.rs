@@ -48,7 +48,7 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
             Some(lab.pod(pod).node)
         }
         Place::Node(node) => Some(node),
-        Place::Client(_) => {
+        Place::Client(_) | Place::External(_) => {
             way.pass(from, Role::Sender, 1.0);
             None
         }
@@ -90,7 +90,7 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
                 way.pass(*end, Role::Router, chance);
             }
             Place::Host | Place::LoadBalancer => way.pass(*end, Role::Router, chance),
-            Place::Client(_) => {
+            Place::Client(_) | Place::External(_) => {
                 way.pass(Place::Host, Role::Router, chance);
                 way.pass(*end, Role::Answerer, chance);
             }
@@ -136,6 +136,7 @@ impl Way<'_> {
             Place::Node(id) => vec![lab.node(id).ip, lab.node(id).pod_gateway],
             Place::Pod(id) => vec![lab.pod(id).ip],
             Place::Client(id) => vec![lab.client(id).ip.addr()],
+            Place::External(id) => lab.external(id).ips.clone(),
             Place::LoadBalancer => lab.load_balancer.iter().map(|balancer| balancer.ip).collect(),
         };
         let hop = Hop { netns: lab.netns(place), role, ips, chance };

@@ -96,7 +96,7 @@ impl<'a> Routes<'a> {
             (Place::Client(one), Place::Client(other)) => {
                 self.lab.client(one).ip.trunc() != self.lab.client(other).ip.trunc()
             }
-            (Place::Client(_), _) | (_, Place::Client(_)) => true,
+            (Place::Client(_) | Place::External(_), _) | (_, Place::Client(_) | Place::External(_)) => true,
             _ => false,
         };
         places.extend(apart.then_some(Place::Host));

@@ -62,7 +62,7 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
                 for from in lab.places() {
                     let entries: Vec<Option<NodeId>> = match from {
                         Place::Node(_) | Place::Pod(_) | Place::LoadBalancer => vec![None],
-                        Place::Host | Place::Client(_) => {
+                        Place::Host | Place::Client(_) | Place::External(_) => {
                             std::iter::once(None).chain(lab.node_ids().map(Some)).collect()
                         }
                     };

@@ -1,0 +1,122 @@
+//! Pods: what runs in them, and what they are told about names.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use super::{Labels, NodeId, PodDns, Protocol, Span};
+use crate::lab::name::{Name, PortName};
+
+/// A pod.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// Its name, unique within its namespace.
+    pub name: Name,
+    /// Its Kubernetes namespace.
+    pub namespace: Name,
+    /// The node that it runs on.
+    pub node: NodeId,
+    /// Its address (its node's, if it uses the host network).
+    pub ip: IpAddr,
+    /// It runs in its node's network namespace.
+    pub host_network: bool,
+    /// What selectors match.
+    pub labels: Labels,
+    /// What runs in it.
+    pub containers: Vec<Container>,
+    /// When it counts as ready; without it, when its servers listen.
+    pub readiness: Option<Readiness>,
+    /// It is ready from the beginning; one that is not runs all the same.
+    pub ready: bool,
+    /// It is being deleted, and still runs.
+    pub terminating: bool,
+    /// Its own name, if that is not the pod's.
+    pub hostname: Option<Name>,
+    /// The headless Service below which its hostname is a DNS name.
+    pub subdomain: Option<Name>,
+    /// Whom it asks for names, and how.
+    pub dns: PodDns,
+    /// Its programs get variables for the Services of its namespace.
+    pub enable_service_links: bool,
+    /// The `[[pod]]` table.
+    pub at: Span,
+}
+
+/// A container: one server and its ports.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Its name, unique within the pod.
+    pub name: Name,
+    /// What it runs.
+    pub server: Server,
+    /// The ports it declares; `python` and `echo` listen on exactly these.
+    pub ports: Vec<ContainerPort>,
+    /// Additional environment of `python` and `command`.
+    pub env: BTreeMap<String, String>,
+    /// The container's table, or the pod's.
+    pub at: Span,
+}
+
+/// What a container runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// The lesson's HTTP server, run by the host's python3.
+    Python,
+    /// Built into netlab: HTTP on TCP ports, a datagram echo on UDP ports.
+    Echo,
+    /// A program of the host: an argument vector, never empty.
+    Command(Vec<String>),
+    /// The cluster's DNS, by the engine of [`Dns`](super::Dns); only netlab's own pods run it.
+    Dns,
+}
+
+/// A declared container port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// The name by which a Service may refer to it.
+    pub name: Option<PortName>,
+    /// The port number.
+    pub container_port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// A port of the node that leads here.
+    pub host_port: Option<HostPort>,
+}
+
+/// A port of the node that leads to a container port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// The port number on the node.
+    pub port: u16,
+    /// Only on this address of the node; `None` for all.
+    pub ip: Option<IpAddr>,
+}
+
+/// When a pod counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// The path to GET; `None` means that a TCP connection is enough.
+    pub http_get: Option<String>,
+    /// The port to ask.
+    pub port: u16,
+    /// How often to ask.
+    pub period: Duration,
+}
+
+impl Pod {
+    /// `NAME`, or `NAME.NAMESPACE` outside the namespace `default`.
+    pub fn full_name(&self) -> String {
+        match self.namespace.as_str() {
+            "default" => self.name.to_string(),
+            namespace => format!("{}.{namespace}", self.name),
+        }
+    }
+
+    /// What it calls itself: its `hostname`, or its name.
+    pub fn own_name(&self) -> &Name {
+        self.hostname.as_ref().unwrap_or(&self.name)
+    }
+
+    /// It runs the cluster's DNS.
+    pub fn serves_dns(&self) -> bool {
+        self.containers.iter().any(|container| container.server == Server::Dns)
+    }
+}
