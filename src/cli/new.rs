@@ -43,6 +43,11 @@ const TEMPLATES: &[Template] = &[
         text: include_str!("../../labs/load-balancer.toml"),
     },
     Template {
+        name: "readiness",
+        about: "pods that are not ready or are being deleted, and the Services that use them or do not",
+        text: include_str!("../../labs/readiness.toml"),
+    },
+    Template {
         name: "everything",
         about: "four nodes and a Service of every kind that netlab knows",
         text: include_str!("../../labs/everything.toml"),
