@@ -154,6 +154,12 @@ selector = { app = "web" }
 ports = [{ port = 80 }]
 
 [[service]]
+name = "alias"
+type = "ExternalName"
+external_name = "api.example.com"
+ports = [{ port = 80 }]
+
+[[service]]
 name = "elsewhere"
 cluster_ip = "10.96.1.7"
 labels = { "service.kubernetes.io/service-proxy-name" = "other" }

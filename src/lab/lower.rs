@@ -27,6 +27,7 @@ use super::{
     dns::dns,
     externals::{ExternalDraft, externals},
     file::LabFile,
+    hostnames::check_hostnames,
     model::Lab,
     name::Name,
     network::{ClientDraft, Network, NodeDraft},
@@ -43,7 +44,8 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems
     let pods = Pods::of(file, &network, problems);
     let services = services(file, &network, &pods, problems);
     let balancer = balancer(file, &network, problems);
-    let externals = externals(file.external.list(), &network, problems);
+    let externals = externals(file, &network, problems);
+    check_hostnames(file, &pods, problems);
     let dns = dns(file, &network, problems);
     check::names(&network, &pods, &services, balancer.as_ref(), &externals, problems);
     let probes = probes(file, &network, (&pods, &services, balancer.as_ref()), problems);
@@ -51,7 +53,7 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems
     let mut pods = pods.finish()?;
     let mut services = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;
     let dns = match dns? {
-        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, problems)?),
+        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, problems)?),
         None => None,
     };
     let lab = Lab {

@@ -14,6 +14,7 @@ mod containers;
 mod dns;
 mod externals;
 mod file;
+mod hostnames;
 mod lower;
 pub mod model;
 pub mod name;

@@ -37,7 +37,7 @@ pub(super) struct ServiceDraft {
 /// Reads the Services from the file.
 pub(super) fn services(file: &LabFile, network: &Network, pods: &Pods, problems: &mut Problems) -> Vec<ServiceDraft> {
     let tables = file.service.list();
-    let mut shared = Shared::claimed_by(tables, network, problems);
+    let mut shared = Shared::claimed_by(file, network, problems);
     let index = Index::of(file, pods, network);
     let drafts: Vec<ServiceDraft> =
         tables.iter().map(|table| draft(table, &mut shared, &index, network, problems)).collect();
@@ -217,10 +217,12 @@ fn check_external_name(table: &ServiceTable, kind: ServiceType, problems: &mut P
     }
     let meaningless = [
         ("cluster_ip", place(&table.cluster_ip)),
+        ("selector", place(&table.selector)),
         ("endpoints", place(&table.endpoints)),
         ("external_ips", place(&table.external_ips)),
         ("internal_traffic_policy", place(&table.internal_traffic_policy)),
         ("session_affinity", place(&table.session_affinity)),
+        ("publish_not_ready_addresses", place(&table.publish_not_ready_addresses)),
         ("traffic_distribution", place(&table.traffic_distribution)),
     ];
     for (key, at) in meaningless {

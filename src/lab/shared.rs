@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use super::{
     address::{ClusterIp, overlap, special},
     alloc::Pool,
-    file::ServiceTable,
+    file::{LabFile, ServiceTable},
     model::{Protocol, Span},
     name::Name,
     network::Network,
@@ -41,7 +41,7 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 impl Shared {
     /// Everything that the tables ask for is taken, so that the order of the file does not matter
     /// to what is given.
-    pub(super) fn claimed_by(tables: &[ServiceTable], network: &Network, problems: &mut Problems) -> Self {
+    pub(super) fn claimed_by(file: &LabFile, network: &Network, problems: &mut Problems) -> Self {
         let free =
             LOAD_BALANCER_NETS.iter().filter(|net| !network.ranges.iter().any(|range| overlap(range.net, **net)));
         let mut shared = Shared {
@@ -51,8 +51,11 @@ impl Shared {
             ip_owners: BTreeMap::new(),
             port_owners: BTreeMap::new(),
         };
-        for table in tables {
+        for table in file.service.list() {
             shared.claim(table, network, problems);
+        }
+        for said in file.external.list().iter().filter_map(|table| table.ip.get()).flat_map(|addresses| &addresses.0) {
+            shared.load_balancer_ips.take(u32::from(said.value));
         }
         shared
     }

@@ -30,7 +30,6 @@ pub(super) const ROWS: &[Row] = &[
     not_yet("E2", "which may change", "e2e dns", DNS),
     not_yet("E5", "and has no names below it", "core commonDnsTestCases", DNS),
     not_yet("E6", "nor SRV and TXT records", "core kubernetes.go", DNS),
-    not_yet("E7", "an ExternalName Service has no rules", "pf TestBuildServiceMapServiceTypeExternalName", DNS),
     not_yet("F1", "a headless Service's name lists its pods", "spec 2.4.1", DNS),
     not_yet("F4", "but not those that are not ready", "spec 2.4.1", DNS),
     not_yet("J7", "a Service without endpoints has its name all the same", "core svcempty cases", DNS),
