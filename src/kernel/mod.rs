@@ -27,4 +27,5 @@ pub mod rules;
 pub mod serve;
 pub mod tools;
 pub mod trace;
+pub mod undo;
 pub mod view;

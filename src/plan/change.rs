@@ -253,8 +253,7 @@ mod tests {
         assert_eq!(change.new_pods.iter().map(|pod| new.pod(*pod).full_name()).collect::<Vec<_>>(), ["a"]);
         // Its veth goes with its namespace.
         assert!(change.undone.is_empty(), "{:?}", printed(&change.undone));
-        assert!(made(&change)[0].starts_with("ip netns add a
-"), "{:?}", made(&change));
+        assert!(made(&change)[0].starts_with("ip netns add a\n"), "{:?}", made(&change));
     }
 
     #[test]
