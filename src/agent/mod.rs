@@ -6,6 +6,7 @@ pub mod directory;
 pub mod link;
 pub mod protocol;
 mod requests;
+mod state;
 
 use std::{
     ffi::{OsStr, OsString},

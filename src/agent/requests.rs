@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use super::{
-    build::State,
     protocol::{Phase, Reply, Request, View},
+    state::{Now, State},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -67,11 +67,12 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
         }
         Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
         Request::Inspect => {
-            let drifts = inspect::drifts(&state.lab, &state.plan, &state.processes, &state.servers).await;
+            let Now { lab, plan } = state.now();
+            let drifts = inspect::drifts(&lab, &plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
         }
         Request::Trace(order) => {
-            let traced = trace::trace(order, &state.plan, &state.processes).await;
+            let traced = trace::trace(order, &state.now().plan, &state.processes).await;
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
         Request::View { place } => {
@@ -97,7 +98,8 @@ async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, 
 }
 
 fn see(state: &State, place: &str) -> Result<View> {
-    let lab = &state.lab;
+    let Now { lab, .. } = state.now();
+    let lab = &*lab;
     let pod = lab.pod_ids().find(|id| lab.pod(*id).full_name() == place);
     if let Some(pod) = pod {
         let netns = lab.netns(lab.pod_place(pod));
