@@ -11,6 +11,7 @@ mod balancer;
 mod block;
 mod check;
 mod containers;
+pub mod difference;
 mod dns;
 mod externals;
 mod file;
