@@ -16,7 +16,7 @@ use crate::{
     lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
     proxy::{
         balancer::{self, Health},
-        endpoints::Conditions,
+        endpoints::conditions,
     },
 };
 
@@ -150,6 +150,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         ("node", json!(row.node)),
         ("ip", json!(pod.ip)),
         ("status", json!(row.status)),
+        ("ready", json!(row.ready)),
         ("labels", json!(row.labels)),
         ("containers", json!(containers)),
         ("services", json!(services)),
@@ -164,7 +165,8 @@ fn service(lab: &Lab, id: ServiceId) -> Lines {
         .iter()
         .map(|port| {
             let name = port.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
-            let endpoints = get::endpoints_of(lab, service, port);
+            let endpoints: Vec<String> =
+                get::endpoints_of(lab, service, port).iter().map(get::ConditionsRow::in_short).collect();
             let endpoints = if endpoints.is_empty() { "no endpoints".to_owned() } else { endpoints.join(", ") };
             format!("{name}{} → {}: {endpoints}", get::port_text(port), port.target_port)
         })
@@ -192,7 +194,7 @@ fn client(lab: &Lab, id: ClientId) -> Lines {
 
 fn load_balancer(lab: &Lab) -> Lines {
     let Some(balancer) = &lab.load_balancer else { return Vec::new() };
-    let health = Health::of(lab, &Conditions::new());
+    let health = Health::of(lab, &conditions(lab));
     let addresses: Vec<String> = balancer::vips(lab)
         .iter()
         .map(|vip| {

@@ -26,12 +26,6 @@ pub(super) const ROWS: &[Row] = &[
         "pf TestLoadBalancer",
         "no node holds such an address; the rule is asserted in the rendered rules",
     ),
-    not_yet(
-        "D12",
-        "the health check fails while the last local endpoint is being deleted, and traffic goes on",
-        "e2e service, health check node port with only terminating endpoints",
-        CHURN,
-    ),
     not_yet("E1", "an ExternalName Service is a CNAME", "e2e dns", DNS),
     not_yet("E2", "which may change", "e2e dns", DNS),
     not_yet("E5", "and has no names below it", "core commonDnsTestCases", DNS),
