@@ -72,14 +72,12 @@ impl State {
         let Now { lab, .. } = self.now();
         let progress = self.progress();
         let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
-            let pod = lab.pod(pod);
             let (running, pid, text) = match state {
                 ServerState::BuiltIn => (true, None, "built in".to_owned()),
                 ServerState::Running { pid } => (true, Some(pid), format!("process {pid}")),
                 ServerState::Ended { how } => (false, None, how),
             };
-            let container = pod.containers[container].name.to_string();
-            ServerStatus { pod: pod.full_name(), container, running, pid, text }
+            ServerStatus { pod, container, running, pid, text }
         });
         Status {
             name: lab.name.to_string(),

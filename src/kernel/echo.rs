@@ -23,7 +23,7 @@ use hyper::{Request, Response, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::datagram::Datagrams;
+use super::{datagram::Datagrams, scope::Scope};
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 
 /// One echo server: what it says of itself.
@@ -36,12 +36,12 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Answers every connection, each on a task of its own, for as long as the agent lives.
-    pub(super) async fn serve_http(self, listener: TcpListener) {
+    /// Answers every connection, each on a task of its own in `scope`, for as long as it is let.
+    pub(super) async fn serve_http(self, listener: TcpListener, scope: Scope) {
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
-                    tokio::spawn(self.clone().converse(stream, client));
+                    scope.spawn(self.clone().converse(stream, client));
                 }
                 // Out of descriptors, or a client that went away before it was accepted:
                 // let the open connections end first.

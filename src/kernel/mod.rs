@@ -24,6 +24,7 @@ pub mod netns;
 pub mod process;
 pub mod requirements;
 pub mod rules;
+mod scope;
 pub mod serve;
 pub mod tools;
 pub mod trace;
