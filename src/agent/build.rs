@@ -21,7 +21,7 @@ use crate::{
     },
     lab,
     plan::{
-        self,
+        self, Allotted,
         step::{Plan, StageName},
     },
 };
@@ -51,8 +51,8 @@ impl Building {
         std::fs::create_dir_all(&logs).context(format!("cannot make {}", logs.display()))?;
         let servers = Servers::new(logs);
         let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
-        let now = Now { lab, plan: Arc::clone(&plan) };
-        let state = Arc::new(State::building(now, processes, servers));
+        let now = Now { lab, allotted: Allotted::of(&plan), plan: Arc::clone(&plan) };
+        let state = Arc::new(State::building(now, processes, servers, directory));
         Ok(Building { plan, orders: orders.clone(), applier, state })
     }
 

@@ -2,6 +2,7 @@
 //! CLI asks it to, and when it ends, the kernel ends the lab.
 
 mod build;
+mod changing;
 pub mod directory;
 pub mod link;
 pub mod protocol;

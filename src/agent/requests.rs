@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    changing,
     protocol::{Phase, Reply, Request},
     state::{Now, State},
 };
@@ -73,6 +74,10 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
         Request::Trace(order) => {
             let traced = trace::trace(order, &state.now().plan, &state.processes).await;
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
+        }
+        Request::Apply { text } => {
+            let applied = changing::apply(state, &text).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
         }
         Request::View { place } => {
             let view = view::find(&state.now().lab, &place);

@@ -1,15 +1,22 @@
 //! What an agent knows of its lab: how it shall be, how far it is, what runs in it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
 
-use super::protocol::{Phase, ServerStatus, Status};
+use super::{
+    directory,
+    protocol::{Phase, ServerStatus, Status},
+};
 use crate::{
+    error::Result,
     kernel::{
         process::Processes,
         serve::{ServerState, Servers},
     },
-    lab::model::Lab,
-    plan::step::Plan,
+    lab::{Kept, model::Lab},
+    plan::{Allotted, step::Plan},
 };
 
 /// What is known of a lab.
@@ -20,6 +27,10 @@ pub(super) struct State {
     /// Its servers.
     pub(super) servers: Servers,
     progress: Mutex<Progress>,
+    /// One change at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// The lab's directory, as it is seen inside.
+    directory: PathBuf,
 }
 
 /// How a lab shall be at present.
@@ -29,6 +40,8 @@ pub(super) struct Now {
     pub(super) lab: Arc<Lab>,
     /// Its plan.
     pub(super) plan: Arc<Plan>,
+    /// What was ever allotted.
+    pub(super) allotted: Allotted,
 }
 
 struct Progress {
@@ -38,9 +51,24 @@ struct Progress {
 
 impl State {
     /// Of a lab on its way up.
-    pub(super) fn building(now: Now, processes: Processes, servers: Servers) -> Self {
+    pub(super) fn building(now: Now, processes: Processes, servers: Servers, directory: PathBuf) -> Self {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
-        State { now: RwLock::new(now), processes, servers, progress }
+        let turn = tokio::sync::Mutex::new(());
+        State { now: RwLock::new(now), processes, servers, progress, turn, directory }
+    }
+
+    /// Waits for its turn to change the lab.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Writes down how the lab is now, for the CLI to read.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written to.
+    pub(super) fn write_down(&self, text: &str, kept: &Kept) -> Result<()> {
+        directory::write_down(&self.directory, text, kept)
     }
 
     /// How the lab shall be. What was given stays as it is while the lab changes.

@@ -56,7 +56,11 @@ struct ProxyHealth {
 /// Answers every connection with how it is at that time.
 pub(super) async fn serve(listener: TcpListener, health: watch::Receiver<Health>, scope: Scope) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = forgotten(health.clone()) => return,
+        };
+        let Ok((stream, _)) = accepted else {
             // Out of descriptors, or a client that has gone: let others end first.
             tokio::task::yield_now().await;
             continue;
@@ -71,6 +75,11 @@ pub(super) async fn serve(listener: TcpListener, health: watch::Receiver<Health>
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         });
     }
+}
+
+/// Waits until nobody says any more how it is.
+async fn forgotten(mut health: watch::Receiver<Health>) {
+    while health.changed().await.is_ok() {}
 }
 
 fn answer(health: &Health) -> Response<Full<Bytes>> {

@@ -28,5 +28,6 @@ mod scope;
 pub mod serve;
 pub mod tools;
 pub mod trace;
+mod turnover;
 pub mod undo;
 pub mod view;

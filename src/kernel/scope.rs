@@ -8,26 +8,37 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The tasks of one thing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scope(CancellationToken);
+pub(super) struct Scope {
+    token: CancellationToken,
+    tasks: TaskTracker,
+}
 
 impl Scope {
     /// One that ends with this one, or before.
-    pub(super) fn inner(&self) -> Scope {
-        Scope(self.0.child_token())
+    fn inner(&self) -> Scope {
+        Scope { token: self.token.child_token(), tasks: TaskTracker::new() }
     }
 
     /// Starts a task. When the scope ends, it is dropped where it waits, with its sockets.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.0.clone().run_until_cancelled_owned(task));
+        // What it comes to, whether it was let or not, nobody waits for.
+        let task = self.token.clone().run_until_cancelled_owned(task);
+        self.tasks.spawn(async move { _ = task.await });
     }
 
-    /// Ends all tasks.
-    pub(super) fn end(&self) {
-        self.0.cancel();
+    /// Waits until it ends.
+    pub(super) async fn ended(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Waits until all its tasks have ended, by themselves or with it.
+    async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
@@ -59,17 +70,20 @@ impl Scopes {
         pair.clone()
     }
 
-    /// It takes no more connections.
-    pub(super) fn close(&self, owner: &str) {
-        if let Some(pair) = self.table().get(owner) {
-            pair.listeners.end();
+    /// It takes no more connections; comes back when those that it has are over.
+    pub(super) async fn close(&self, owner: &str) {
+        let pair = self.table().get(owner).cloned();
+        if let Some(pair) = pair {
+            pair.listeners.token.cancel();
+            pair.listeners.drained().await;
+            pair.whole.drained().await;
         }
     }
 
     /// It is gone.
     pub(super) fn end(&self, owner: &str) {
         if let Some(pair) = self.table().remove(owner) {
-            pair.whole.end();
+            pair.whole.token.cancel();
         }
     }
 }
@@ -92,10 +106,13 @@ mod tests {
         };
         pair.listeners.spawn(hold(listening));
         pair.whole.spawn(hold(talking));
-        scopes.close("pod");
+        let mut closing = Box::pin(scopes.close("pod"));
+        assert!(futures::poll!(&mut closing).is_pending());
         assert!((&mut listener).await.is_err());
+        assert!(futures::poll!(&mut closing).is_pending());
         assert!(connection.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         scopes.end("pod");
+        closing.await;
         assert!((&mut connection).await.is_err());
         // The next one of this name is another one.
         let (again, mut third) = oneshot::channel::<()>();

@@ -48,11 +48,11 @@ pub struct Servers {
     spreads: Spreads,
     scopes: Scopes,
     healths: Arc<Mutex<BTreeMap<(String, u16), watch::Sender<Health>>>>,
-    watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
+    pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
 }
 
 /// By pod and container, both by name: ids change with the lab.
-type States = BTreeMap<(String, String), watch::Receiver<ServerState>>;
+pub(super) type States = BTreeMap<(String, String), watch::Receiver<ServerState>>;
 
 /// By what a container's server is known.
 fn key(lab: &Lab, pod: PodId, container: usize) -> (String, String) {
@@ -104,7 +104,7 @@ impl Servers {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, States> {
+    pub(super) fn table(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,7 +187,11 @@ impl Servers {
         Ok(())
     }
 
-    fn healths(&self) -> MutexGuard<'_, BTreeMap<(String, u16), watch::Sender<Health>>> {
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    pub(super) fn healths(&self) -> MutexGuard<'_, BTreeMap<(String, u16), watch::Sender<Health>>> {
         self.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -270,7 +274,7 @@ impl Servers {
 }
 
 /// What a health check says.
-fn health_of(lab: &Lab, check: Check) -> Health {
+pub(super) fn health_of(lab: &Lab, check: Check) -> Health {
     match check {
         Check::Proxy => Health::Proxy,
         Check::Service { service, local_endpoints } => {
@@ -293,7 +297,7 @@ fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> 
 }
 
 /// Waits until a server has ended, and says how.
-async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
+pub(super) async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
     let gone = state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await;
     match gone.as_deref() {
         Ok(ServerState::Ended { how }) => how.clone(),
@@ -331,7 +335,7 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) 
     let what = format!("cannot listen on port {port}/{protocol}");
     match protocol {
         Protocol::Tcp => {
-            pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.whole.clone()));
+            pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
         }
         Protocol::Udp => {
             let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;

@@ -142,7 +142,7 @@ impl Step {
     }
 
     /// It makes a part of the network that stays until it is undone.
-    fn is_wiring(&self) -> bool {
+    pub fn is_wiring(&self) -> bool {
         match self {
             Step::Bridge { .. }
             | Step::Cable { .. }
