@@ -3,7 +3,13 @@
 //! What is new is built first, then the rules lead there, then what is left over ends: nobody who
 //! asks a Service notices. Only what comes again under the same name has to end before.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{runtime, task};
 
 use super::{
     protocol::{Applied, Problem},
@@ -18,7 +24,7 @@ use crate::{
     lab::{
         self, Kept,
         difference::differences,
-        model::{Lab, Place},
+        model::{Lab, Pod},
     },
     plan::{
         self, Allotted,
@@ -30,13 +36,20 @@ use crate::{
 /// How long a pod that ends has for it (`terminationGracePeriodSeconds`).
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Makes the lab what a text says; says what has changed.
+/// Makes the lab what a text says, to the end, even if whoever asked for it has gone; says what has
+/// changed.
 ///
 /// # Errors
 ///
 /// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
 /// tool refuses half-way; then what was new is gone again.
-pub(super) async fn apply(state: &State, text: &str) -> Result<Applied, Problem> {
+pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Problem> {
+    let runtime = runtime::Handle::current();
+    let change = task::spawn_blocking(move || runtime.block_on(become_what(&state, &text)));
+    change.await.unwrap_or_else(|panic| Err(Error::bug(panic.to_string()).into()))
+}
+
+async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
     let _turn = state.turn().await;
     let was = state.now();
     let lab = Arc::new(read(text, &was.lab)?);
@@ -75,10 +88,12 @@ impl Turn<'_> {
     async fn take(&self) -> Result<(), Problem> {
         let Turn { state, was, now, change } = self;
         let again = self.replaced();
+        let mut from = Arc::clone(&was.plan);
         if !again.is_empty() {
             // While they end they are terminating: used only where there is nothing else.
             let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
-            sync::rules(&was.plan, &leaving.plan, &state.processes).await.map_err(problem)?;
+            sync::rules(&from, &leaving.plan, &BTreeSet::new(), &state.processes).await.map_err(problem)?;
+            from = leaving.plan;
             self.end(&again).await?;
         }
         let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
@@ -87,12 +102,7 @@ impl Turn<'_> {
             self.unbuild(&mut applier).await;
             return Err(problem(error));
         }
-        let from = if again.is_empty() {
-            was.plan.clone()
-        } else {
-            Now::after(was, Arc::new(terminating(&was.lab, &again))).plan
-        };
-        sync::rules(&from, &now.plan, &state.processes).await.map_err(problem)?;
+        sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
         state.servers.tell(&now.lab, &now.plan)?;
         Ok(view::know_again(&now.lab)?)
     }
@@ -108,7 +118,7 @@ impl Turn<'_> {
 
     /// The servers of new pods, and of new machines outside.
     fn new_servers(&self) -> Vec<PlannedStep> {
-        let had: BTreeSet<&Step> = servers(&self.was.plan).map(|it| &it.step).collect();
+        let had: HashSet<&Step> = servers(&self.was.plan).map(|it| &it.step).collect();
         let is_new = |step: &Step| match step {
             Step::Serve { pod, .. } => self.change.new_pods.contains(pod),
             Step::ServeOutside { netns, .. } | Step::ServeNames { netns } => {
@@ -144,11 +154,7 @@ impl Turn<'_> {
     /// Names of pods and other places that end and come again.
     fn replaced(&self) -> BTreeSet<String> {
         let lab = &self.now.lab;
-        let names = lab
-            .places()
-            .into_iter()
-            .map(|place| lab.netns(place))
-            .chain(lab.pods.iter().map(crate::lab::model::Pod::full_name));
+        let names = lab.places().into_iter().map(|place| lab.netns(place)).chain(lab.pods.iter().map(Pod::full_name));
         names.filter(|name| self.change.gone.contains(name) || self.change.gone_pods.contains(name)).collect()
     }
 

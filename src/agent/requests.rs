@@ -40,7 +40,7 @@ pub(super) async fn serve(listener: UnixListener, state: Arc<State>, over: mpsc:
     }
 }
 
-async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) -> Result<()> {
+async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()>) -> Result<()> {
     use tokio::io::AsyncReadExt;
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
@@ -67,7 +67,7 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
         }
         Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
         Request::Inspect => {
-            let Now { lab, plan } = state.now();
+            let Now { lab, plan, .. } = state.now();
             let drifts = inspect::drifts(&lab, &plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
         }
@@ -76,7 +76,7 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
         Request::Apply { text } => {
-            let applied = changing::apply(state, &text).await;
+            let applied = changing::apply(Arc::clone(state), text).await;
             say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
         }
         Request::View { place } => {

@@ -26,6 +26,7 @@ pub mod requirements;
 pub mod rules;
 mod scope;
 pub mod serve;
+pub mod sync;
 pub mod tools;
 pub mod trace;
 mod turnover;

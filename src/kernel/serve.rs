@@ -298,10 +298,13 @@ fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> 
 
 /// Waits until a server has ended, and says how.
 pub(super) async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
-    let gone = state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await;
-    match gone.as_deref() {
-        Ok(ServerState::Ended { how }) => how.clone(),
-        _ => std::future::pending().await,
+    let how = match state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await.as_deref() {
+        Ok(ServerState::Ended { how }) => Some(how.clone()),
+        _ => None,
+    };
+    match how {
+        Some(how) => how,
+        None => std::future::pending().await,
     }
 }
 

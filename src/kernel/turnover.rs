@@ -23,8 +23,10 @@ impl Servers {
     /// Ends the servers of a pod: they are asked to, and after a while made to. Comes back when they
     /// have ended.
     pub async fn end_pod(&self, pod: &str, grace: Duration) {
-        let mine =
-            |(key, state): (&(String, String), &watch::Receiver<ServerState>)| (key.0 == pod).then(|| state.clone());
+        let mine = |(key, state): (&(String, String), &watch::Receiver<ServerState>)| {
+            let runs = matches!(*state.borrow(), ServerState::Running { .. });
+            (key.0 == pod && runs).then(|| state.clone())
+        };
         let states: Vec<_> = self.table().iter().filter_map(mine).collect();
         for state in &states {
             signal(state, Signal::SIGTERM);

@@ -15,6 +15,7 @@ mod servers;
 pub mod step;
 mod sysctl;
 mod topology;
+mod undoing;
 
 pub use allotted::Allotted;
 pub use servers::{dns_program, knows_names};

@@ -368,8 +368,18 @@ impl fmt::Display for Exec<'_> {
     }
 }
 
+/// `ip -n NETNS`, or `ip`.
+pub(super) fn ip(netns: &str) -> impl fmt::Display + '_ {
+    Ip(netns)
+}
+
+/// `ip netns exec NETNS `, or nothing.
+pub(super) fn exec(netns: &str) -> impl fmt::Display + '_ {
+    Exec(netns)
+}
+
 /// As `ip` takes and prints it.
-fn prefix(to: IpNet) -> String {
+pub(super) fn prefix(to: IpNet) -> String {
     match to.prefix_len() {
         0 => "default".to_owned(),
         len if len == to.max_prefix_len() => to.addr().to_string(),
