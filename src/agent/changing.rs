@@ -169,6 +169,13 @@ impl Turn<'_> {
     async fn end(&self, names: &BTreeSet<String>) -> Result<(), Problem> {
         let pods = names.iter().filter(|name| self.change.gone_pods.contains(*name));
         futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, GRACE))).await;
+        let mut applier =
+            Applier::new(Arc::clone(&self.was.lab), self.state.processes.clone(), self.state.servers.clone());
+        let unplugged = self.change.unplugged.iter().filter(|it| match &it.step {
+            Step::Cable { far, .. } => names.contains(&far.netns),
+            _ => false,
+        });
+        applier.undo(&unplugged.cloned().collect::<Vec<_>>()).await.map_err(problem)?;
         for netns in names.iter().filter(|name| self.change.gone.contains(*name)) {
             self.state.servers.end_place(netns)?;
         }

@@ -13,6 +13,9 @@ use crate::lab::model::{Attach, Lab, Place, Pod, PodId};
 pub struct Change {
     /// Namespaces that end, with all that is in them.
     pub gone: BTreeSet<String>,
+    /// The cables from namespaces that stay to those that end: the kernel would take them away some time
+    /// later by itself.
+    pub unplugged: Vec<PlannedStep>,
     /// Pods that end, by their full names; those on the host network have no namespace of their own.
     pub gone_pods: BTreeSet<String>,
     /// Pods whose servers start, as ids of the new lab. Some may have the names of pods that end.
@@ -29,7 +32,7 @@ pub struct Change {
 impl Change {
     /// Nothing has to happen to the network.
     pub fn is_nothing(&self) -> bool {
-        let Change { gone, gone_pods, new_pods, settings, undone, made } = self;
+        let Change { gone, gone_pods, new_pods, settings, undone, made, unplugged: _ } = self;
         let nothing_made = made.iter().all(|stage| stage.steps.is_empty());
         gone.is_empty()
             && gone_pods.is_empty()
@@ -74,7 +77,12 @@ pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
     let stages = new.1.stages.iter().filter(|stage| !matches!(stage.name, StageName::Rules | StageName::Servers));
     let made = stages
         .map(|stage| Stage { name: stage.name, steps: stage.steps.iter().filter(|it| is_new(it)).cloned().collect() });
+    let cables = steps(old.1).filter(|it| match &it.step {
+        Step::Cable { near, far, .. } => gone.contains(&far.netns) && !gone.contains(&near.netns),
+        _ => false,
+    });
     Change {
+        unplugged: cables.cloned().collect(),
         settings: settings.cloned().collect(),
         undone: undone.map(|it| (*it).clone()).collect(),
         made: made.collect(),
