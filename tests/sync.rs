@@ -39,7 +39,8 @@ fn fresh(mode: ProxyMode, text: &str) -> Ruleset {
 }
 
 /// Rules of others in the chains that are everybody's, before ours and after them.
-const OTHERS: &str = "*nat\n:THEIRS - [0:0]\n-A PREROUTING -j THEIRS\n-A POSTROUTING -j THEIRS\n-A OUTPUT -j LOG\nCOMMIT\n";
+const OTHERS: &str =
+    "*nat\n:THEIRS - [0:0]\n-A PREROUTING -j THEIRS\n-A POSTROUTING -j THEIRS\n-A OUTPUT -j LOG\nCOMMIT\n";
 const OTHERS_TOO: &str = "*nat\n-A OUTPUT -j THEIRS\n-A POSTROUTING -j LOG\nCOMMIT\n";
 
 proptest! {

@@ -56,6 +56,8 @@ const TEMPLATES: &[Template] = &[
         name: "external-name",
         about: "an ExternalName Service, and the machine on the lab's internet that it stands for",
         text: include_str!("../../labs/external-name.toml"),
+    },
+    Template {
         name: "readiness",
         about: "pods that are not ready or are being deleted, and the Services that use them or do not",
         text: include_str!("../../labs/readiness.toml"),

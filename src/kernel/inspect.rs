@@ -68,11 +68,10 @@ fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
         ServerState::Ended { how } => Some((pod, container, how)),
         ServerState::BuiltIn | ServerState::Running { .. } => None,
     });
-    let drift = |(id, container, how): (_, usize, _)| {
-        let pod = lab.pod(id);
-        let container = &pod.containers[container];
-        let text = format!("the server of the container {} of {} {how}", container.name, pod.full_name());
-        Drift { netns: lab.netns(lab.pod_place(id)), kind: DriftKind::Server, text, mend: None }
+    let drift = |(pod, container, how): (String, String, String)| {
+        let text = format!("the server of the container {container} of {pod} {how}");
+        let netns = lab.find(&pod).map_or_else(|| pod.clone(), |place| lab.netns(place));
+        Drift { netns, kind: DriftKind::Server, text, mend: None }
     };
     let balancer = lab.load_balancer.as_ref().zip(servers.balancer()).and_then(|(balancer, state)| {
         let ServerState::Ended { how } = state else { return None };

@@ -11,6 +11,7 @@ use super::{
     alloc::Pool,
     externals::ExternalDraft,
     file::{DnsTable, LabFile},
+    kept::Kept,
     model::{
         Attach, Container, ContainerPort, Dns, DnsEngine, DnsPolicy, ExternalNames, Labels, Node, NodeId, Pod, PodDns,
         PodRecords, Protocol, Server, Service, ServiceId, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy,
@@ -161,6 +162,7 @@ impl DnsDraft {
         pods: &mut Vec<Pod>,
         services: &mut Vec<Service>,
         externals: &[ExternalDraft],
+        kept: &Kept,
         problems: &mut Problems,
     ) -> Option<Dns> {
         let namespace: Name = NAMESPACE.parse().ok()?;
@@ -184,7 +186,8 @@ impl DnsDraft {
                 problems.push(Diagnostic::new(own.name_at.clone(), message).hint("choose another name"));
                 return None;
             }
-            let Some((node, address)) = room(nodes, pods) else {
+            let had = kept_room(nodes, pods, &full_name, kept);
+            let Some((node, address)) = had.or_else(|| room(nodes, pods)) else {
                 let problem = Diagnostic::new(self.at.clone(), "no node has an address left for the cluster's DNS");
                 problems
                     .push(problem.hint("give a node a larger `pod_subnet`, or write `engine = \"none\"` in `[dns]`"));
@@ -275,6 +278,14 @@ impl DnsDraft {
 
 fn labels() -> Option<Labels> {
     Some([("k8s-app".parse().ok()?, SERVICE.parse().ok()?)].into())
+}
+
+/// Where the pod was, if it can be there again.
+fn kept_room(nodes: &[Node], pods: &[Pod], full_name: &str, kept: &Kept) -> Option<(NodeId, Ipv4Addr)> {
+    let node = nodes.iter().position(|node| Some(node.name.as_str()) == kept.pod_node(full_name))?;
+    let address = kept.pod_ip(full_name, nodes[node].name.as_str())?;
+    let free = nodes[node].pod_subnet.contains(&ip(address)) && pods.iter().all(|pod| pod.ip != ip(address));
+    free.then_some((NodeId(node), address))
 }
 
 /// The node with the fewest pods that has a place left, and the lowest free address there.

@@ -19,7 +19,8 @@
 //! | the cluster's DNS | the tenth address of `service_cidr`; its pods where the fewest are |
 //! | its own address | the highest free one of `node_subnet` |
 //!
-//! Whatever is given is taken out before anything is allocated.
+//! Whatever is given is taken out before anything is allocated; and in a lab that runs already, so is
+//! whatever its things have ([`Kept`]).
 
 use super::{
     balancer::{balancer, check_engine},
@@ -28,6 +29,7 @@ use super::{
     externals::{ExternalDraft, externals},
     file::LabFile,
     hostnames::check_hostnames,
+    kept::Kept,
     model::Lab,
     name::Name,
     network::{ClientDraft, Network, NodeDraft},
@@ -38,11 +40,11 @@ use super::{
 use crate::diag::Problems;
 
 /// Puts the lab together; `None` if anything of it was refused, and `problems` says what.
-pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
+pub(super) fn lower(file: &LabFile, default_name: &Name, kept: &Kept, problems: &mut Problems) -> Option<Lab> {
     check::sizes(file, problems)?;
-    let network = Network::of(file, problems);
-    let pods = Pods::of(file, &network, problems);
-    let services = services(file, &network, &pods, problems);
+    let network = Network::of(file, kept, problems);
+    let pods = Pods::of(file, &network, kept, problems);
+    let services = services(file, &network, &pods, kept, problems);
     let balancer = balancer(file, &network, problems);
     let externals = externals(file, &network, problems);
     check_hostnames(file, &pods, problems);
@@ -53,7 +55,7 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems
     let mut pods = pods.finish()?;
     let mut services = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;
     let dns = match dns? {
-        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, problems)?),
+        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, kept, problems)?),
         None => None,
     };
     let lab = Lab {
