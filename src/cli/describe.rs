@@ -16,7 +16,7 @@ use crate::{
     lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
     proxy::{
         balancer::{self, Health},
-        endpoints::Conditions,
+        endpoints::conditions,
     },
 };
 
@@ -192,7 +192,7 @@ fn client(lab: &Lab, id: ClientId) -> Lines {
 
 fn load_balancer(lab: &Lab) -> Lines {
     let Some(balancer) = &lab.load_balancer else { return Vec::new() };
-    let health = Health::of(lab, &Conditions::new());
+    let health = Health::of(lab, &conditions(lab));
     let addresses: Vec<String> = balancer::vips(lab)
         .iter()
         .map(|vip| {

@@ -211,7 +211,7 @@ fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
 
 /// The addresses and ports behind a Service's port.
 pub(super) fn endpoints_of(lab: &Lab, service: &Service, port: &ServicePort) -> Vec<String> {
-    let found = endpoints::endpoints(lab, service, port, &endpoints::Conditions::default());
+    let found = endpoints::endpoints(lab, service, port, &endpoints::conditions(lab));
     found.iter().map(|endpoint| endpoint.addr.to_string()).collect()
 }
 
