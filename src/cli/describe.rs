@@ -150,6 +150,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         ("node", json!(row.node)),
         ("ip", json!(pod.ip)),
         ("status", json!(row.status)),
+        ("restarts", json!(row.restarts)),
         ("labels", json!(row.labels)),
         ("containers", json!(containers)),
         ("services", json!(services)),
