@@ -100,12 +100,19 @@ impl State {
         let Now { lab, .. } = self.now();
         let progress = self.progress();
         let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
-            let (running, pid, text) = match state {
-                ServerState::BuiltIn => (true, None, "built in".to_owned()),
-                ServerState::Running { pid } => (true, Some(pid), format!("process {pid}")),
-                ServerState::Ended { how } => (false, None, how),
+            let pid = match state {
+                ServerState::Running { pid, .. } => Some(pid),
+                _ => None,
             };
-            ServerStatus { pod, container, running, pid, text }
+            ServerStatus {
+                pod,
+                container,
+                running: !state.is_down(),
+                pid,
+                text: state.to_string(),
+                restarts: state.restarts(),
+                again: matches!(state, ServerState::Waiting { .. }),
+            }
         });
         Status {
             name: lab.name.to_string(),

@@ -151,6 +151,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         ("ip", json!(pod.ip)),
         ("status", json!(row.status)),
         ("ready", json!(row.ready)),
+        ("restarts", json!(row.restarts)),
         ("labels", json!(row.labels)),
         ("containers", json!(containers)),
         ("services", json!(services)),

@@ -97,6 +97,7 @@ pub(super) struct PodRow {
     pub(super) name: String,
     pub(super) ready: String,
     pub(super) status: String,
+    pub(super) restarts: u32,
     pub(super) ip: String,
     pub(super) node: String,
     pub(super) labels: String,
@@ -104,11 +105,14 @@ pub(super) struct PodRow {
 
 fn pods(lab: &Lab, status: &Status, format: ListFormat) -> Result<()> {
     let rows: Vec<PodRow> = lab.pod_ids().map(|id| pod_row(lab, id, status)).collect();
-    let listing =
-        Listing { kind: "pods", header: &["NAME", "READY", "STATUS", "IP", "NODE"], wide: &["NAMESPACE", "LABELS"] };
+    let listing = Listing {
+        kind: "pods",
+        header: &["NAME", "READY", "STATUS", "RESTARTS", "IP", "NODE"],
+        wide: &["NAMESPACE", "LABELS"],
+    };
     listing.print(format, &rows, |row| {
-        let PodRow { namespace, name, ready, status, ip, node, labels } = row;
-        [name, ready, status, ip, node, namespace, labels].map(Clone::clone).to_vec()
+        let PodRow { namespace, name, ready, status, restarts, ip, node, labels } = row;
+        [name, ready, status, &restarts.to_string(), ip, node, namespace, labels].map(Clone::clone).to_vec()
     })
 }
 
@@ -127,10 +131,12 @@ pub(super) fn pod_row(lab: &Lab, id: PodId, status: &Status) -> PodRow {
         ready: format!("{ready}/{}", pod.containers.len()),
         status: match servers.iter().find(|server| !server.running) {
             _ if pod.terminating => "Terminating".to_owned(),
+            Some(server) if server.again => "CrashLoopBackOff".to_owned(),
             Some(_) => "Error".to_owned(),
             None if servers.len() < pod.containers.len() => "Pending".to_owned(),
             None => "Running".to_owned(),
         },
+        restarts: servers.iter().map(|server| server.restarts).sum(),
         ip: pod.ip.to_string(),
         node: lab.node(pod.node).name.to_string(),
         labels: if labels.is_empty() { "<none>".to_owned() } else { labels },

@@ -3,6 +3,7 @@
 //!
 //! Nothing here opens a socket: bytes come in, bytes go out.
 
+pub mod corefile;
 pub mod environment;
 pub mod hosts;
 pub mod records;

@@ -64,12 +64,13 @@ pub async fn drifts(lab: &Lab, plan: &Plan, processes: &Processes, servers: &Ser
 
 fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
     let states = servers.states().into_iter();
-    let ended = states.filter_map(|((pod, container), state)| match state {
-        ServerState::Ended { how } => Some((pod, container, how)),
-        ServerState::BuiltIn | ServerState::Running { .. } => None,
-    });
-    let drift = |(pod, container, how): (String, String, String)| {
-        let text = format!("the server of the container {container} of {pod} {how}");
+    let down = states.filter(|(_, state)| state.is_down());
+    let drift = |((pod, container), state): ((String, String), ServerState)| {
+        let serves_dns = lab.pods.iter().any(|it| it.serves_dns() && it.full_name() == pod);
+        let text = match serves_dns {
+            true => format!("the DNS server of {pod} {state}"),
+            false => format!("the server of the container {container} of {pod} {state}"),
+        };
         let netns = lab.find(&pod).map_or_else(|| pod.clone(), |place| lab.netns(place));
         Drift { netns, kind: DriftKind::Server, text, mend: None }
     };
@@ -78,7 +79,7 @@ fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
         let text = format!("haproxy {how}");
         Some(Drift { netns: balancer.name.to_string(), kind: DriftKind::Server, text, mend: None })
     });
-    ended.map(drift).chain(balancer).collect()
+    down.map(drift).chain(balancer).collect()
 }
 
 /// A route of the load balancer as it should be by now.

@@ -24,26 +24,27 @@ impl Servers {
     /// have ended.
     pub async fn end_pod(&self, pod: &str, grace: Duration) {
         let mine = |(key, state): (&(String, String), &watch::Receiver<ServerState>)| {
-            let runs = matches!(*state.borrow(), ServerState::Running { .. });
+            let runs = matches!(*state.borrow(), ServerState::Running { .. } | ServerState::Waiting { .. });
             (key.0 == pod && runs).then(|| state.clone())
         };
         let states: Vec<_> = self.table().iter().filter_map(mine).collect();
+        self.scopes().close(pod);
         for state in &states {
             signal(state, Signal::SIGTERM);
         }
         let polite = async {
-            self.scopes().close(pod).await;
+            self.scopes().drained(pod).await;
             for state in &states {
                 end_of(&mut state.clone()).await;
             }
         };
         // What is built in and has no connections left, and processes that obey, end before.
         let _ = timeout(grace, polite).await;
-        self.scopes().end(pod);
         for state in &states {
             signal(state, Signal::SIGKILL);
             end_of(&mut state.clone()).await;
         }
+        self.scopes().end(pod);
         self.table().retain(|key, _| key.0 != pod);
         view::forget(pod);
     }
@@ -99,7 +100,7 @@ impl Servers {
 
 /// Signals the process of a server, if it is one.
 fn signal(state: &watch::Receiver<ServerState>, signal: Signal) {
-    if let ServerState::Running { pid } = *state.borrow() {
+    if let ServerState::Running { pid, .. } = *state.borrow() {
         // That it has ended already is fine.
         let _ = kill(Pid::from_raw(pid), signal);
     }
