@@ -75,6 +75,15 @@ mod tests {
         name = "agent"
         node = "node2"
         host_network = true
+        [[service]]
+        name = "db"
+        namespace = "shop"
+        cluster_ip = "None"
+        endpoints = []
+        [[service]]
+        name = "db"
+        cluster_ip = "None"
+        endpoints = []
         [[client]]
         name = "laptop"
         ip = "192.0.2.10/24"
