@@ -11,14 +11,12 @@ const fn not_yet(id: &'static str, behaviour: &'static str, source: &'static str
 }
 
 pub(super) const ROWS: &[Row] = &[
-    not_yet("B16", "a deleted Service is gone, the others stay", "e2e service, up and down services", CHURN),
     not_yet(
         "B20",
         "5000 connections are spread evenly over five endpoints",
         "ladder of 1/n and numgen",
         "`netlab verify` measures it, with the statistics that it needs",
     ),
-    not_yet("C5", "a deleted Service's NodePort is closed", "e2e networking, update nodePort", CHURN),
     not_yet("C7-ipv6", "a NodePort on ::1", "pf TestNodePorts", IPV6),
     not_yet(
         "D6-source",
@@ -33,16 +31,9 @@ pub(super) const ROWS: &[Row] = &[
     not_yet("F1", "a headless Service's name lists its pods", "spec 2.4.1", DNS),
     not_yet("F4", "but not those that are not ready", "spec 2.4.1", DNS),
     not_yet("J7", "a Service without endpoints has its name all the same", "core svcempty cases", DNS),
-    not_yet("K1", "a pod that is replaced is found, and the old one is not", "e2e networking, update endpoints", CHURN),
     not_yet("K11", "a connection is never moved to another endpoint", "derived", CHURN),
     not_yet("K12", "nothing fails while all pods are replaced one by one", "e2e loadbalancer, rolling update", CHURN),
     not_yet("K16", "nothing fails while the proxy is restarted", "e2e service, restarting kube-proxy", CHURN),
-    not_yet("L1", "a UDP client of a NodePort finds a replaced endpoint", "e2e conntrack", CHURN),
-    not_yet("L2", "so does one of a ClusterIP", "e2e conntrack", CHURN),
-    not_yet("L3", "so does one on a node", "e2e conntrack", CHURN),
-    not_yet("L4", "a UDP client that was early finds the first endpoint", "e2e conntrack", CHURN),
-    not_yet("L7", "so it is at a load balancer's address", "#104009", CHURN),
-    not_yet("L9", "a deleted UDP Service leaves no connection behind", "#141371", CHURN),
     not_yet(
         "L12",
         "packets that belong to no connection do not break one",

@@ -9,6 +9,7 @@ mod local;
 mod node_port;
 mod outer;
 mod pods;
+mod restarts;
 mod sticky;
 mod zones;
 
@@ -16,7 +17,7 @@ use super::{Health, Path, Proof, Row, Seen, Setting, Source};
 use crate::lab::model::Protocol;
 
 /// All of them, in the order of the page.
-pub(super) const ALL: [&[Row]; 11] = [
+pub(super) const ALL: [&[Row]; 12] = [
     pods::ROWS,
     cluster_ip::ROWS,
     node_port::ROWS,
@@ -26,6 +27,7 @@ pub(super) const ALL: [&[Row]; 11] = [
     local::ROWS,
     zones::ROWS,
     conditions::ROWS,
+    restarts::ROWS,
     files::ROWS,
     elsewhere::ROWS,
 ];
