@@ -38,7 +38,7 @@ use netlab::{
 
 use program::{
     Program, Running, User,
-    clients::{FORGETS, FROM_PORT, LARGE_TCP, LARGE_UDP},
+    clients::{FORGETS, FROM_PORT, LARGE_TCP, LARGE_UDP, SCTP},
 };
 
 /// A pod in front of every Service of a row about lab files.
@@ -336,7 +336,9 @@ impl Asking<'_> {
             }
         }
         let by_agent = |question: &Question<'_>| match question {
-            Question::Path(_, path) => path.bytes.is_none() && path.source_port.is_none(),
+            Question::Path(_, path) => {
+                path.bytes.is_none() && path.source_port.is_none() && path.protocol != Protocol::Sctp
+            }
             Question::Health(..) => true,
         };
         let orders = questions.iter().enumerate().filter(|(_, question)| by_agent(question));
@@ -351,7 +353,7 @@ impl Asking<'_> {
         for (id, question) in questions.iter().enumerate() {
             let found = match (question, outcomes.get(&id)) {
                 (Question::Path(row, path), _) if path.bytes.is_some() => self.large(row, path),
-                (Question::Path(row, path), _) if path.source_port.is_some() => self.from_port(row, path),
+                (Question::Path(row, path), _) if !by_agent(question) => self.by_client(row, path),
                 (Question::Path(row, path), Some(outcome)) => seen(stage, row, path, &outcome.tries),
                 (Question::Health(row, health), Some(outcome)) => answered(stage, row, health, &outcome.tries),
                 (Question::Path(row, _) | Question::Health(row, _), None) => Some(format!("{}: no outcome", row.id)),
@@ -409,13 +411,18 @@ impl Asking<'_> {
             .then(|| format!("{}: {bytes} bytes do not come back: {text}", self.stage.name(row, path)))
     }
 
-    /// Sends datagrams from one port, with a client of our own.
-    fn from_port(&self, row: &Row, path: &Path) -> Option<String> {
+    /// Sends datagrams from one port, or speaks SCTP, with a client of our own.
+    fn by_client(&self, row: &Row, path: &Path) -> Option<String> {
         let (ip, port) = path.to.split_once(':')?;
-        let source = path.source_port?.to_string();
-        let done = self.running.exec(path.from, &["python3", "-c", FROM_PORT, &source, ip, port]);
+        let done = match path.source_port {
+            Some(source) => self.running.exec(path.from, &["python3", "-c", FROM_PORT, &source.to_string(), ip, port]),
+            None => {
+                let times = times(self.stage, path).to_string();
+                self.running.exec(path.from, &["python3", "-c", SCTP, ip, port, &times])
+            }
+        };
         let tries: Vec<Try> = String::from_utf8_lossy(&done.stdout).lines().map(heard).collect();
-        if tries.is_empty() {
+        if !done.status.success() || tries.is_empty() {
             let text = String::from_utf8_lossy(&done.stderr);
             return Some(format!("{}: {text}", self.stage.name(row, path)));
         }
@@ -463,20 +470,23 @@ fn order(stage: &Stage, id: usize, question: &Question<'_>) -> Order {
         }
         Question::Path(_, path) => {
             let (from, to) = stage.ends(path);
-            let (times, timeout_ms) = match path.seen(stage.mode) {
-                Some(Seen::By(names, _) | Seen::Holes(names, _)) => {
-                    (stats::tries_to_hit(names.split(' ').count(), MISS).max(2), PATIENCE_MS)
-                }
-                Some(Seen::Sticky(..)) => (15, PATIENCE_MS),
-                Some(Seen::Timeout) => (2, SILENCE_MS),
-                Some(Seen::Refused | Seen::Unreachable) | None => (2, PATIENCE_MS),
-            };
+            let times = times(stage, path);
+            let timeout_ms = if path.seen(stage.mode) == Some(Seen::Timeout) { SILENCE_MS } else { PATIENCE_MS };
             let what = match path.protocol {
                 Protocol::Udp => What::Udp { to, timeout_ms },
                 Protocol::Tcp | Protocol::Sctp => What::Http { to, path: "/".to_owned(), timeout_ms },
             };
             Order { id, netns: stage.lab.netns(from), what, times }
         }
+    }
+}
+
+/// How often a path is tried.
+fn times(stage: &Stage, path: &Path) -> usize {
+    match path.seen(stage.mode) {
+        Some(Seen::By(names, _) | Seen::Holes(names, _)) => stats::tries_to_hit(names.split(' ').count(), MISS).max(2),
+        Some(Seen::Sticky(..)) => 15,
+        Some(Seen::Timeout | Seen::Refused | Seen::Unreachable) | None => 2,
     }
 }
 

@@ -17,7 +17,8 @@ it as it is. `cargo test --test conformance` asks every row of three opinions, w
 - where the cells of a row differ, Kubernetes' proxies differ (or the ladder does, whose flat rules masquerade all that
   they translate); `-` means that the proxy has no such behaviour;
 - *→*: another lab is brought up in the place of the first (`up --replace`), as netlab does not change a lab that runs:
-  a connection of the first one has no part in it.
+  a connection of the first one has no part in it;
+- SCTP is spoken over raw sockets, the first two packets of it, so that it needs none of the kernel's own.
 
 Sources: `e2e` is kubernetes/test/e2e/network, `pf` a packet-flow test in pkg/proxy, `core` CoreDNS' kubernetes plugin,
 `contract` this project's data-plane reference.

@@ -72,3 +72,47 @@ for _ in range(20):
         sys.exit(0)
 sys.exit(f'{first} is never forgotten')
 ";
+
+/// IP PORT COUNT: prints what comes of so many INITs of SCTP, each from a port of its own: `POD CLIENT`, `refused` or
+/// `timeout`. A raw socket does what an SCTP socket would, on kernels that have none too.
+pub(crate) const SCTP: &str = "
+import errno, random, socket, struct, sys, time
+def crc(data):
+    c = 0xffffffff
+    for b in data:
+        c ^= b
+        for _ in range(8):
+            c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+    return c ^ 0xffffffff
+ip, port, times = sys.argv[1:]
+def ask(source):
+    client = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+    client.connect((ip, 0))
+    client.settimeout(1)
+    init = struct.pack('!BBHIIHHI', 1, 0, 20, random.getrandbits(32) | 1, 65536, 1, 1, 1)
+    head = struct.pack('!HHI', source, int(port), 0)
+    client.send(head + struct.pack('<I', crc(head + bytes(4) + init)) + init)
+    while True:
+        packet = client.recv(65536)
+        data = packet[(packet[0] & 15) * 4:]
+        if data[2:4] == struct.pack('!H', source) and data[12] == 2:
+            length, = struct.unpack('!H', data[34:36])
+            return data[36:32 + length].decode()
+deadline, left = time.monotonic() + 10, int(times)
+for source in random.sample(range(20000, 60000), 2000):
+    try:
+        print(ask(source))
+    except ConnectionRefusedError:
+        print('refused')
+    except TimeoutError:
+        print('timeout')
+    except OSError as error:
+        # Nobody waits for a raw socket: until the server has it, its pod knows no SCTP.
+        if error.errno != errno.ENOPROTOOPT or time.monotonic() > deadline:
+            raise
+        time.sleep(0.1)
+        continue
+    left -= 1
+    if not left:
+        break
+";

@@ -33,7 +33,12 @@ pub(super) const ROWS: &[Row] = &[
     not_yet("J7", "a Service without endpoints has its name all the same", "core svcempty cases", DNS),
     not_yet("K11", "a connection is never moved to another endpoint", "derived", CHURN),
     not_yet("K12", "nothing fails while all pods are replaced one by one", "e2e loadbalancer, rolling update", CHURN),
-    not_yet("K16", "nothing fails while the proxy is restarted", "e2e service, restarting kube-proxy", CHURN),
+    not_yet(
+        "K16",
+        "nothing fails while the proxy is restarted",
+        "e2e service, restarting kube-proxy",
+        "there is no proxy that runs: a node's rules are loaded once, when the lab comes up",
+    ),
     not_yet(
         "L12",
         "packets that belong to no connection do not break one",
@@ -63,10 +68,4 @@ pub(super) const ROWS: &[Row] = &[
     not_yet("N19", "a flood of random names does not slow the others down", "derived", DNS),
     not_yet("N21", "two netlabs do not disturb each other", "derived", "the live tests run labs in parallel"),
     not_yet("O1-O8", "scale", "blog, issues", "the benchmarks measure it"),
-    not_yet(
-        "own-sctp",
-        "an SCTP Service is served",
-        "pf TestClusterIPGeneral",
-        "kernels without SCTP sockets cannot serve it; its rules load beside those of the others (B9, A7)",
-    ),
 ];
