@@ -51,9 +51,18 @@ pub enum Proof {
     Invalid(&'static str, &'static str),
     /// A Service with these keys means this.
     Valid(&'static str, fn(&Lab) -> String, &'static str),
+    /// In what is seen in one lab, and then in another that is brought up in its place: netlab does
+    /// not change a lab that runs.
+    Restarted(&'static [Act]),
+    /// In this lab's clients: each stays with its endpoint as long as it comes back in time, and is
+    /// given another one some time after it has been gone for so many seconds.
+    Forgets(&'static Setting, &'static [Path], u32),
     /// It does not show yet: why.
     NotYet(&'static str),
 }
+
+/// A lab, and what is seen in it.
+pub type Act = (&'static Setting, &'static [Path]);
 
 /// A lab, and what is done to it.
 #[derive(Debug)]
@@ -79,6 +88,8 @@ pub struct Path {
     pub protocol: Protocol,
     /// How many bytes are sent and come back, if it matters.
     pub bytes: Option<usize>,
+    /// The port that datagrams are sent from, if it is always the same.
+    pub source_port: Option<u16>,
     /// What must be seen, in the order of [`ProxyMode::ALL`]; `None` if it is not said.
     seen: [Option<Seen>; 3],
 }
@@ -129,6 +140,23 @@ pub fn rows() -> Vec<Row> {
     rows::ALL.concat()
 }
 
+impl Row {
+    /// It as rows of one lab each, one after the other; none if it takes no lab.
+    pub fn acts(&self) -> Vec<(&'static Setting, Row)> {
+        match self.proof {
+            Proof::Paths(setting, _)
+            | Proof::NoRules(setting, _)
+            | Proof::Health(setting, _)
+            | Proof::Forgets(setting, ..) => vec![(setting, *self)],
+            Proof::Restarted(acts) => acts
+                .iter()
+                .map(|(setting, paths)| (*setting, Row { proof: Proof::Paths(setting, paths), ..*self }))
+                .collect(),
+            Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => Vec::new(),
+        }
+    }
+}
+
 /// The first words of a proof that waits for something, by what that is.
 pub const NOT_YET: &str = "not yet: ";
 
@@ -159,11 +187,15 @@ impl Setting {
 
 impl Path {
     const fn new(from: &'static str, to: &'static str, protocol: Protocol) -> Path {
-        Path { from, to, protocol, bytes: None, seen: [None; 3] }
+        Path { from, to, protocol, bytes: None, source_port: None, seen: [None; 3] }
     }
 
     const fn large(self, bytes: usize) -> Path {
         Path { bytes: Some(bytes), ..self }
+    }
+
+    const fn from_port(self, port: u16) -> Path {
+        Path { source_port: Some(port), ..self }
     }
 
     /// The same under every proxy.
