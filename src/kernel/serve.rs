@@ -20,16 +20,18 @@ use tokio::{
 use super::{
     balancer::{self, Spreads},
     datagram::Datagrams,
+    dns,
     echo::Echo,
     haproxy,
     health::{self, Health},
-    netns,
+    http, my_ip, netns,
     process::{Entrance, Processes, Spawned},
     rules, view,
 };
 use crate::{
+    dns::Cluster,
     error::{Context, Error, Result},
-    lab::model::{Container, ExternalServer, Lab, PodId, Protocol, Server},
+    lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::{Check, Program},
 };
 
@@ -43,6 +45,7 @@ pub struct Servers {
     states: Arc<Mutex<States>>,
     balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
     spreads: Spreads,
+    names: Arc<Mutex<Option<Arc<Cluster>>>>,
 }
 
 /// By pod and container.
@@ -81,7 +84,8 @@ pub struct Serving<'a> {
 impl Servers {
     /// None yet; what they print goes into files below `logs`.
     pub fn new(logs: PathBuf) -> Self {
-        Servers { logs, states: Arc::default(), balancer: Arc::default(), spreads: Spreads::default() }
+        let spreads = Spreads::default();
+        Servers { logs, states: Arc::default(), balancer: Arc::default(), spreads, names: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, States> {
@@ -122,7 +126,7 @@ impl Servers {
                 self.spawn(serving, &argv, processes)?
             }
             Server::Command(argv) => self.spawn(serving, argv, processes)?,
-            Server::Dns => watch::channel(ServerState::BuiltIn).1,
+            Server::Dns => self.start_dns(serving)?,
         };
         self.table().insert((pod, container), state);
         self.listening(serving, it).await
@@ -133,8 +137,16 @@ impl Servers {
     /// # Errors
     ///
     /// When the port is taken.
-    pub async fn start_outside(&self, netns: &str, port: u16, _server: ExternalServer) -> Result<()> {
-        listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
+    pub async fn start_outside(&self, netns: &str, port: u16, server: ExternalServer) -> Result<()> {
+        let name = netns.to_owned();
+        match server {
+            ExternalServer::Echo => listen(netns, port, Protocol::Tcp, &Echo { name })?,
+            ExternalServer::MyIp => {
+                let answer = move |request: &http::Request, client| my_ip::answer(&name, request, client);
+                tokio::spawn(http::serve(tcp_listener(netns, port)?, answer));
+            }
+        }
+        Ok(())
     }
 
     /// Starts the name server of the lab's internet.
@@ -142,8 +154,8 @@ impl Servers {
     /// # Errors
     ///
     /// When its port is taken.
-    pub async fn start_names(&self, _lab: &Lab, _netns: &str) -> Result<()> {
-        Ok(())
+    pub async fn start_names(&self, lab: &Lab, netns: &str) -> Result<()> {
+        dns::serve_internet(lab, netns)
     }
 
     /// Starts a health check of a node.
@@ -193,6 +205,25 @@ impl Servers {
         &self.spreads
     }
 
+    /// Starts the cluster's DNS in one of its pods.
+    fn start_dns(&self, serving: Serving<'_>) -> Result<watch::Receiver<ServerState>> {
+        let Serving { lab, netns, .. } = serving;
+        let dns = lab.dns.as_ref().ok_or_else(|| Error::bug("a pod of a DNS that the lab does not have"))?;
+        match dns.engine {
+            DnsEngine::Embedded => {
+                // All of its pods share what it knows.
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                let names = match &*names {
+                    Some(names) => Arc::clone(names),
+                    None => Arc::clone(names.insert(dns::names(lab)?)),
+                };
+                dns::serve_cluster(lab, names, netns)?;
+                Ok(watch::channel(ServerState::BuiltIn).1)
+            }
+            DnsEngine::Coredns => start_coredns(serving),
+        }
+    }
+
     fn spawn(
         &self,
         serving: Serving<'_>,
@@ -236,6 +267,12 @@ impl Servers {
             }
         }
     }
+}
+
+/// Starts the real CoreDNS.
+fn start_coredns(serving: Serving<'_>) -> Result<watch::Receiver<ServerState>> {
+    let pod = serving.lab.pod(serving.pod).full_name();
+    Err(Error::host(format!("the pod {pod} cannot run CoreDNS yet")).hint("write `engine = \"embedded\"` in `[dns]`"))
 }
 
 /// Notes when a process ends.
@@ -284,16 +321,12 @@ pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
 
 /// Opens a port in a namespace and serves `echo` on it.
 fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()> {
-    let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let what = format!("cannot listen on port {port}/{protocol}");
     match protocol {
         Protocol::Tcp => {
             tokio::spawn(echo.clone().serve_http(tcp_listener(netns, port)?));
         }
         Protocol::Udp => {
-            let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
-            socket.set_nonblocking(true).context(&what)?;
-            let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
+            let socket = Datagrams::new(udp_socket(netns, port)?).context(format!("cannot serve port {port}/UDP"))?;
             tokio::spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
@@ -301,7 +334,17 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()>
     Ok(())
 }
 
-fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
+/// Opens a UDP port on all addresses of a namespace.
+pub(super) fn udp_socket(netns: &str, port: u16) -> Result<UdpSocket> {
+    let what = format!("cannot listen on port {port}/UDP");
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
+    socket.set_nonblocking(true).context(&what)?;
+    UdpSocket::from_std(socket).context(&what)
+}
+
+/// Opens a TCP port on all addresses of a namespace.
+pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
     let what = format!("cannot listen on port {port}/TCP");
     let any = SocketAddr::from(([0, 0, 0, 0], port));
     let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;

@@ -12,6 +12,7 @@ mod crowds;
 mod kills;
 mod labs;
 mod lesson;
+mod names_embedded;
 mod places;
 mod refusals;
 mod running;
@@ -32,7 +33,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 12] = [
+    let rooms: [(&str, &'static [Test]); 13] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
+        ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),

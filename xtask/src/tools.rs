@@ -32,6 +32,7 @@ const FOR_LABS: &[Tool] = &[
 
 /// What the tests call besides.
 const FOR_TESTS: &[Tool] = &[
+    Tool { program: "dig", package: "bind9-dnsutils" },
     Tool { program: "haproxy", package: "haproxy" },
     Tool { program: "pgrep", package: "procps" },
     Tool { program: "setpriv", package: "util-linux" },
