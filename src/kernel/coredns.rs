@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use tokio::{net::UdpSocket, sync::watch, time::timeout};
 
 use super::{
@@ -99,6 +100,18 @@ pub(super) fn start(
     };
     kept.start(processes, pair)
 }
+
+/// Writes its files anew; the processes read them again when they get [`RELOAD`].
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub(super) fn rewrite(lab: &Lab) -> Result<()> {
+    write(lab)
+}
+
+/// The signal at which CoreDNS reads its configuration again, and goes on answering meanwhile.
+pub(super) const RELOAD: Signal = Signal::SIGUSR1;
 
 /// Writes its files, each under another name first: other pods may be reading them.
 fn write(lab: &Lab) -> Result<()> {

@@ -9,13 +9,14 @@ use nix::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    balancer, netns,
+    balancer, coredns, dns, netns,
     serve::{ServerState, Servers, end_of, health_of},
     view,
 };
 use crate::{
+    dns::Internet,
     error::Result,
-    lab::model::Lab,
+    lab::model::{DnsEngine, Lab},
     plan::step::{Plan, Program, Step},
 };
 
@@ -65,7 +66,7 @@ impl Servers {
         netns::remove(netns)
     }
 
-    /// Tells health checks and the load balancer how the lab is now; starts and ends health checks.
+    /// Tells health checks, name servers and the load balancer how the lab is now; starts and ends health checks.
     ///
     /// # Errors
     ///
@@ -86,6 +87,22 @@ impl Servers {
         for key in gone {
             // Its listener ends when its sender has gone.
             self.healths().remove(&key);
+        }
+        if let Some(names) = &*self.names.lock().unwrap_or_else(PoisonError::into_inner)
+            && lab.dns.is_some()
+        {
+            names.set(dns::names(lab)?);
+        }
+        if lab.dns.as_ref().is_some_and(|dns| dns.engine == DnsEngine::Coredns) {
+            coredns::rewrite(lab)?;
+            let serves = |name: &str| lab.pods.iter().any(|pod| pod.serves_dns() && pod.full_name() == name);
+            self.table()
+                .iter()
+                .filter(|((pod, _), _)| serves(pod))
+                .for_each(|(_, state)| signal(state, coredns::RELOAD));
+        }
+        if let Some(internet) = &*self.internet.lock().unwrap_or_else(PoisonError::into_inner) {
+            internet.set(Internet::new(lab));
         }
         for step in steps() {
             if let Step::ServeBalancer { program: Program::Watch(watched), .. } = step
