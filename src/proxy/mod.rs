@@ -3,9 +3,12 @@
 //! [`view`] says what one node must do; a renderer per [`ProxyMode`] says it in rules; [`truth`] says
 //! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
 //! [`balancer`] says what stands in front of the nodes, and [`haproxy`] how HAProxy is told so.
+//! [`flow`] is a connection as a node's conntrack knows it, and [`stale`] says which of these must go
+//! when Services change.
 
 pub mod balancer;
 pub mod endpoints;
+pub mod flow;
 pub mod haproxy;
 pub mod hash;
 pub mod iptables;
@@ -13,6 +16,7 @@ pub mod ladder;
 pub mod nftables;
 #[cfg(test)]
 mod sample;
+pub mod stale;
 mod table;
 pub mod trace;
 pub mod truth;
