@@ -12,7 +12,10 @@ use crate::{
         drift::Drift,
         order::{Order, Outcome},
     },
-    proxy::trace::tap::{TapOrder, Tapped},
+    proxy::{
+        flow::Connection,
+        trace::tap::{TapOrder, Tapped},
+    },
 };
 
 /// What an agent reports while it builds its lab.
@@ -85,6 +88,11 @@ pub enum Request {
     /// Make a connection, and listen to what the kernel does with it. Answered by
     /// [`Reply::Traced`].
     Trace(TapOrder),
+    /// Which connections does conntrack know? Answered by [`Reply::Conntrack`].
+    Conntrack {
+        /// On this node only.
+        node: Option<String>,
+    },
     /// End.
     Down,
 }
@@ -105,6 +113,8 @@ pub enum Reply {
     View(View),
     /// To [`Request::Trace`].
     Traced(Tapped),
+    /// To [`Request::Conntrack`].
+    Conntrack(Vec<NodeConnections>),
     /// It cannot be done.
     Problem(Problem),
 }
@@ -145,6 +155,15 @@ pub struct ServerStatus {
     pub pid: Option<i32>,
     /// In words.
     pub text: String,
+}
+
+/// The connections that a node's conntrack knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeConnections {
+    /// The node.
+    pub node: String,
+    /// In no particular order.
+    pub connections: Vec<Connection>,
 }
 
 /// What processes in a place see of their own.

@@ -11,12 +11,18 @@ use tokio::{
 
 use super::{
     build::State,
-    protocol::{Phase, Reply, Request, View},
+    protocol::{NodeConnections, Phase, Reply, Request, View},
 };
 use crate::{
     error::{Context, Error, Result},
-    kernel::{client, inspect, trace, view},
-    lab::model::Place,
+    kernel::{
+        client,
+        conntrack::{Conntrack, Which},
+        inspect, trace,
+        unanswered::Unanswered,
+        view,
+    },
+    lab::model::{NodeId, Place},
     probe::order::Order,
 };
 
@@ -74,6 +80,10 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
             let traced = trace::trace(order, &state.plan, &state.processes).await;
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
+        Request::Conntrack { node } => {
+            let known = connections(state, node.as_deref()).await;
+            say(&mut writer, &known.map_or_else(|error| Reply::Problem(error.into()), Reply::Conntrack)).await
+        }
         Request::View { place } => {
             let view = see(state, &place);
             say(&mut writer, &view.map_or_else(|error| Reply::Problem(error.into()), Reply::View)).await
@@ -88,12 +98,43 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
 }
 
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
+    let mut unanswered = Unanswered::all(&orders);
     let tries = orders.into_iter().map(|order| client::attempt(order, &state.processes));
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
+    let mut told = Ok(());
     while let Some(outcome) = outcomes.next().await {
-        say(writer, &Reply::Outcome(outcome)).await?;
+        unanswered.hear(&outcome);
+        told = say(writer, &Reply::Outcome(outcome)).await;
+        if told.is_err() {
+            break;
+        }
     }
+    // Closes the sockets of what is still being tried.
+    drop(outcomes);
+    let lab = &state.lab;
+    let nodes = lab.node_ids().map(|id| lab.netns(Place::Node(id)));
+    if let Err(error) = unanswered.forget(nodes).await {
+        eprintln!("conntrack still knows of probes that nobody answered: {error}");
+    }
+    told?;
     say(writer, &Reply::Done).await
+}
+
+/// What the conntrack of one node knows, or of all.
+async fn connections(state: &State, node: Option<&str>) -> Result<Vec<NodeConnections>> {
+    let lab = &state.lab;
+    let wanted = |id: &NodeId| node.is_none_or(|name| lab.node(*id).name.as_str() == name);
+    let runtime = tokio::runtime::Handle::current();
+    let mut known = Vec::new();
+    for id in lab.node_ids().filter(wanted) {
+        let conntrack = Conntrack::open_in(&lab.netns(Place::Node(id)), &runtime)?;
+        let connections = conntrack.connections(Which::All).await?;
+        known.push(NodeConnections { node: lab.node(id).name.to_string(), connections });
+    }
+    match node {
+        Some(name) if known.is_empty() => Err(Error::usage(format!("there is no node {name} in this lab"))),
+        _ => Ok(known),
+    }
 }
 
 fn see(state: &State, place: &str) -> Result<View> {

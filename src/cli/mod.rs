@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod conntrack;
 mod describe;
 mod doctor;
 mod down;
