@@ -32,7 +32,7 @@ use netlab::{
     proxy::{
         render, trace,
         truth::{Choice, Sight, Truth},
-        view::view_under,
+        view::view,
     },
 };
 
@@ -152,15 +152,14 @@ struct Stage {
 impl Stage {
     fn new(setting: &'static Setting, mode: ProxyMode) -> Stage {
         let lab = setting.lab(mode);
-        let conditions = setting.conditions(&lab);
-        let texts = lab.node_ids().map(|node| (node, render(mode, &view_under(&lab, node, &conditions)))).collect();
+        let texts = lab.node_ids().map(|node| (node, render(mode, &view(&lab, node)))).collect();
         Stage { setting, mode, lab, texts }
     }
 
     /// What truth says of a path.
     fn truth(&self, path: &Path) -> Sight {
         let (from, to) = self.ends(path);
-        let truth = Truth::under(&self.lab, self.mode, &self.setting.conditions(&self.lab));
+        let truth = Truth::new(&self.lab, self.mode);
         match self.entry(from, to) {
             None => truth.sight(from, to, path.protocol),
             Some(entry) => truth.sight_via(from, entry, to, path.protocol),
@@ -232,10 +231,6 @@ fn on_packets(user: User) {
     let program = Program::of(user);
     let mut labs: BTreeMap<(&str, ProxyMode), (&'static Setting, Vec<Row>)> = BTreeMap::new();
     for (row, setting) in rows_with_labs() {
-        // What a running lab cannot be, the kernel cannot be asked.
-        if !setting.conditions.is_empty() {
-            continue;
-        }
         for mode in ProxyMode::ALL.into_iter().filter(|mode| setting.refused_by(*mode).is_none()) {
             labs.entry((setting.name, mode)).or_insert_with(|| (setting, Vec::new())).1.push(row);
         }

@@ -18,7 +18,6 @@ use crate::{
         model::{Lab, Place, Protocol, ProxyMode},
     },
     proxy::{
-        endpoints::{Condition, Conditions},
         ladder,
         truth::{Choice, Sight},
     },
@@ -67,8 +66,6 @@ pub struct Setting {
     pub cluster: &'static str,
     /// Routes that `host` gets besides: addresses and the nodes that they lead to.
     pub routes: &'static [(&'static str, &'static str)],
-    /// Pods that are not as ready as they could be.
-    pub conditions: &'static [(&'static str, Condition)],
 }
 
 /// A connection, and what its client must see under each proxy.
@@ -149,19 +146,6 @@ impl Setting {
     pub fn lab(&self, mode: ProxyMode) -> Lab {
         let text = self.text(mode);
         load(&text).unwrap_or_else(|problems| panic!("{}", problems.render(self.name, &text, crate::diag::Colour::Off)))
-    }
-
-    /// What is known of its pods.
-    ///
-    /// # Panics
-    ///
-    /// If the table names a pod that is not there.
-    pub fn conditions(&self, lab: &Lab) -> Conditions {
-        let of = |(name, condition): &(&str, Condition)| {
-            let pod = lab.pod_ids().find(|pod| lab.pod(*pod).full_name() == *name);
-            (pod.unwrap_or_else(|| panic!("{} has no pod {name}", self.name)), *condition)
-        };
-        self.conditions.iter().map(of).collect()
     }
 
     /// Why a proxy cannot have this lab, if it cannot.

@@ -15,8 +15,7 @@ it as it is. `cargo test --test conformance` asks every row of three opinions, w
 - *served*: every endpoint that should answer does, and no other; *source kept* or *masqueraded* is what they see;
 - *refused*: an ICMP port-unreachable at once; *timeout*: nothing; *unreachable*: no way there;
 - where the cells of a row differ, Kubernetes' proxies differ (or the ladder does, whose flat rules masquerade all that
-  they translate); `-` means that the proxy has no such behaviour;
-- *rules only*: truth and trace agree, but the kernel is not asked, since a running lab cannot bring it about.
+  they translate); `-` means that the proxy has no such behaviour.
 
 Sources: `e2e` is kubernetes/test/e2e/network, `pf` a packet-flow test in pkg/proxy, `core` CoreDNS' kubernetes plugin,
 `contract` this project's data-plane reference.
@@ -75,6 +74,5 @@ fn cell(setting: &Setting, paths: &[Path], mode: ProxyMode) -> String {
             words.push(seen.words());
         }
     }
-    let rules_only = if setting.conditions.is_empty() { "" } else { " (rules only)" };
-    format!("{}{rules_only}", words.join("; "))
+    words.join("; ")
 }

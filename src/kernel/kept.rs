@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     process::{Processes, Spawned},
+    scope::Scope,
     serve::{ServerState, describe},
     view,
 };
@@ -35,6 +36,8 @@ pub(super) struct Kept {
     pub(super) view: View,
     /// The file that gets what it prints.
     pub(super) log: PathBuf,
+    /// When this ends, it is not started again.
+    pub(super) scope: Scope,
 }
 
 /// What became of a program before.
@@ -47,7 +50,7 @@ pub struct Past {
 }
 
 impl Kept {
-    /// Starts it, and again whenever it ends, for as long as the agent lives.
+    /// Starts it, and again whenever it ends, until its scope does.
     ///
     /// # Errors
     ///
@@ -70,18 +73,23 @@ impl Kept {
                 Ok(Spawned { ended, .. }) => ended.await.map_or_else(|_| "ended".to_owned(), describe),
                 Err(error) => error.to_string(),
             };
+            if self.scope.has_ended() {
+                return said(state, ServerState::Ended { how });
+            }
             let pause = pauses.after(began.elapsed());
             eprintln!("{} {how}; it starts again {}", self.what, when(pause));
-            past.how = Some(how);
-            // Nobody may be looking any more.
-            let _ = state.send(ServerState::Waiting { until: began + began.elapsed() + pause, past: past.clone() });
-            // The pause is what is wanted: a program that cannot live is not to keep the host busy.
-            tokio::time::sleep(pause).await;
+            past.how = Some(how.clone());
+            said(state, ServerState::Waiting { until: Instant::now() + pause, past: past.clone() });
+            tokio::select! {
+                biased;
+                () = self.scope.ended() => return said(state, ServerState::Ended { how }),
+                // The pause is what is wanted: a program that cannot live is not to keep the host busy.
+                () = tokio::time::sleep(pause) => {}
+            }
             past.restarts += 1;
             next = self.spawn(processes);
             if let Ok(Spawned { pid, .. }) = &next {
-                // As above.
-                let _ = state.send(ServerState::Running { pid: pid.as_raw(), past: past.clone() });
+                said(state, ServerState::Running { pid: pid.as_raw(), past: past.clone() });
             }
         }
     }
@@ -95,6 +103,11 @@ impl Kept {
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         processes.spawn(command, view::entrance(&self.view)?)
     }
+}
+
+fn said(state: &watch::Sender<ServerState>, how: ServerState) {
+    // Nobody may be looking any more.
+    let _ = state.send(how);
 }
 
 /// `at once`, or `in 10 s`.

@@ -28,7 +28,9 @@ use super::{
     kept::{Past, when},
     netns,
     process::{Processes, Spawned},
-    rules, view,
+    rules,
+    scope::{Pair, Scopes},
+    view,
 };
 use crate::{
     dns::environment,
@@ -47,10 +49,20 @@ pub struct Servers {
     states: Arc<Mutex<States>>,
     balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
     spreads: Spreads,
+    scopes: Scopes,
+    pub(super) files: coredns::Files,
+    healths: Arc<Mutex<BTreeMap<(String, u16), watch::Sender<Health>>>>,
+    pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
 }
 
-/// By pod and container.
-type States = BTreeMap<(PodId, usize), watch::Receiver<ServerState>>;
+/// By pod and container, both by name: ids change with the lab.
+pub(super) type States = BTreeMap<(String, String), watch::Receiver<ServerState>>;
+
+/// By what a container's server is known.
+fn key(lab: &Lab, pod: PodId, container: usize) -> (String, String) {
+    let pod = lab.pod(pod);
+    (pod.full_name(), pod.containers[container].name.to_string())
+}
 
 /// How a container's server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +103,14 @@ impl ServerState {
     /// It does not run.
     pub fn is_down(&self) -> bool {
         matches!(self, ServerState::Ended { .. } | ServerState::Waiting { .. })
+    }
+
+    /// Its process, if it is one that runs.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            ServerState::Running { pid, .. } => Some(*pid),
+            _ => None,
+        }
     }
 
     /// How often it was started again.
@@ -136,16 +156,25 @@ pub struct Serving<'a> {
 impl Servers {
     /// None yet; what they print goes into files below `logs`.
     pub fn new(logs: PathBuf) -> Self {
-        Servers { logs, states: Arc::default(), balancer: Arc::default(), spreads: Spreads::default() }
+        Servers {
+            logs,
+            states: Arc::default(),
+            balancer: Arc::default(),
+            spreads: Spreads::default(),
+            scopes: Scopes::default(),
+            files: coredns::Files::default(),
+            healths: Arc::default(),
+            watched: Arc::default(),
+        }
     }
 
-    fn table(&self) -> MutexGuard<'_, States> {
+    pub(super) fn table(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How each container's server is.
-    pub fn states(&self) -> BTreeMap<(PodId, usize), ServerState> {
-        self.table().iter().map(|(key, state)| (*key, state.borrow().clone())).collect()
+    pub fn states(&self) -> BTreeMap<(String, String), ServerState> {
+        self.table().iter().map(|(key, state)| (key.clone(), state.borrow().clone())).collect()
     }
 
     /// The file with what a container's server prints.
@@ -166,8 +195,9 @@ impl Servers {
             Server::Echo => {
                 let (name, hostname) = (lab.pod(pod).name.to_string(), lab.pod(pod).own_name().to_string());
                 let echo = Echo { name, hostname };
+                let pair = self.scopes.of(&lab.pod(pod).full_name());
                 for port in &it.ports {
-                    listen(netns, port.container_port, port.protocol, &echo)?;
+                    listen(netns, port.container_port, port.protocol, &echo, &pair)?;
                 }
                 watch::channel(ServerState::BuiltIn).1
             }
@@ -179,11 +209,11 @@ impl Servers {
             }
             Server::Command(argv) => self.spawn(serving, argv, processes)?,
             Server::Dns => match engine(lab) {
-                DnsEngine::Coredns => coredns::start(serving, self.log(lab, pod, container), processes)?,
+                DnsEngine::Coredns => self.start_coredns(serving, processes)?,
                 DnsEngine::Embedded => watch::channel(ServerState::BuiltIn).1,
             },
         };
-        self.table().insert((pod, container), state);
+        self.table().insert(key(lab, pod, container), state);
         self.listening(serving, it).await
     }
 
@@ -193,7 +223,13 @@ impl Servers {
     ///
     /// When the port is taken.
     pub async fn start_outside(&self, netns: &str, port: u16, _server: ExternalServer) -> Result<()> {
-        listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned(), hostname: netns.to_owned() })
+        listen(
+            netns,
+            port,
+            Protocol::Tcp,
+            &Echo { name: netns.to_owned(), hostname: netns.to_owned() },
+            &self.scopes.of(netns),
+        )
     }
 
     /// Starts the name server of the lab's internet.
@@ -211,16 +247,19 @@ impl Servers {
     ///
     /// When the port is taken, by a pod on the host network for example.
     pub fn start_health(&self, lab: &Lab, netns: &str, port: u16, check: Check) -> Result<()> {
-        let health = match check {
-            Check::Proxy => Health::Proxy,
-            Check::Service { service, local_endpoints } => {
-                let service = lab.service(service);
-                let (namespace, name) = (service.namespace.to_string(), service.name.to_string());
-                Health::Service { namespace, name, local_endpoints }
-            }
-        };
-        tokio::spawn(health::serve(tcp_listener(netns, port)?, health));
+        let (sender, health) = watch::channel(health_of(lab, check));
+        let pair = self.scopes.of(netns);
+        pair.listeners.spawn(health::serve(tcp_listener(netns, port)?, health, pair.whole.clone()));
+        self.healths().insert((netns.to_owned(), port), sender);
         Ok(())
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    pub(super) fn healths(&self) -> MutexGuard<'_, BTreeMap<(String, u16), watch::Sender<Health>>> {
+        self.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the load balancer.
@@ -230,7 +269,12 @@ impl Servers {
     /// When HAProxy is not installed, or ends at once.
     pub async fn start_balancer(&self, lab: &Lab, netns: &str, program: &Program, processes: &Processes) -> Result<()> {
         let config = match program {
-            Program::Watch(watched) => return balancer::watch(lab, netns, watched.clone(), self.spreads.clone()),
+            Program::Watch(watched) => {
+                let watching = balancer::Watching::of(lab, watched.clone());
+                let sender = balancer::watch(netns, watching, self.spreads.clone(), &self.scopes.of(netns).whole)?;
+                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                return Ok(());
+            }
             Program::Haproxy(config) => config,
         };
         let log = self.logs.join(format!("{netns}.{BALANCER_LOG}"));
@@ -278,11 +322,11 @@ impl Servers {
         if it.server == Server::Echo || (it.server == Server::Dns && engine(lab) == DnsEngine::Embedded) {
             return Ok(());
         }
-        let state = self.table().get(&(pod, container)).cloned();
+        let state = self.table().get(&key(lab, pod, container)).cloned();
         let mut state = state.ok_or_else(|| Error::bug("a server that was never started"))?;
         let open = async {
             if it.server == Server::Dns {
-                return coredns::ready(netns, lab.pod(pod).ip, lab.cluster.domain.as_str()).await;
+                return self.coredns_answers(serving).await;
             }
             for port in it.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
                 opened(netns, lab.pod(pod).ip, port.container_port).await?;
@@ -291,10 +335,22 @@ impl Servers {
         };
         tokio::select! {
             open = open => open,
-            how = end_of(&mut state) => {
+            how = first_end_of(&mut state) => {
                 let last = last_line(&self.log(lab, pod, container));
                 Err(Error::refused(format!("the server of {} {how}{last}", lab.pod(pod).full_name())))
             }
+        }
+    }
+}
+
+/// What a health check says.
+pub(super) fn health_of(lab: &Lab, check: Check) -> Health {
+    match check {
+        Check::Proxy => Health::Proxy,
+        Check::Service { service, local_endpoints } => {
+            let service = lab.service(service);
+            let (namespace, name) = (service.namespace.to_string(), service.name.to_string());
+            Health::Service { namespace, name, local_endpoints }
         }
     }
 }
@@ -310,11 +366,20 @@ fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> 
     state
 }
 
-/// Waits until a server has ended for the first time, and says how.
-async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
-    let gone = state.wait_for(|state| state.how_it_ended().is_some()).await;
-    match gone.as_deref().ok().and_then(ServerState::how_it_ended) {
-        Some(how) => how.to_owned(),
+/// Waits until a server has ended for good, and says how.
+pub(super) async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
+    told(state, |state| matches!(state, ServerState::Ended { .. })).await
+}
+
+/// Waits until a server has ended, for good or not, and says how.
+async fn first_end_of(state: &mut watch::Receiver<ServerState>) -> String {
+    told(state, |state| state.how_it_ended().is_some()).await
+}
+
+async fn told(state: &mut watch::Receiver<ServerState>, is: impl FnMut(&ServerState) -> bool) -> String {
+    let how = state.wait_for(is).await.ok().and_then(|state| state.how_it_ended().map(str::to_owned));
+    match how {
+        Some(how) => how,
         None => std::future::pending().await,
     }
 }
@@ -344,18 +409,18 @@ pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
 }
 
 /// Opens a port in a namespace and serves `echo` on it.
-fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()> {
+fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) -> Result<()> {
     let any = SocketAddr::from(([0, 0, 0, 0], port));
     let what = format!("cannot listen on port {port}/{protocol}");
     match protocol {
         Protocol::Tcp => {
-            tokio::spawn(echo.clone().serve_http(tcp_listener(netns, port)?));
+            pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
         }
         Protocol::Udp => {
             let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
             socket.set_nonblocking(true).context(&what)?;
             let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
-            tokio::spawn(echo.clone().serve_udp(socket));
+            pair.listeners.spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }
@@ -371,7 +436,7 @@ fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
 }
 
 /// What answers DNS questions.
-fn engine(lab: &Lab) -> DnsEngine {
+pub(super) fn engine(lab: &Lab) -> DnsEngine {
     lab.dns.as_ref().map_or(DnsEngine::Embedded, |dns| dns.engine)
 }
 

@@ -1,0 +1,119 @@
+//! Servers that end, and servers that are told how the lab is now.
+
+use std::{fs, os::unix::fs::MetadataExt, sync::PoisonError, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    balancer, netns,
+    serve::{ServerState, Servers, end_of, health_of},
+    view,
+};
+use crate::{
+    error::Result,
+    lab::model::Lab,
+    plan::step::{Plan, Program, Step},
+};
+
+impl Servers {
+    /// Ends the servers of a pod: they are asked to, and after a while made to. Comes back when they
+    /// have ended.
+    pub async fn end_pod(&self, pod: &str, grace: Duration) {
+        let mine = |(key, state): (&(String, String), &watch::Receiver<ServerState>)| {
+            let runs = matches!(*state.borrow(), ServerState::Running { .. });
+            (key.0 == pod && runs).then(|| state.clone())
+        };
+        self.scopes().shut(pod);
+        let states: Vec<_> = self.table().iter().filter_map(mine).collect();
+        for state in &states {
+            signal(state, Signal::SIGTERM);
+        }
+        let polite = async {
+            self.scopes().close(pod).await;
+            for state in &states {
+                end_of(&mut state.clone()).await;
+            }
+        };
+        // What is built in and has no connections left, and processes that obey, end before.
+        let _ = timeout(grace, polite).await;
+        self.scopes().end(pod);
+        for state in &states {
+            signal(state, Signal::SIGKILL);
+            end_of(&mut state.clone()).await;
+        }
+        self.table().retain(|key, _| key.0 != pod);
+        view::forget(pod);
+    }
+
+    /// Ends what the agent serves in a namespace, and every process in it, and takes the name away.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn end_place(&self, netns: &str) -> Result<()> {
+        self.scopes().end(netns);
+        self.healths().retain(|(place, _), _| place != netns);
+        for pid in processes_in(netns) {
+            // That it has ended already is fine.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        view::forget(netns);
+        netns::remove(netns)
+    }
+
+    /// Tells health checks and the load balancer how the lab is now; starts and ends health checks.
+    ///
+    /// # Errors
+    ///
+    /// When the port of a new health check is taken.
+    pub fn tell(&self, lab: &Lab, plan: &Plan) -> Result<()> {
+        let steps = || plan.stages.iter().flat_map(|stage| &stage.steps).map(|planned| &planned.step);
+        let mut wanted = Vec::new();
+        for step in steps() {
+            let Step::ServeHealth { netns, port, check } = step else { continue };
+            let key = (netns.clone(), *port);
+            let known = self.healths().get(&key).map(|health| health.send_replace(health_of(lab, *check))).is_some();
+            if !known {
+                self.start_health(lab, netns, *port, *check)?;
+            }
+            wanted.push(key);
+        }
+        let gone: Vec<(String, u16)> = self.healths().keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        for key in gone {
+            // Its listener ends when its sender has gone.
+            self.healths().remove(&key);
+        }
+        for step in steps() {
+            if let Step::ServeBalancer { program: Program::Watch(watched), .. } = step
+                && let Some(sender) = &*self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+            {
+                sender.send_replace(balancer::Watching::of(lab, watched.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Signals the process of a server, if it is one.
+fn signal(state: &watch::Receiver<ServerState>, signal: Signal) {
+    if let Some(pid) = state.borrow().pid() {
+        // That it has ended already is fine.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// The processes whose network namespace this is.
+fn processes_in(netns: &str) -> Vec<Pid> {
+    let Ok(namespace) = fs::metadata(netns::path(netns)) else { return Vec::new() };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let inside = |pid: &i32| {
+        fs::metadata(format!("/proc/{pid}/ns/net"))
+            .is_ok_and(|it| it.ino() == namespace.ino() && it.dev() == namespace.dev())
+    };
+    pids.filter(|pid| *pid != 1).filter(inside).map(Pid::from_raw).collect()
+}
