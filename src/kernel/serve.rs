@@ -22,18 +22,20 @@ use super::{
     balancer::{self, Spreads},
     coredns,
     datagram::Datagrams,
+    dns,
     echo::Echo,
     haproxy,
     health::{self, Health},
+    http,
     kept::{Past, when},
-    netns,
+    my_ip, netns,
     process::{Processes, Spawned},
     rules,
     scope::{Pair, Scopes},
     view,
 };
 use crate::{
-    dns::environment,
+    dns::{Cluster, environment},
     error::{Context, Error, Result},
     lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::{Check, Program},
@@ -53,6 +55,7 @@ pub struct Servers {
     pub(super) files: coredns::Files,
     healths: Arc<Mutex<BTreeMap<(String, u16), watch::Sender<Health>>>>,
     pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
+    names: Arc<Mutex<Option<Arc<Cluster>>>>,
 }
 
 /// By pod and container, both by name: ids change with the lab.
@@ -162,6 +165,7 @@ impl Servers {
             balancer: Arc::default(),
             spreads: Spreads::default(),
             scopes: Scopes::default(),
+            names: Arc::default(),
             files: coredns::Files::default(),
             healths: Arc::default(),
             watched: Arc::default(),
@@ -208,10 +212,7 @@ impl Servers {
                 self.spawn(serving, &argv, processes)?
             }
             Server::Command(argv) => self.spawn(serving, argv, processes)?,
-            Server::Dns => match engine(lab) {
-                DnsEngine::Coredns => self.start_coredns(serving, processes)?,
-                DnsEngine::Embedded => watch::channel(ServerState::BuiltIn).1,
-            },
+            Server::Dns => self.start_dns(serving, processes)?,
         };
         self.table().insert(key(lab, pod, container), state);
         self.listening(serving, it).await
@@ -222,14 +223,19 @@ impl Servers {
     /// # Errors
     ///
     /// When the port is taken.
-    pub async fn start_outside(&self, netns: &str, port: u16, _server: ExternalServer) -> Result<()> {
-        listen(
-            netns,
-            port,
-            Protocol::Tcp,
-            &Echo { name: netns.to_owned(), hostname: netns.to_owned() },
-            &self.scopes.of(netns),
-        )
+    pub async fn start_outside(&self, netns: &str, port: u16, server: ExternalServer) -> Result<()> {
+        let name = netns.to_owned();
+        match server {
+            ExternalServer::Echo => {
+                let echo = Echo { hostname: name.clone(), name };
+                listen(netns, port, Protocol::Tcp, &echo, &self.scopes.of(netns))?;
+            }
+            ExternalServer::MyIp => {
+                let answer = move |request: &http::Request, client| my_ip::answer(&name, request, client);
+                tokio::spawn(http::serve(tcp_listener(netns, port)?, answer));
+            }
+        }
+        Ok(())
     }
 
     /// Starts the name server of the lab's internet.
@@ -237,8 +243,8 @@ impl Servers {
     /// # Errors
     ///
     /// When its port is taken.
-    pub async fn start_names(&self, _lab: &Lab, _netns: &str) -> Result<()> {
-        Ok(())
+    pub async fn start_names(&self, lab: &Lab, netns: &str) -> Result<()> {
+        dns::serve_internet(lab, netns)
     }
 
     /// Starts a health check of a node.
@@ -294,6 +300,25 @@ impl Servers {
     /// Where the load balancer's addresses lead at present.
     pub fn spreads(&self) -> &Spreads {
         &self.spreads
+    }
+
+    /// Starts the cluster's DNS in one of its pods.
+    fn start_dns(&self, serving: Serving<'_>, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
+        let Serving { lab, netns, .. } = serving;
+        let dns = lab.dns.as_ref().ok_or_else(|| Error::bug("a pod of a DNS that the lab does not have"))?;
+        match dns.engine {
+            DnsEngine::Embedded => {
+                // All of its pods share what it knows.
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                let names = match &*names {
+                    Some(names) => Arc::clone(names),
+                    None => Arc::clone(names.insert(dns::names(lab)?)),
+                };
+                dns::serve_cluster(lab, names, netns)?;
+                Ok(watch::channel(ServerState::BuiltIn).1)
+            }
+            DnsEngine::Coredns => self.start_coredns(serving, processes),
+        }
     }
 
     fn spawn(
@@ -410,16 +435,12 @@ pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
 
 /// Opens a port in a namespace and serves `echo` on it.
 fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) -> Result<()> {
-    let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let what = format!("cannot listen on port {port}/{protocol}");
     match protocol {
         Protocol::Tcp => {
             pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
         }
         Protocol::Udp => {
-            let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
-            socket.set_nonblocking(true).context(&what)?;
-            let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
+            let socket = Datagrams::new(udp_socket(netns, port)?).context(format!("cannot serve port {port}/UDP"))?;
             pair.listeners.spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
@@ -427,7 +448,17 @@ fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) 
     Ok(())
 }
 
-fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
+/// Opens a UDP port on all addresses of a namespace.
+pub(super) fn udp_socket(netns: &str, port: u16) -> Result<UdpSocket> {
+    let what = format!("cannot listen on port {port}/UDP");
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
+    socket.set_nonblocking(true).context(&what)?;
+    UdpSocket::from_std(socket).context(&what)
+}
+
+/// Opens a TCP port on all addresses of a namespace.
+pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
     let what = format!("cannot listen on port {port}/TCP");
     let any = SocketAddr::from(([0, 0, 0, 0], port));
     let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;
