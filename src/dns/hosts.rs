@@ -68,6 +68,7 @@ mod tests {
         subdomain = "db"
         labels = { app = "db" }
         namespace = "shop"
+        labels = { app = "db" }
         [[pod]]
         name = "db-1"
         node = "node1"
