@@ -22,6 +22,7 @@ pub mod nest;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+mod questions;
 pub mod requirements;
 pub mod rules;
 pub mod serve;

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::question::{Question, Resolver, Response};
+
 /// The response header in which netlab's own servers name the pod (or machine) that answers.
 pub const POD_HEADER: &str = "x-netlab-pod";
 /// The response header in which netlab's own servers name the client address they see.
@@ -51,6 +53,26 @@ pub enum What {
         /// Give up after this.
         timeout_ms: u32,
     },
+    /// GET with the built-in client, from a machine that is known by its name.
+    HttpByName {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The path.
+        path: String,
+        /// Who is asked for the name.
+        resolver: Resolver,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
+    /// Ask name servers with the built-in client.
+    Names {
+        /// The question.
+        question: Question,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
 }
 
 /// What came of an [`Order`].
@@ -74,7 +96,7 @@ pub struct Try {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The HTTP status; 0 for a datagram.
+    /// The HTTP status; 0 for what is not HTTP.
     pub status: u16,
     /// Who answered: the name in [`POD_HEADER`].
     pub pod: Option<String>,
@@ -82,6 +104,8 @@ pub struct Answer {
     pub client: Option<IpAddr>,
     /// The body, at most 4 KiB of it.
     pub body: String,
+    /// What a name server said, if one was asked.
+    pub names: Option<Response>,
 }
 
 /// How a try failed.
@@ -105,6 +129,8 @@ pub enum FailureKind {
     Unreachable,
     /// The connection broke: ECONNRESET, an empty reply.
     Broken,
+    /// The name could not be resolved.
+    Unnamed,
     /// The try itself could not be made: a missing tool, a malformed answer.
     Other,
 }

@@ -262,8 +262,8 @@ fn one(
     let is_python = flow.choice.pod.is_some_and(|pod| lab.pod(pod).containers[0].server == Server::Python);
     let body = format!("HTTP Server IP address: {}\nRequest path: /\n", flow.choice.endpoint.ip());
     match is_python {
-        true => Ok(Answer { status: 200, pod: None, client: None, body }),
-        false => Ok(Answer { status: 200, pod: name, client: seen, body }),
+        true => Ok(Answer { status: 200, pod: None, client: None, body, names: None }),
+        false => Ok(Answer { status: 200, pod: name, client: seen, body, names: None }),
     }
 }
 
