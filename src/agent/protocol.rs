@@ -4,6 +4,8 @@
 //! [`Event`]s, and ends when the channel closes before it was told to [`Farewell::Stay`]. The
 //! *socket* exists as long as the lab: one [`Request`] a connection, answered by [`Reply`]s.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -156,4 +158,7 @@ pub struct View {
     pub hostname: Option<String>,
     /// Files laid over others: pairs of a file of the lab's and a path.
     pub binds: Vec<(String, String)>,
+    /// Variables of their environment, besides those of whoever starts them.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
 }

@@ -11,12 +11,11 @@ use tokio::{
 
 use super::{
     build::State,
-    protocol::{Phase, Reply, Request, View},
+    protocol::{Phase, Reply, Request},
 };
 use crate::{
     error::{Context, Error, Result},
     kernel::{client, inspect, trace, view},
-    lab::model::Place,
     probe::order::Order,
 };
 
@@ -75,7 +74,7 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
         Request::View { place } => {
-            let view = see(state, &place);
+            let view = view::find(&state.lab, &place);
             say(&mut writer, &view.map_or_else(|error| Reply::Problem(error.into()), Reply::View)).await
         }
     }
@@ -88,25 +87,10 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
 }
 
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
-    let tries = orders.into_iter().map(|order| client::attempt(order, &state.processes));
+    let tries = orders.into_iter().map(|order| client::attempt(order, &state.lab, &state.processes));
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {
         say(writer, &Reply::Outcome(outcome)).await?;
     }
     say(writer, &Reply::Done).await
-}
-
-fn see(state: &State, place: &str) -> Result<View> {
-    let lab = &state.lab;
-    let pod = lab.pod_ids().find(|id| lab.pod(*id).full_name() == place);
-    if let Some(pod) = pod {
-        let netns = lab.netns(lab.pod_place(pod));
-        return Ok(View { netns, hostname: Some(view::hostname(lab.pod(pod))), binds: view::binds(lab, pod)? });
-    }
-    let found = lab.find(place).ok_or_else(|| Error::usage(format!("there is no {place} in this lab")))?;
-    let hostname = match found {
-        Place::Host => None,
-        _ => Some(place.to_owned()),
-    };
-    Ok(View { netns: lab.netns(found), hostname, binds: Vec::new() })
 }

@@ -1,6 +1,7 @@
 //! `netlab run FILE -- CMD`: a lab that lives as long as a command.
 
 use std::{
+    collections::BTreeMap,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -29,7 +30,7 @@ pub(super) fn run(args: &args::Run, terminal: &Terminal) -> Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(arguments);
     exec::set_environment(&mut command, lab.name.as_str());
-    let view = View { netns: netns::HOST.to_owned(), hostname: None, binds: Vec::new() };
+    let view = View { netns: netns::HOST.to_owned(), hostname: None, binds: Vec::new(), env: BTreeMap::new() };
     // Whoever joins is in the lab's namespaces ever after, where the directory to sweep is
     // not; so a child joins.
     let status = exec::apart(|| join::run(&building.agent, &view, command).map(join::exit_code))?;

@@ -18,6 +18,7 @@ use tokio::{
 use super::{curl, echo, netns, process::Processes, questions};
 use crate::{
     error::{Context, Result},
+    lab::model::{Lab, Place},
     probe::{
         order::{Answer, CLIENT_HEADER, Failure, FailureKind, Order, Outcome, POD_HEADER, Try, What},
         question::Resolver,
@@ -29,12 +30,16 @@ const AT_ONCE: usize = 64;
 /// How much of a body is kept.
 pub(super) const BODY_LIMIT: usize = 4096;
 
-/// Carries out one order.
-pub async fn attempt(order: Order, processes: &Processes) -> Outcome {
-    let Order { id, netns, what, times } = order;
+/// Carries out one order. The order may name a pod on the host network instead of its node's
+/// namespace: it then asks as that pod does.
+pub async fn attempt(order: Order, lab: &Lab, processes: &Processes) -> Outcome {
+    let Order { id, netns: place, what, times } = order;
+    let on_host = lab.pods.iter().find(|pod| pod.host_network && pod.full_name() == place);
+    let netns = on_host.map_or_else(|| place.clone(), |pod| lab.netns(Place::Node(pod.node)));
     let tries = match what {
         What::Curl { url, timeout_ms } => {
-            let tries = (0..times).map(|_| curl::get(&netns, &url, timeout_ms, processes));
+            let asking = curl::Asking { lab, place: &place, netns: &netns };
+            let tries = (0..times).map(|_| curl::get(asking, &url, timeout_ms, processes));
             stream::iter(tries).buffer_unordered(curl::AT_ONCE).collect().await
         }
         What::Http { to, path, timeout_ms } => {

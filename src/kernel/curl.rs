@@ -1,14 +1,19 @@
 //! The real curl: an independent client, and its output read back.
 
-use std::{process::Command, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::Command,
+    time::Instant,
+};
 
 use super::{
     client::BODY_LIMIT,
     process::{Entrance, Output, Processes},
-    rules,
+    rules, view,
 };
 use crate::{
     error::Result,
+    lab::model::Lab,
     probe::order::{Answer, CLIENT_HEADER, Failure, FailureKind, POD_HEADER, Try},
 };
 
@@ -19,22 +24,46 @@ pub(super) const AT_ONCE: usize = 8;
 /// its headers, and a transcript on stderr that names the kernel's refusal.
 const ARGUMENTS: [&str; 6] = ["-q", "-sS", "-v", "-i", "--noproxy", "*"];
 
-/// GETs a URL from a namespace.
-pub(super) async fn get(netns: &str, url: &str, timeout_ms: u32, processes: &Processes) -> Try {
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking<'a> {
+    /// The lab.
+    pub(super) lab: &'a Lab,
+    /// The name of a place in it, or of a pod on the host network.
+    pub(super) place: &'a str,
+    /// The network namespace of that place.
+    pub(super) netns: &'a str,
+}
+
+/// GETs a URL from a place. A name in it means what the place's own `/etc/resolv.conf` and
+/// `/etc/hosts` say; without one, the network namespace is all that matters.
+pub(super) async fn get(asking: Asking<'_>, url: &str, timeout_ms: u32, processes: &Processes) -> Try {
     let began = Instant::now();
-    let result = match run(netns, url, timeout_ms, processes).await {
+    let result = match run(asking, url, timeout_ms, processes).await {
         Ok(output) => read(&output),
         Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
     };
     Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
 }
 
-async fn run(netns: &str, url: &str, timeout_ms: u32, processes: &Processes) -> Result<Output> {
+async fn run(asking: Asking<'_>, url: &str, timeout_ms: u32, processes: &Processes) -> Result<Output> {
     let mut command = Command::new(rules::find("curl")?);
     let seconds = format!("{}.{:03}", timeout_ms / 1000, timeout_ms % 1000);
     command.env_clear().env("LC_ALL", "C").args(ARGUMENTS);
     command.args(["--connect-timeout", &seconds, "--max-time", &seconds, "--", url]);
-    processes.run(command, Entrance::to_netns(netns)?, Vec::new()).await
+    let entrance = match has_name(url) {
+        true => view::entrance(&view::find(asking.lab, asking.place)?)?,
+        false => Entrance::to_netns(asking.netns)?,
+    };
+    processes.run(command, entrance, Vec::new()).await
+}
+
+/// The URL's host is not an address.
+fn has_name(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_address = authority.parse::<SocketAddr>().is_ok() || authority.parse::<IpAddr>().is_ok();
+    !is_address && !authority.starts_with('[')
 }
 
 fn read(output: &Output) -> Result<Answer, Failure> {
@@ -95,6 +124,16 @@ mod tests {
         let read = answer(stdout).unwrap();
         assert_eq!((read.status, read.pod.as_deref(), read.body.as_str()), (200, Some("pod1a"), "hi\n"));
         assert_eq!(read.client, Some([10, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn tells_a_name_from_an_address() {
+        for url in ["http://web/", "http://web.default:8080/x", "http://10.0.0.1.example", "web"] {
+            assert!(has_name(url), "{url}");
+        }
+        for url in ["http://10.0.0.1/", "http://10.0.0.1:80", "http://10.0.0.1?a", "http://[fd00::1]/", "10.0.0.1"] {
+            assert!(!has_name(url), "{url}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! | HTTP GET | answer |
 //! | --- | --- |
-//! | `/hostname` | the pod's name |
+//! | `/hostname` | the pod's hostname |
 //! | `/clientip` | the client's address and port |
 //! | `/echo?msg=TEXT` | the text |
 //! | `/healthz` | `200 OK` |
@@ -11,7 +11,7 @@
 //!
 //! | datagram | answer |
 //! | --- | --- |
-//! | `hostname` | the pod's name |
+//! | `hostname` | the pod's hostname |
 //! | `clientip` | the client's address and port |
 //! | `echo TEXT` | the text |
 //! | anything else | the datagram itself |
@@ -31,6 +31,8 @@ use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 pub(super) struct Echo {
     /// The pod's name, or the machine's.
     pub(super) name: String,
+    /// What it calls itself.
+    pub(super) hostname: String,
 }
 
 impl Echo {
@@ -62,7 +64,7 @@ impl Echo {
     fn http<B>(&self, request: &Request<B>, here: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {
         let target = request.uri();
         let body = match target.path() {
-            "/hostname" => self.name.clone(),
+            "/hostname" => self.hostname.clone(),
             "/clientip" => client.to_string(),
             "/echo" => message(target.query().unwrap_or_default()),
             "/healthz" => "ok".to_owned(),
@@ -96,7 +98,7 @@ impl Echo {
     fn udp(&self, datagram: &[u8], client: SocketAddr) -> Vec<u8> {
         let command = datagram.trim_ascii();
         match command {
-            b"hostname" => self.name.clone().into_bytes(),
+            b"hostname" => self.hostname.clone().into_bytes(),
             b"clientip" => client.to_string().into_bytes(),
             WHO_ARE_YOU => format!("{} {}", self.name, client.ip()).into_bytes(),
             _ => command.strip_prefix(b"echo ").unwrap_or(datagram).to_vec(),
@@ -121,7 +123,7 @@ mod tests {
 
     fn ask(path: &str) -> Vec<u8> {
         use http_body_util::BodyExt;
-        let echo = Echo { name: "pod1a".into() };
+        let echo = Echo { name: "pod1a".into(), hostname: "first".into() };
         let request = Request::builder().uri(path).body(()).unwrap();
         let response = echo.http(&request, ([192, 168, 1, 10], 80).into(), ([10, 0, 0, 1], 5555).into());
         assert_eq!(response.headers()[POD_HEADER], "pod1a");
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn http_answers() {
-        assert_eq!(ask("/hostname"), b"pod1a");
+        assert_eq!(ask("/hostname"), b"first");
         assert_eq!(ask("/clientip"), b"10.0.0.1:5555");
         assert_eq!(ask("/echo?x=1&msg=a+b%21"), b"a b!");
         assert_eq!(ask("/a?b"), b"HTTP Server IP address: 192.168.1.10\nRequest path: /a?b\n");
@@ -140,9 +142,9 @@ mod tests {
 
     #[test]
     fn udp_answers() {
-        let echo = Echo { name: "pod1a".into() };
+        let echo = Echo { name: "pod1a".into(), hostname: "first".into() };
         let client = ([10, 0, 0, 1], 5555).into();
-        assert_eq!(echo.udp(b"hostname\n", client), b"pod1a");
+        assert_eq!(echo.udp(b"hostname\n", client), b"first");
         assert_eq!(echo.udp(b"clientip", client), b"10.0.0.1:5555");
         assert_eq!(echo.udp(b"echo hi", client), b"hi");
         assert_eq!(echo.udp(b"\x00raw ", client), b"\x00raw ");

@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::process::{Entrance, PrivateView};
+use super::view;
 use crate::{
     agent::{link::Handle, protocol::View},
     error::{Context, Error, Result},
@@ -31,7 +31,7 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWIPC);
 
-/// Runs a command in a place of a lab, with this process's terminal, environment and working
+/// Runs a command in a place of a lab, with this process's terminal, environment (and what the place adds to it) and working
 /// directory, and waits for its end. The calling process must have one thread only, and is in
 /// the lab ever after.
 ///
@@ -41,10 +41,8 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
 pub fn run(agent: &Handle, view: &View, mut command: Command) -> Result<ExitStatus> {
     let directory = std::env::current_dir();
     enter(agent)?;
-    let entrance = match &view.hostname {
-        None => Entrance::to_netns(&view.netns)?,
-        Some(hostname) => Entrance::to_place(&view.netns, PrivateView::new(hostname, &view.binds)?)?,
-    };
+    let entrance = view::entrance(view)?;
+    command.envs(&view.env);
     // Joining a mount namespace goes to its root; the same files are there.
     if let Ok(directory) = directory
         && directory.is_dir()

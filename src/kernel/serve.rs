@@ -24,10 +24,11 @@ use super::{
     haproxy,
     health::{self, Health},
     netns,
-    process::{Entrance, Processes, Spawned},
+    process::{Processes, Spawned},
     rules, view,
 };
 use crate::{
+    dns::environment,
     error::{Context, Error, Result},
     lab::model::{Container, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::{Check, Program},
@@ -109,7 +110,8 @@ impl Servers {
         let it = &lab.pod(pod).containers[container];
         let state = match &it.server {
             Server::Echo => {
-                let echo = Echo { name: lab.pod(pod).name.to_string() };
+                let (name, hostname) = (lab.pod(pod).name.to_string(), lab.pod(pod).own_name().to_string());
+                let echo = Echo { name, hostname };
                 for port in &it.ports {
                     listen(netns, port.container_port, port.protocol, &echo)?;
                 }
@@ -134,7 +136,7 @@ impl Servers {
     ///
     /// When the port is taken.
     pub async fn start_outside(&self, netns: &str, port: u16, _server: ExternalServer) -> Result<()> {
-        listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned() })
+        listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned(), hostname: netns.to_owned() })
     }
 
     /// Starts the name server of the lab's internet.
@@ -199,16 +201,15 @@ impl Servers {
         argv: &[String],
         processes: &Processes,
     ) -> Result<watch::Receiver<ServerState>> {
-        let Serving { lab, netns, pod, container } = serving;
-        let it = &lab.pod(pod).containers[container];
+        let Serving { lab, pod, container, .. } = serving;
         let log = self.log(lab, pod, container);
         let out = File::create(&log).context(format!("cannot make {}", log.display()))?;
         let err = out.try_clone().context("cannot share a log")?;
         let [program, arguments @ ..] = argv else { return Err(Error::bug("a command without a program")) };
         let mut command = Command::new(rules::find(program)?);
-        command.args(arguments).envs(&it.env).env("HOSTNAME", lab.pod(pod).name.as_str());
+        command.args(arguments).envs(environment::of_container(lab, pod, container));
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let entrance = Entrance::to_place(netns, view::of(lab, pod)?)?;
+        let entrance = view::entrance(&view::of_pod(lab, pod)?)?;
         Ok(observe(processes.spawn(command, entrance)?))
     }
 

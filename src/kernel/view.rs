@@ -1,19 +1,23 @@
-//! What a pod's processes see of their own: hostname, `/etc/hosts`, `/etc/resolv.conf`.
+//! What the processes of a place see of their own: hostname, `/etc/hosts`, `/etc/resolv.conf`,
+//! environment.
 //!
 //! The files are in the nest's private `/run`, and are laid over the host's in the mount
 //! namespace of each process; the host's own are never touched.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use nix::mount::{MsFlags, mount};
 
-use super::process::PrivateView;
+use super::process::{Entrance, PrivateView};
 use crate::{
-    error::{Context, Result},
-    lab::model::{Lab, Place, Pod, PodId},
+    agent::protocol::View,
+    dns::{environment, hosts, resolv::Resolver},
+    error::{Context, Error, Result},
+    lab::model::{Lab, Place, PodId},
 };
 
 /// Where the lab's own files are, in its private `/run`.
@@ -46,20 +50,21 @@ fn resurrect_resolv_conf() -> io::Result<()> {
         && let Some(parent) = target.parent()
     {
         fs::create_dir_all(parent)?;
-        fs::write(target, NO_NAMES)?;
+        fs::write(target, Resolver::default().to_string())?;
     }
     Ok(())
 }
 
 /// Lays the lab's own `/etc/hosts` and `/etc/resolv.conf` over the host's, for every place that
-/// has no view of its own: machines know each other by name, and ask no name server of the real
-/// network, which they could not reach.
+/// has none of its own: machines know each other by name, and ask no name server of the real
+/// network, which they could not reach. `resolv.conf` is that of the lab's outer namespace.
 ///
 /// # Errors
 ///
 /// When the private `/run` cannot be written to, or the host forbids the mount.
 pub fn lay_over(lab: &Lab) -> Result<()> {
-    for (file, text) in [("hosts", machines(lab)), ("resolv.conf", NO_NAMES.to_owned())] {
+    let resolver = Resolver::of(lab, Place::Host).to_string();
+    for (file, text) in [("hosts", hosts::of_machines(lab)), ("resolv.conf", resolver)] {
         let over = format!("/etc/{file}");
         if !Path::new(&over).exists() {
             continue;
@@ -72,52 +77,64 @@ pub fn lay_over(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Every machine of the lab that is not a pod, by name.
-fn machines(lab: &Lab) -> String {
-    let mut text = String::from(LOCALHOST);
-    for place in lab.places() {
-        let ip = match place {
-            Place::Host => lab.cluster.gateway,
-            Place::Node(id) => lab.node(id).ip,
-            Place::Client(id) => lab.client(id).ip.addr(),
-            Place::LoadBalancer => match &lab.load_balancer {
-                Some(balancer) => balancer.ip,
-                None => continue,
-            },
-            Place::Pod(_) | Place::External(_) => continue,
-        };
-        text.push_str(&format!("{ip}\t{}\n", lab.netns(place)));
+/// What processes see in a place, by the name of its network namespace, or in a pod on the host
+/// network, by its own name. Files are written when they are first needed.
+///
+/// # Errors
+///
+/// When there is no such place, or the private `/run` cannot be written to.
+pub fn find(lab: &Lab, name: &str) -> Result<View> {
+    if let Some(pod) = lab.pod_ids().find(|id| lab.pod(*id).full_name() == name) {
+        return of_pod(lab, pod);
     }
-    text
+    let place = lab.find(name).ok_or_else(|| Error::usage(format!("there is no {name} in this lab")))?;
+    let hostname = match place {
+        Place::Host => None,
+        _ => Some(name.to_owned()),
+    };
+    let resolver = Resolver::of(lab, place);
+    let own = (resolver != Resolver::of(lab, Place::Host)).then(|| ("resolv.conf", resolver.to_string()));
+    let binds = binds(&Path::new(DIRECTORY).join("machines").join(name), own)?;
+    Ok(View { netns: lab.netns(place), hostname, binds, env: BTreeMap::new() })
 }
 
-/// A resolver without a name server asks 127.0.0.1, where nobody listens: it fails at once.
-const NO_NAMES: &str = "# This lab has no DNS.\n";
-
-/// The view of a pod; its files are written when the first process needs them.
+/// What the processes of a pod see; its environment is that of its first container.
 ///
 /// # Errors
 ///
 /// When the private `/run` cannot be written to.
-pub fn of(lab: &Lab, id: PodId) -> Result<PrivateView> {
-    PrivateView::new(&hostname(lab.pod(id)), &binds(lab, id)?)
+pub fn of_pod(lab: &Lab, id: PodId) -> Result<View> {
+    let files = [("hosts", hosts::of_pod(lab, id)), ("resolv.conf", Resolver::of_pod(lab, id).to_string())];
+    Ok(View {
+        netns: lab.netns(lab.pod_place(id)),
+        hostname: Some(hosts::hostname(lab, id).to_owned()),
+        binds: binds(&Path::new(DIRECTORY).join("pods").join(lab.pod(id).full_name()), files)?,
+        env: environment::of_container(lab, id, 0),
+    })
+}
+
+/// The way into a place, for a process that is to see it like this.
+///
+/// # Errors
+///
+/// When there is no such namespace.
+pub fn entrance(view: &View) -> Result<Entrance> {
+    match &view.hostname {
+        None => Entrance::to_netns(&view.netns),
+        Some(hostname) => Entrance::to_place(&view.netns, PrivateView::new(hostname, &view.binds)?),
+    }
 }
 
 /// The files to lay over the host's: pairs of a file of the lab's and a path.
-///
-/// # Errors
-///
-/// When the private `/run` cannot be written to.
-pub fn binds(lab: &Lab, id: PodId) -> Result<Vec<(String, String)>> {
-    let pod = lab.pod(id);
-    let directory = Path::new(DIRECTORY).join("pods").join(pod.full_name());
-    fs::create_dir_all(&directory).context(format!("cannot make {}", directory.display()))?;
+fn binds(directory: &Path, files: impl IntoIterator<Item = (&'static str, String)>) -> Result<Vec<(String, String)>> {
     let mut binds = Vec::new();
-    for (file, text) in [("hosts", hosts(pod)), ("resolv.conf", NO_NAMES.to_owned())] {
+    for (file, text) in files {
         let over = format!("/etc/{file}");
         if Path::new(&over).exists() {
             let path = directory.join(file);
-            write_once(&path, &text).context(format!("cannot write {}", path.display()))?;
+            let what = || format!("cannot write {}", path.display());
+            fs::create_dir_all(directory).context(what())?;
+            write_once(&path, &text).context(what())?;
             binds.push((path.to_string_lossy().into_owned(), over));
         }
     }
@@ -133,20 +150,3 @@ fn write_once(path: &PathBuf, text: &str) -> io::Result<()> {
     fs::write(&new, text)?;
     fs::rename(new, path)
 }
-
-/// A pod's hostname: its name.
-pub fn hostname(pod: &Pod) -> String {
-    pod.name.to_string()
-}
-
-/// As the kubelet writes it.
-fn hosts(pod: &Pod) -> String {
-    format!("# Kubernetes-managed hosts file.\n{LOCALHOST}{}\t{}\n", pod.ip, hostname(pod))
-}
-
-const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
-    ::1\tlocalhost ip6-localhost ip6-loopback\n\
-    fe00::0\tip6-localnet\n\
-    fe00::0\tip6-mcastprefix\n\
-    fe00::1\tip6-allnodes\n\
-    fe00::2\tip6-allrouters\n";

@@ -26,7 +26,10 @@ mod tests {
     fn keys_are_spelt_as_in_the_file_and_described() {
         let schema = schema();
         let service = &schema["properties"]["service"]["items"];
-        assert_eq!(service["properties"]["type"]["enum"], json!(["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]));
+        assert_eq!(
+            service["properties"]["type"]["enum"],
+            json!(["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"])
+        );
         assert_eq!(service["required"], json!(["name"]));
         assert_eq!(service["additionalProperties"], json!(false));
         assert_eq!(service["properties"]["name"]["description"], json!("Its name."));
