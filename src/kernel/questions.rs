@@ -2,13 +2,14 @@
 //! the search list after the other, one server after the other, over UDP and, if an answer does not
 //! fit, over TCP.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
-use hickory_proto::{
-    op::{Message, MessageType, Metadata, Query, ResponseCode},
-    rr::{Name, RData, Record, RecordType},
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -22,7 +23,10 @@ use crate::{
     error::Context,
     probe::{
         order::{Answer, Failure, FailureKind, Try},
-        question::{Found, Question, Rcode, RecordKind, Resolver, Response, Said, Transport},
+        question::{
+            Question, Rcode, RecordKind, Resolver, Response, Said, Transport,
+            wire::{self, Reading},
+        },
     },
 };
 
@@ -74,7 +78,7 @@ async fn search(netns: &str, question: &Question) -> Result<Response, Failure> {
             break;
         }
     }
-    best.ok_or_else(|| Failure { kind: FailureKind::Other, text: "there is no name to ask for".to_owned() })
+    best.ok_or_else(|| other("there is no name to ask for".to_owned()))
 }
 
 /// How much a response that is not what was asked for says, the most first.
@@ -100,30 +104,32 @@ async fn of_servers(netns: &str, question: &Question, name: &str) -> Result<Resp
 }
 
 async fn of_server(netns: &str, server: SocketAddr, question: &Question, name: &str) -> Result<Response, Failure> {
-    let malformed = |error: hickory_proto::ProtoError| Failure { kind: FailureKind::Other, text: error.to_string() };
-    let name_asked = Name::from_ascii(format!("{name}.")).map_err(malformed)?;
-    let mut message = Message::query();
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(name_asked, record_type(question.kind)));
-    let bytes = message.to_vec().map_err(malformed)?;
-    let mut truncated = false;
-    let reply = match question.transport {
-        Transport::Tcp => over_tcp(netns, server, &bytes).await?,
-        Transport::Udp => match over_udp(netns, server, &message.metadata, &bytes).await? {
-            reply if reply.metadata.truncation => {
-                truncated = true;
-                over_tcp(netns, server, &bytes).await?
-            }
-            reply => reply,
+    // Chance keeps the answers to different questions apart, as the kernel's choice of ports does.
+    let id = RandomState::new().hash_one(name) as u16;
+    let bytes = wire::query(name, question.kind, id).ok_or_else(|| other(format!("{name:?} is no name")))?;
+    let asked = Asked { netns, server, name, id, bytes: &bytes };
+    match question.transport {
+        Transport::Tcp => over_tcp(asked).await,
+        Transport::Udp => match over_udp(asked).await? {
+            Some(response) => Ok(response),
+            None => over_tcp(asked).await.map(|response| Response { truncated: true, ..response }),
         },
-    };
-    if !is_reply(&message.metadata, &reply) {
-        return Err(Failure { kind: FailureKind::Other, text: "an answer to another question came".to_owned() });
     }
-    Ok(response(name, reply, truncated))
 }
 
-async fn over_udp(netns: &str, server: SocketAddr, asked: &Metadata, bytes: &[u8]) -> Result<Message, Failure> {
+/// A question on its way.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    netns: &'a str,
+    server: SocketAddr,
+    name: &'a str,
+    id: u16,
+    bytes: &'a [u8],
+}
+
+/// `None` where the answer did not fit.
+async fn over_udp(asked: Asked<'_>) -> Result<Option<Response>, Failure> {
+    let Asked { netns, server, name, id, bytes } = asked;
     let socket = inside(netns, || udp_socket(server))?;
     socket.connect(server).await.map_err(|error| failure(&error))?;
     let mut buffer = vec![0; LARGEST];
@@ -136,11 +142,12 @@ async fn over_udp(netns: &str, server: SocketAddr, asked: &Metadata, bytes: &[u8
         let heard = async {
             loop {
                 let length = socket.recv(&mut buffer).await.map_err(|error| failure(&error))?;
-                // What is no answer to this question may be one to an earlier one of this port.
-                match Message::from_vec(&buffer[..length]) {
-                    Ok(reply) if is_reply(asked, &reply) => break Ok(reply),
-                    Ok(_) => {}
-                    Err(error) => break Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
+                match wire::read(name, id, &buffer[..length]) {
+                    Reading::Response(response) => break Ok(Some(response)),
+                    Reading::Truncated => break Ok(None),
+                    // It may be one to an earlier question of this port.
+                    Reading::Foreign => {}
+                    Reading::Broken(why) => break Err(other(why)),
                 }
             }
         };
@@ -150,7 +157,8 @@ async fn over_udp(netns: &str, server: SocketAddr, asked: &Metadata, bytes: &[u8
     }
 }
 
-async fn over_tcp(netns: &str, server: SocketAddr, bytes: &[u8]) -> Result<Message, Failure> {
+async fn over_tcp(asked: Asked<'_>) -> Result<Response, Failure> {
+    let Asked { netns, server, name, id, bytes } = asked;
     let socket = inside(netns, || tcp_socket(server))?;
     let io = |error: io::Error| failure(&error);
     let mut stream = socket.connect(server).await.map_err(io)?;
@@ -158,7 +166,12 @@ async fn over_tcp(netns: &str, server: SocketAddr, bytes: &[u8]) -> Result<Messa
     stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await.map_err(io)?;
     let mut reply = vec![0; stream.read_u16().await.map_err(io)?.into()];
     stream.read_exact(&mut reply).await.map_err(io)?;
-    Message::from_vec(&reply).map_err(|error| Failure { kind: FailureKind::Other, text: error.to_string() })
+    match wire::read(name, id, &reply) {
+        Reading::Response(response) => Ok(response),
+        Reading::Truncated => Err(other("an answer that does not fit into a connection".to_owned())),
+        Reading::Foreign => Err(other("an answer to another question".to_owned())),
+        Reading::Broken(why) => Err(other(why)),
+    }
 }
 
 /// Opens a socket in a namespace.
@@ -168,71 +181,9 @@ pub(super) fn inside<S: Send>(netns: &str, open: impl FnOnce() -> io::Result<S> 
         let _guard = runtime.enter();
         open().context("cannot open a socket")
     })
-    .map_err(|error| Failure { kind: FailureKind::Other, text: error.to_string() })
+    .map_err(|error| other(error.to_string()))
 }
 
-fn is_reply(asked: &Metadata, reply: &Message) -> bool {
-    reply.metadata.message_type == MessageType::Response && reply.metadata.id == asked.id
-}
-
-fn response(name: &str, reply: Message, truncated: bool) -> Response {
-    Response {
-        name: name.to_owned(),
-        rcode: rcode(reply.metadata.response_code),
-        authoritative: reply.metadata.authoritative,
-        truncated,
-        answers: reply.answers.iter().map(found).collect(),
-        authority: reply.authorities.iter().map(found).collect(),
-    }
-}
-
-fn found(record: &Record) -> Found {
-    let data = match &record.data {
-        RData::A(a) => Said::Address(a.0.into()),
-        RData::AAAA(aaaa) => Said::Address(aaaa.0.into()),
-        RData::CNAME(alias) => Said::Alias(plain(&alias.0)),
-        RData::PTR(pointer) => Said::Pointer(plain(&pointer.0)),
-        RData::SRV(srv) => Said::Service {
-            priority: srv.priority,
-            weight: srv.weight,
-            port: srv.port,
-            target: plain(&srv.target),
-        },
-        RData::TXT(txt) => {
-            Said::Text(txt.txt_data.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect())
-        }
-        RData::SOA(soa) => Said::Authority(soa.minimum),
-        other => Said::Other(format!("{} {other}", record.record_type())),
-    };
-    let name = record.name.to_ascii();
-    Found { name: name.strip_suffix('.').unwrap_or(&name).to_owned(), ttl: record.ttl, data }
-}
-
-/// In lower case and without the dot at its end.
-fn plain(name: &Name) -> String {
-    let text = name.to_ascii().to_ascii_lowercase();
-    text.strip_suffix('.').map(str::to_owned).unwrap_or(text)
-}
-
-fn record_type(kind: RecordKind) -> RecordType {
-    match kind {
-        RecordKind::A => RecordType::A,
-        RecordKind::Aaaa => RecordType::AAAA,
-        RecordKind::Srv => RecordType::SRV,
-        RecordKind::Ptr => RecordType::PTR,
-        RecordKind::Cname => RecordType::CNAME,
-        RecordKind::Txt => RecordType::TXT,
-    }
-}
-
-fn rcode(code: ResponseCode) -> Rcode {
-    match code {
-        ResponseCode::NoError => Rcode::NoError,
-        ResponseCode::FormErr => Rcode::FormErr,
-        ResponseCode::ServFail => Rcode::ServFail,
-        ResponseCode::NXDomain => Rcode::NxDomain,
-        ResponseCode::NotImp => Rcode::NotImp,
-        ResponseCode::Refused => Rcode::Refused,
-        other => Rcode::Other(other.into()),
-    }
+fn other(text: String) -> Failure {
+    Failure { kind: FailureKind::Other, text }
 }

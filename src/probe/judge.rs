@@ -11,15 +11,16 @@ use std::{
 use super::{
     drift::Drift,
     explain::{self, LookAt},
-    order::{Answer, Failure, FailureKind, Outcome, What},
+    order::{FailureKind, Outcome, What},
     stats,
-    suite::{Answerer, Expect, Outcomes, Probe, Speaks, Suite, Wish},
+    suite::{Answerer, Expect, Outcomes, Probe, Suite, Wish},
 };
-pub(crate) use says::saying;
 use crate::{
     lab::model::Protocol,
     report::{Distribution, Report, Share},
 };
+pub(crate) use says::{in_order, saying};
+use tally::Tally;
 
 /// The report on a run of `suite`: `outcomes` of its orders, in any order, and how the lab
 /// differs from its plan.
@@ -375,7 +376,12 @@ fn failed(kind: FailureKind) -> &'static str {
 
 /// What must happen, in words.
 pub(crate) fn expected(expect: &Expect) -> String {
-    let names = |answerers: &[Answerer], word| list(answerers.iter().map(|answerer| &answerer.name), word);
+    let names = |answerers: &[Answerer], word| {
+        let mut names: Vec<&String> = answerers.iter().map(|answerer| &answerer.name).collect();
+        // A machine with several addresses is one.
+        names.dedup();
+        list(names, word)
+    };
     match expect {
         Expect::Answer(answerers) => format!("an answer from {}", names(answerers, "or")),
         Expect::Itself(answerers) => format!(

@@ -3,6 +3,8 @@
 //!
 //! How they look on the wire is the kernel side's business ([`crate::kernel`]).
 
+pub mod wire;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -317,7 +319,8 @@ mod tests {
         assert_eq!(resolver.servers, ["10.96.0.10:53".parse().unwrap()]);
         assert_eq!(resolver.search, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
         assert_eq!(resolver.ndots, 5);
-        let odd = Resolver::of_file("# x\ndomain a\nsearch b c\nnameserver nonsense\nnameserver ::1\noptions ndots:99\n");
+        let odd =
+            Resolver::of_file("# x\ndomain a\nsearch b c\nnameserver nonsense\nnameserver ::1\noptions ndots:99\n");
         assert_eq!((odd.search.len(), odd.servers.len(), odd.ndots), (2, 1, 15));
         assert_eq!(Resolver::of_file("").ndots, 1);
     }

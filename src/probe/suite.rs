@@ -514,7 +514,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Target { kind, address, protocol, of, node, .. } = self;
         match kind {
-            TargetKind::Url | TargetKind::Name => write!(f, "{address}")?,
+            TargetKind::Url => write!(f, "{address}")?,
+            TargetKind::Name => return write!(f, "{of}{}", if *protocol == Protocol::Tcp { " over TCP" } else { "" }),
             TargetKind::Pod | TargetKind::Machine | TargetKind::Node => write!(f, "{of} at {address}")?,
             TargetKind::Ladder => write!(f, "{of} through {}", node.as_deref().unwrap_or("any node"))?,
             // A ClusterIP's port is the Service's own, and need not be said twice.

@@ -1,6 +1,6 @@
 //! What name servers say, held against what they must say.
 
-use super::{FaultKind, Judgement, fault, tally::Tally};
+use super::{FaultKind, Judgement, Tally, fault};
 use crate::probe::{
     order::Outcome,
     question::{Found, Rcode, Response, Said},

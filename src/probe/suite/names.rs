@@ -5,7 +5,7 @@ mod web;
 mod zone;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -52,6 +52,9 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let taken = scene.bounded(bounds, (Group::Names, "questions about names"), asks.len(), MOST_QUESTIONS);
     let mut seen = Answering::default();
     let mut probes: Vec<Probe> = taken.into_iter().map(|index| probe(scene, &asks[index], &mut seen)).collect();
+    // What every node is asked for may be what a Service is asked for too.
+    let mut ids = BTreeSet::new();
+    probes.retain(|probe| ids.insert(probe.id.clone()));
     probes.extend(web::probes(scene, &vantages, &mut seen, bounds));
     probes
 }
@@ -62,7 +65,7 @@ struct Ask {
     question: Question,
     saying: Saying,
     /// Whose view is taken, if it is not the place's own.
-    seen_from: Option<&'static str>,
+    seen_from: Option<String>,
     why: &'static str,
     /// The answer comes from the name server of the lab's internet.
     outer: bool,
@@ -94,10 +97,11 @@ fn probe(scene: &Scene<'_>, ask: &Ask, seen: &mut Answering) -> Probe {
     let lab = scene.lab;
     let Question { name, kind, transport, resolver } = question;
     // Without a server the name cannot be asked for, which the probe will say.
-    let server = resolver.servers.first().copied().unwrap_or_else(|| SocketAddr::new(lab.cluster.gateway, question::PORT));
+    let server =
+        resolver.servers.first().copied().unwrap_or_else(|| SocketAddr::new(lab.cluster.gateway, question::PORT));
     let cluster = lab.dns.as_ref().filter(|dns| dns.ip == server.ip());
     let by = cluster.map(|_| seen.of(scene, *from, server, *transport)).unwrap_or_default();
-    let view = seen_from.map(|namespace| format!(" as {namespace} sees it")).unwrap_or_default();
+    let view = seen_from.as_ref().map(|namespace| format!(" as {namespace} sees it")).unwrap_or_default();
     let target = Target {
         kind: TargetKind::Name,
         address: Address::Name(name.clone(), server),
@@ -112,7 +116,7 @@ fn probe(scene: &Scene<'_>, ask: &Ask, seen: &mut Answering) -> Probe {
     let draft = Draft { group: Group::Names, from: *from, target, entry: None, expect, why: (*why).to_owned() };
     let mut probe = scene.probe_by(draft, vec![order]);
     let mut id = format!("{}/{}/{kind}/{name}", Group::Names, probe.from);
-    id.extend(seen_from.map(|namespace| format!("@{namespace}")));
+    id.extend(seen_from.as_ref().map(|namespace| format!("@{namespace}")));
     if *transport == Transport::Tcp {
         id.push_str("/tcp");
     }
@@ -197,7 +201,8 @@ struct Asking<'a> {
 struct Vantage<'a> {
     from: Place,
     resolver: &'a Resolver,
-    seen_from: Option<&'static str>,
+    /// It takes the view of this namespace, which is not its own.
+    seen_from: Option<&'a str>,
 }
 
 const SHORT: &str = "the search list of a pod makes a whole name of the short forms of a Service's: \
@@ -208,7 +213,8 @@ const OTHER_FAMILY: &str = "a name that is there, but without an address of this
                             zone's SOA record, not by NXDOMAIN: a resolver that asks for both would give up";
 const NAMED_PORT: &str = "a named port has an SRV record with its number and the machine, for a headless Service one for \
                           each ready endpoint";
-const POINTER: &str = "an address of the cluster has the name of its Service, or that of the endpoint below its Service";
+const POINTER: &str =
+    "an address of the cluster has the name of its Service, or that of the endpoint below its Service";
 const HOST: &str = "an endpoint has a name below its headless Service: the pod's hostname if its subdomain is that \
                     Service, else its address with dashes";
 const EXTERNAL_NAME: &str = "an ExternalName Service is another name: a CNAME first, then what that stands for";
@@ -224,8 +230,8 @@ impl Asking<'_> {
     fn ask(&self, at: Vantage<'_>, (name, kind, transport): (String, RecordKind, Transport), why: &'static str) -> Ask {
         let Vantage { from, resolver, seen_from } = at;
         let question = Question { name, kind, transport, resolver: resolver.clone() };
-        let saying = self.zone.saying(&question);
-        Ask { from, question, saying, seen_from, why, outer: false }
+        let (saying, outer) = self.zone.saying(&question);
+        Ask { from, question, saying, seen_from: seen_from.map(str::to_owned), why, outer }
     }
 
     /// What must be so on every node.
@@ -242,21 +248,18 @@ impl Asking<'_> {
             add(own.clone(), RecordKind::A, Transport::Udp, SHORT);
             add(own.clone(), RecordKind::A, Transport::Tcp, SHORT);
             let namespace = &self.lab.pod(*pod).namespace;
-            let ours = |name: &str| {
-                self.lab.services.iter().any(|it| it.namespace == *namespace && it.name.as_str() == name)
-            };
+            let ours =
+                |name: &str| self.lab.services.iter().any(|it| it.namespace == *namespace && it.name.as_str() == name);
             let nobody = (0..).map(|nth| format!("nobody-{nth}")).find(|name| !ours(name)).unwrap_or_default();
             add(format!("{nobody}.{namespace}.svc.{domain}."), RecordKind::A, Transport::Udp, NOBODY);
             let first = self.lab.pod(*pod);
             let by_address = format!("{}.{}.pod.{domain}.", zone::dashed(first.ip), first.namespace);
             add(by_address, RecordKind::A, Transport::Udp, POD_NAME);
-            let from = asks.len();
             for external in &self.lab.externals {
                 asks.push(self.ask(at, (external.name.to_string(), RecordKind::A, Transport::Udp), OUTER));
             }
             let nobody = outer_nobody(self.lab);
             asks.push(self.ask(at, (format!("{nobody}."), RecordKind::A, Transport::Udp), OUTER_NOBODY));
-            asks[from..].iter_mut().for_each(|ask| ask.outer = true);
         }
     }
 
@@ -268,16 +271,19 @@ impl Asking<'_> {
         let made_up = |namespace: &str| resolver_in(self.lab, self.dns, namespace);
         let (name, short) = (self.zone.name(service), rule_of(service));
         let alias = matches!(service.kind, ServiceKind::ExternalName(_));
-        let before = asks.len();
 
         let own = made_up(namespace);
         let inside = match self.vantages.inside(namespace, id.0) {
             Some((pod, resolver)) => Vantage { from: Place::Pod(pod), resolver, seen_from: None },
-            None => Vantage { from: Place::Pod(any), resolver: &own, seen_from: Some("its own namespace") },
+            None => Vantage { from: Place::Pod(any), resolver: &own, seen_from: Some(namespace) },
         };
         let forms = [service.name.to_string(), short.clone(), format!("{short}.svc"), name.clone()];
         for form in forms {
-            asks.push(self.ask(inside, (form, RecordKind::A, Transport::Udp), if alias { EXTERNAL_NAME } else { SHORT }));
+            asks.push(self.ask(
+                inside,
+                (form, RecordKind::A, Transport::Udp),
+                if alias { EXTERNAL_NAME } else { SHORT },
+            ));
         }
         let whole = format!("{name}.");
         let mut add = |name: String, kind, why| asks.push(self.ask(inside, (name, kind, Transport::Udp), why));
@@ -314,11 +320,12 @@ impl Asking<'_> {
             None => Vantage { from: inside.from, resolver: &other, seen_from: Some(elsewhere) },
         };
         for form in [service.name.to_string(), short.clone(), format!("{short}.svc"), whole] {
-            asks.push(self.ask(outside, (form, RecordKind::A, Transport::Udp), if alias { EXTERNAL_NAME } else { SHORT }));
+            asks.push(self.ask(
+                outside,
+                (form, RecordKind::A, Transport::Udp),
+                if alias { EXTERNAL_NAME } else { SHORT },
+            ));
         }
-        let away = |target: &str| self.lab.externals.iter().any(|external| external.name.as_str() == target);
-        let outer = matches!(&service.kind, ServiceKind::ExternalName(target) if away(target.as_str()));
-        asks[before..].iter_mut().for_each(|ask| ask.outer = outer);
     }
 }
 
@@ -352,3 +359,6 @@ fn of_machines(lab: &Lab) -> Vec<Ask> {
     }
     asks
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,19 +92,23 @@ fn of_service<'a>(
     host: String,
 ) -> Option<Fetch<'a>> {
     let service = lab.service(id);
-    let question =
-        Question { name: host, kind: RecordKind::A, transport: Transport::Udp, resolver: resolver.clone() };
-    let said = zone.saying(&question).records;
-    let ips: Vec<IpAddr> = said.iter().filter_map(|said| if let Said::Address(ip) = said { Some(*ip) } else { None }).collect();
+    let question = Question { name: host, kind: RecordKind::A, transport: Transport::Udp, resolver: resolver.clone() };
+    let said = zone.saying(&question).0.records;
+    let ips: Vec<IpAddr> =
+        said.iter().filter_map(|said| if let Said::Address(ip) = said { Some(*ip) } else { None }).collect();
     let host = question.name;
     let from = Place::Pod(pod);
-    let fetch = |port, service, outer, why| Some(Fetch { from, resolver, host, port, ips: ips.clone(), service, outer, why });
-    let first = |service: &Service| service.ports.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
+    let fetch =
+        |port, service, outer, why| Some(Fetch { from, resolver, host, port, ips: ips.clone(), service, outer, why });
+    let first =
+        |service: &Service| service.ports.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
     if let ServiceKind::ExternalName(target) = &service.kind {
         if let Some(external) = lab.externals.iter().find(|external| external.name == *target) {
             return fetch(*external.ports.first()?, None, true, AWAY);
         }
-        let other = lab.service_ids().find(|other| ips.first().is_some_and(|ip| lab.service(*other).cluster_ip == Some(*ip)))?;
+        let other = lab
+            .service_ids()
+            .find(|other| ips.first().is_some_and(|ip| lab.service(*other).cluster_ip == Some(*ip)))?;
         return fetch(first(lab.service(other))?, Some(other), false, WHY);
     }
     if service.cluster_ip.is_some() {
@@ -114,9 +118,8 @@ fn of_service<'a>(
     let endpoints = zone.endpoints(service);
     let tcp = |port: &crate::lab::model::ServicePort| port.protocol == Protocol::Tcp;
     let number = endpoints.iter().find(|it| it.port.is_some_and(tcp))?.number;
-    let everywhere = ips.iter().all(|ip| {
-        endpoints.iter().any(|it| it.ip == *ip && it.number == number && it.port.is_some_and(tcp))
-    });
+    let everywhere =
+        ips.iter().all(|ip| endpoints.iter().any(|it| it.ip == *ip && it.number == number && it.port.is_some_and(tcp)));
     if everywhere { fetch(number, None, false, WHY) } else { None }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Zone<'a> {
 }
 
 /// One port of one ready endpoint of a Service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Endpoint<'a> {
     /// The Service's port; `None` for a Service without any.
     pub(super) port: Option<&'a ServicePort>,
@@ -53,26 +53,33 @@ impl<'a> Zone<'a> {
         format!("{}.{}.svc.{}", service.name, service.namespace, self.lab.cluster.domain)
     }
 
-    /// What must be said to a question, by whoever `by` will be.
-    pub(super) fn saying(&self, question: &Question) -> Saying {
+    /// What must be said to a question, and whether the name server of the lab's internet has a part
+    /// in it.
+    pub(super) fn saying(&self, question: &Question) -> (Saying, bool) {
         let mut best: Option<Saying> = None;
+        let mut outer = false;
         for name in question.resolver.candidates(&question.name) {
             let saying = self.answer(&name, question.kind, 0);
+            let leads_out = |said: &Said| matches!(said, Said::Alias(target) if !self.is_ours(target));
+            outer |= !self.is_ours(&name) && !name.ends_with(".arpa") || saying.records.iter().any(leads_out);
+            let rewritten = saying.rcode == Rcode::NoError && saying.zone.is_none() && saying.ttl.is_none();
+            outer |= rewritten && self.dns.external_names == ExternalNames::Rewrite;
             if saying.records.iter().any(|said| said.is(question.kind)) {
-                return saying;
+                return (saying, outer);
             }
             if best.as_ref().is_none_or(|best| best.rcode != Rcode::NoError) {
                 best = Some(saying);
             }
         }
-        best.unwrap_or_else(missing)
+        (best.unwrap_or_else(missing), outer)
     }
 
     /// What must be said about one absolute name.
     fn answer(&self, name: &str, kind: RecordKind, depth: usize) -> Saying {
         let name = name.to_ascii_lowercase();
         let domain = self.lab.cluster.domain.as_str();
-        let below = name.strip_suffix(domain).and_then(|rest| if rest.is_empty() { Some("") } else { rest.strip_suffix('.') });
+        let below =
+            name.strip_suffix(domain).and_then(|rest| if rest.is_empty() { Some("") } else { rest.strip_suffix('.') });
         if let Some(below) = below {
             let labels: Vec<&str> = below.split('.').filter(|label| !label.is_empty()).rev().collect();
             return self.in_zone(&labels, kind, depth);
@@ -150,20 +157,22 @@ impl<'a> Zone<'a> {
         let alias = Said::Alias(target.to_owned());
         let address = matches!(kind, RecordKind::A | RecordKind::Aaaa);
         match (self.dns.external_names, kind) {
-            (ExternalNames::Cname, RecordKind::Cname) => some([alias], Some(self.dns.ttl)),
-            (ExternalNames::Cname, _) if !address || depth >= LONGEST_CHAIN => self.nothing(),
-            (ExternalNames::Cname, _) => {
+            // What is asked instead is asked once, and may be an alias itself.
+            (ExternalNames::Rewrite, _) if depth == 0 => {
+                Saying { ttl: None, zone: None, ..self.answer(target, kind, depth + 1) }
+            }
+            (_, RecordKind::Cname) => some([alias], Some(self.dns.ttl)),
+            (_, _) if !address || depth >= LONGEST_CHAIN => self.nothing(),
+            (_, _) => {
                 let there = self.answer(target, kind, depth + 1);
                 let lost = there.records.is_empty() && self.is_ours(target) && there.rcode == Rcode::NxDomain;
                 if lost { self.nothing() } else { some([alias].into_iter().chain(there.records), None) }
             }
-            (ExternalNames::Rewrite, _) if depth >= LONGEST_CHAIN => missing(),
-            (ExternalNames::Rewrite, _) => Saying { ttl: None, zone: None, ..self.answer(target, kind, depth + 1) },
         }
     }
 
     fn is_ours(&self, name: &str) -> bool {
-        name.ends_with(&format!(".{}", self.lab.cluster.domain))
+        name.to_ascii_lowercase().ends_with(&format!(".{}", self.lab.cluster.domain))
     }
 
     /// The ready endpoints of a Service, port by port.
@@ -251,10 +260,7 @@ fn endpoints<'a>(lab: &Lab, service: &'a Service) -> Vec<Endpoint<'a>> {
     let selected = |pod: &&Pod| {
         let has = |(key, value)| pod.labels.get(key) == Some(value);
         let ready = service.publish_not_ready_addresses || (pod.ready && !pod.terminating);
-        ready
-            && !service.selector.is_empty()
-            && pod.namespace == service.namespace
-            && service.selector.iter().all(has)
+        ready && !service.selector.is_empty() && pod.namespace == service.namespace && service.selector.iter().all(has)
     };
     let ports: Vec<Option<&ServicePort>> = match service.ports.is_empty() {
         true => vec![None],
