@@ -126,13 +126,19 @@ impl State {
         let progress = self.progress();
         let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
             let pod = self.lab.pod(pod);
-            let (running, pid, text) = match state {
-                ServerState::BuiltIn => (true, None, "built in".to_owned()),
-                ServerState::Running { pid } => (true, Some(pid), format!("process {pid}")),
-                ServerState::Ended { how } => (false, None, how),
+            let pid = match state {
+                ServerState::Running { pid, .. } => Some(pid),
+                _ => None,
             };
-            let container = pod.containers[container].name.to_string();
-            ServerStatus { pod: pod.full_name(), container, running, pid, text }
+            ServerStatus {
+                pod: pod.full_name(),
+                container: pod.containers[container].name.to_string(),
+                running: !state.is_down(),
+                pid,
+                text: state.to_string(),
+                restarts: state.restarts(),
+                again: matches!(state, ServerState::Waiting { .. }),
+            }
         });
         Status {
             name: self.lab.name.to_string(),

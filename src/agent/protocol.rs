@@ -147,6 +147,12 @@ pub struct ServerStatus {
     pub pid: Option<i32>,
     /// In words.
     pub text: String,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// It has ended, and will be started again.
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// What processes in a place see of their own.

@@ -16,7 +16,7 @@ use crate::{
     lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
     proxy::{
         balancer::{self, Health},
-        endpoints::Conditions,
+        endpoints::conditions,
     },
 };
 
@@ -150,6 +150,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         ("node", json!(row.node)),
         ("ip", json!(pod.ip)),
         ("status", json!(row.status)),
+        ("restarts", json!(row.restarts)),
         ("labels", json!(row.labels)),
         ("containers", json!(containers)),
         ("services", json!(services)),
@@ -192,7 +193,7 @@ fn client(lab: &Lab, id: ClientId) -> Lines {
 
 fn load_balancer(lab: &Lab) -> Lines {
     let Some(balancer) = &lab.load_balancer else { return Vec::new() };
-    let health = Health::of(lab, &Conditions::new());
+    let health = Health::of(lab, &conditions(lab));
     let addresses: Vec<String> = balancer::vips(lab)
         .iter()
         .map(|vip| {

@@ -76,8 +76,9 @@ fn text(findings: &[Finding], colour: Colour) -> String {
 }
 
 fn tool(tool: &Tool) -> Finding {
-    match tool.find() {
-        Some(path) => {
+    match tool.find().map(|path| (path, tool.complaint())) {
+        Some((_, Some(complaint))) => Finding::lack(tool.program, Grade::Warn, complaint, tool.source()),
+        Some((path, None)) => {
             let version = tool.say_version().unwrap_or_else(|| "of unknown version".to_owned());
             Finding::good(tool.program, format!("{version} ({})", path.display()))
         }
@@ -86,8 +87,7 @@ fn tool(tool: &Tool) -> Finding {
                 Need::Required => Grade::Bad,
                 Need::Useful => Grade::Warn,
             };
-            let hint = tool.package.map(|package| format!("netlab doctor --fix, or: apt-get install {package}"));
-            Finding::lack(tool.program, grade, format!("not installed; needed for {}", tool.purpose), hint)
+            Finding::lack(tool.program, grade, format!("not installed; needed for {}", tool.purpose), tool.source())
         }
     }
 }

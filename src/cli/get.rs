@@ -94,6 +94,7 @@ pub(super) struct PodRow {
     pub(super) name: String,
     pub(super) ready: String,
     pub(super) status: String,
+    pub(super) restarts: u32,
     pub(super) ip: String,
     pub(super) node: String,
     pub(super) labels: String,
@@ -101,11 +102,14 @@ pub(super) struct PodRow {
 
 fn pods(lab: &Lab, status: &Status, format: ListFormat) -> Result<()> {
     let rows: Vec<PodRow> = lab.pod_ids().map(|id| pod_row(lab, id, status)).collect();
-    let listing =
-        Listing { kind: "pods", header: &["NAME", "READY", "STATUS", "IP", "NODE"], wide: &["NAMESPACE", "LABELS"] };
+    let listing = Listing {
+        kind: "pods",
+        header: &["NAME", "READY", "STATUS", "RESTARTS", "IP", "NODE"],
+        wide: &["NAMESPACE", "LABELS"],
+    };
     listing.print(format, &rows, |row| {
-        let PodRow { namespace, name, ready, status, ip, node, labels } = row;
-        [name, ready, status, ip, node, namespace, labels].map(Clone::clone).to_vec()
+        let PodRow { namespace, name, ready, status, restarts, ip, node, labels } = row;
+        [name, ready, status, &restarts.to_string(), ip, node, namespace, labels].map(Clone::clone).to_vec()
     })
 }
 
@@ -121,10 +125,12 @@ pub(super) fn pod_row(lab: &Lab, id: PodId, status: &Status) -> PodRow {
         name,
         ready: format!("{running}/{}", pod.containers.len()),
         status: match servers.iter().find(|server| !server.running) {
+            Some(server) if server.again => "CrashLoopBackOff".to_owned(),
             Some(_) => "Error".to_owned(),
             None if servers.len() < pod.containers.len() => "Pending".to_owned(),
             None => "Running".to_owned(),
         },
+        restarts: servers.iter().map(|server| server.restarts).sum(),
         ip: pod.ip.to_string(),
         node: lab.node(pod.node).name.to_string(),
         labels: if labels.is_empty() { "<none>".to_owned() } else { labels },
@@ -211,7 +217,7 @@ fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
 
 /// The addresses and ports behind a Service's port.
 pub(super) fn endpoints_of(lab: &Lab, service: &Service, port: &ServicePort) -> Vec<String> {
-    let found = endpoints::endpoints(lab, service, port, &endpoints::Conditions::default());
+    let found = endpoints::endpoints(lab, service, port, &endpoints::conditions(lab));
     found.iter().map(|endpoint| endpoint.addr.to_string()).collect()
 }
 

@@ -14,6 +14,7 @@
 
 mod ask;
 mod cluster;
+pub mod corefile;
 pub mod environment;
 pub mod hosts;
 mod internet;

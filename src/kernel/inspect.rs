@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{Context, Result},
-    lab::model::{Lab, ProxyMode},
+    lab::model::{Lab, ProxyMode, Server},
     plan::step::{Plan, Step, Via},
     probe::{
         drift::{Drift, DriftKind},
@@ -64,14 +64,14 @@ pub async fn drifts(lab: &Lab, plan: &Plan, processes: &Processes, servers: &Ser
 
 fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
     let states = servers.states().into_iter();
-    let ended = states.filter_map(|((pod, container), state)| match state {
-        ServerState::Ended { how } => Some((pod, container, how)),
-        ServerState::BuiltIn | ServerState::Running { .. } => None,
-    });
-    let drift = |(id, container, how): (_, usize, _)| {
+    let down = states.filter(|(_, state)| state.is_down());
+    let drift = |((id, container), state): ((_, usize), ServerState)| {
         let pod = lab.pod(id);
         let container = &pod.containers[container];
-        let text = format!("the server of the container {} of {} {how}", container.name, pod.full_name());
+        let text = match container.server {
+            Server::Dns => format!("the DNS server of {} {state}", pod.full_name()),
+            _ => format!("the server of the container {} of {} {state}", container.name, pod.full_name()),
+        };
         Drift { netns: lab.netns(lab.pod_place(id)), kind: DriftKind::Server, text, mend: None }
     };
     let balancer = lab.load_balancer.as_ref().zip(servers.balancer()).and_then(|(balancer, state)| {
@@ -79,7 +79,7 @@ fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
         let text = format!("haproxy {how}");
         Some(Drift { netns: balancer.name.to_string(), kind: DriftKind::Server, text, mend: None })
     });
-    ended.map(drift).chain(balancer).collect()
+    down.map(drift).chain(balancer).collect()
 }
 
 /// A route of the load balancer as it should be by now.

@@ -1,9 +1,9 @@
 //! What a lab needs of this host, before anything is touched.
 
-use super::{haproxy, rules};
+use super::{coredns, haproxy, rules};
 use crate::{
     error::{Error, Result},
-    lab::model::{BalancerEngine, Lab, ProxyMode, Server},
+    lab::model::{BalancerEngine, DnsEngine, Lab, ProxyMode, Server},
 };
 
 /// Checks that every program the lab needs is there.
@@ -19,6 +19,9 @@ pub fn check(lab: &Lab) -> Result<()> {
     rules::find(loader)?;
     if lab.load_balancer.as_ref().is_some_and(|balancer| balancer.engine == BalancerEngine::Haproxy) {
         haproxy::find()?;
+    }
+    if lab.dns.as_ref().is_some_and(|dns| dns.engine == DnsEngine::Coredns) {
+        coredns::check()?;
     }
     for container in lab.pods.iter().flat_map(|pod| &pod.containers) {
         match &container.server {

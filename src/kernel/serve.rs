@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
     io::{BufRead, BufReader},
     net::{IpAddr, SocketAddr},
@@ -9,7 +10,7 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -19,10 +20,12 @@ use tokio::{
 
 use super::{
     balancer::{self, Spreads},
+    coredns,
     datagram::Datagrams,
     echo::Echo,
     haproxy,
     health::{self, Health},
+    kept::{Past, when},
     netns,
     process::{Processes, Spawned},
     rules, view,
@@ -30,7 +33,7 @@ use super::{
 use crate::{
     dns::environment,
     error::{Context, Error, Result},
-    lab::model::{Container, ExternalServer, Lab, PodId, Protocol, Server},
+    lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::{Check, Program},
 };
 
@@ -58,12 +61,63 @@ pub enum ServerState {
     Running {
         /// Its id in the lab.
         pid: i32,
+        /// What became of it before.
+        past: Past,
     },
     /// It has ended.
     Ended {
         /// How, in words.
         how: String,
     },
+    /// It has ended, and will be started again.
+    Waiting {
+        /// When.
+        until: Instant,
+        /// What became of it so far.
+        past: Past,
+    },
+}
+
+impl ServerState {
+    /// How it ended (last), in words, if it ever did.
+    fn how_it_ended(&self) -> Option<&str> {
+        match self {
+            ServerState::BuiltIn => None,
+            ServerState::Ended { how } => Some(how),
+            ServerState::Running { past, .. } | ServerState::Waiting { past, .. } => past.how.as_deref(),
+        }
+    }
+
+    /// It does not run.
+    pub fn is_down(&self) -> bool {
+        matches!(self, ServerState::Ended { .. } | ServerState::Waiting { .. })
+    }
+
+    /// How often it was started again.
+    pub fn restarts(&self) -> u32 {
+        match self {
+            ServerState::BuiltIn | ServerState::Ended { .. } => 0,
+            ServerState::Running { past, .. } | ServerState::Waiting { past, .. } => past.restarts,
+        }
+    }
+}
+
+/// In words: `process 12`, or how it ended and what comes next.
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerState::BuiltIn => f.write_str("built in"),
+            ServerState::Running { pid, past } => {
+                write!(f, "process {pid}")?;
+                past.how.iter().try_for_each(|how| write!(f, ", the one before {how}"))
+            }
+            ServerState::Ended { how } => f.write_str(how),
+            ServerState::Waiting { until, past } => {
+                let pause = until.saturating_duration_since(Instant::now());
+                write!(f, "{}; it starts again {}", past.how.as_deref().unwrap_or("has ended"), when(pause))
+            }
+        }
+    }
 }
 
 /// Which server to start.
@@ -124,7 +178,10 @@ impl Servers {
                 self.spawn(serving, &argv, processes)?
             }
             Server::Command(argv) => self.spawn(serving, argv, processes)?,
-            Server::Dns => watch::channel(ServerState::BuiltIn).1,
+            Server::Dns => match engine(lab) {
+                DnsEngine::Coredns => coredns::start(serving, self.log(lab, pod, container), processes)?,
+                DnsEngine::Embedded => watch::channel(ServerState::BuiltIn).1,
+            },
         };
         self.table().insert((pod, container), state);
         self.listening(serving, it).await
@@ -217,13 +274,16 @@ impl Servers {
     /// program of the host has no other way to say that it is there. Who serves in the agent
     /// listens already.
     async fn listening(&self, serving: Serving<'_>, it: &Container) -> Result<()> {
-        if matches!(it.server, Server::Echo | Server::Dns) {
+        let Serving { lab, netns, pod, container } = serving;
+        if it.server == Server::Echo || (it.server == Server::Dns && engine(lab) == DnsEngine::Embedded) {
             return Ok(());
         }
-        let Serving { lab, netns, pod, container } = serving;
         let state = self.table().get(&(pod, container)).cloned();
         let mut state = state.ok_or_else(|| Error::bug("a server that was never started"))?;
         let open = async {
+            if it.server == Server::Dns {
+                return coredns::ready(netns, lab.pod(pod).ip, lab.cluster.domain.as_str()).await;
+            }
             for port in it.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
                 opened(netns, lab.pod(pod).ip, port.container_port).await?;
             }
@@ -241,7 +301,7 @@ impl Servers {
 
 /// Notes when a process ends.
 fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
-    let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw() });
+    let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw(), past: Past::default() });
     tokio::spawn(async move {
         let how = ended.await.map_or_else(|_| "nobody saw how".to_owned(), describe);
         // Nobody may be looking any more.
@@ -250,12 +310,12 @@ fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> 
     state
 }
 
-/// Waits until a server has ended, and says how.
+/// Waits until a server has ended for the first time, and says how.
 async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
-    let gone = state.wait_for(|state| matches!(state, ServerState::Ended { .. })).await;
-    match gone.as_deref() {
-        Ok(ServerState::Ended { how }) => how.clone(),
-        _ => std::future::pending().await,
+    let gone = state.wait_for(|state| state.how_it_ended().is_some()).await;
+    match gone.as_deref().ok().and_then(ServerState::how_it_ended) {
+        Some(how) => how.to_owned(),
+        None => std::future::pending().await,
     }
 }
 
@@ -310,6 +370,11 @@ fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
     TcpListener::from_std(listener).context(&what)
 }
 
+/// What answers DNS questions.
+fn engine(lab: &Lab) -> DnsEngine {
+    lab.dns.as_ref().map_or(DnsEngine::Embedded, |dns| dns.engine)
+}
+
 /// The host's python3. A version manager's shim is a shell script that looks for the real
 /// one each time; the distribution's own starts at once.
 fn python() -> Result<String> {
@@ -320,7 +385,8 @@ fn python() -> Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
-fn describe(status: ExitStatus) -> String {
+/// `ended with exit code 1`, `was ended by SIGKILL`.
+pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
         (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::rules;
+use super::{coredns, rules};
 
 /// A program of the host.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,13 @@ pub const TOOLS: &[Tool] = &[
         need: Need::Useful,
     },
     Tool {
+        program: coredns::PROGRAM,
+        package: None,
+        version: &["-version"],
+        purpose: "a cluster DNS with `engine = \"coredns\"`",
+        need: Need::Useful,
+    },
+    Tool {
         program: "ip",
         package: Some("iproute2"),
         version: &["-V"],
@@ -91,7 +98,27 @@ pub const TOOLS: &[Tool] = &[
 impl Tool {
     /// Where it is.
     pub fn find(&self) -> Option<PathBuf> {
-        rules::find(self.program).ok()
+        match self.program {
+            coredns::PROGRAM => coredns::find().ok(),
+            program => rules::find(program).ok(),
+        }
+    }
+
+    /// How to come by it.
+    pub fn source(&self) -> Option<String> {
+        match (self.package, self.program) {
+            (Some(package), _) => Some(format!("netlab doctor --fix, or: apt-get install {package}")),
+            (None, coredns::PROGRAM) => Some(coredns::INSTALL.to_owned()),
+            (None, _) => None,
+        }
+    }
+
+    /// Why it is of no use though it is there.
+    pub fn complaint(&self) -> Option<String> {
+        match self.program {
+            coredns::PROGRAM => coredns::check().err().map(|error| error.message),
+            _ => None,
+        }
     }
 
     /// What it says that it is: the first line that has a digit.

@@ -19,7 +19,7 @@ pub use topology::VETH_PREFIX;
 
 use crate::{
     lab::model::{Lab, ProxyMode},
-    proxy::{self, endpoints::Conditions},
+    proxy::{self, endpoints::conditions},
 };
 use step::{Plan, PlannedStep, Stage, StageName, Step};
 
@@ -37,7 +37,7 @@ pub fn plan(lab: &Lab) -> Plan {
 
 /// The rules of every node, as `mode` writes them.
 pub fn rules(lab: &Lab, mode: ProxyMode) -> impl Iterator<Item = PlannedStep> + '_ {
-    proxy::view::views_under(lab, &Conditions::new()).into_iter().map(move |view| {
+    proxy::view::views_under(lab, &conditions(lab)).into_iter().map(move |view| {
         let node = lab.node(view.node);
         let text = proxy::render(mode, &view);
         PlannedStep { step: Step::Rules { netns: node.name.to_string(), proxy: mode, text }, at: node.at.clone() }

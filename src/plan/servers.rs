@@ -5,7 +5,7 @@ use crate::{
     lab::model::{Container, DnsEngine, ExternalServer, Lab, Place, Protocol, Server},
     proxy::{
         balancer::{self, PROXY_HEALTH_PORT},
-        endpoints::Conditions,
+        endpoints::conditions,
         view::{self, HealthCheck, OUTSIDE_PORT},
     },
 };
@@ -57,7 +57,7 @@ pub fn dns_program(lab: &Lab) -> &'static str {
 fn health(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
     let ports = balancer::check_ports(lab);
     let proxies = lab.node_ids().map(|node| (node, PROXY_HEALTH_PORT, Check::Proxy, &lab.node(node).at));
-    let services = view::all_health_checks(lab, &Conditions::new()).into_iter().map(|(node, check)| {
+    let services = view::all_health_checks(lab, &conditions(lab)).into_iter().map(|(node, check)| {
         let HealthCheck { service, port, local_endpoints } = check;
         (node, port, Check::Service { service, local_endpoints }, &lab.service(service).at)
     });

@@ -15,7 +15,7 @@ use crate::{
     lab::model::{Attach, BalancerEngine, Client, External, Lab, LoadBalancer, Node, NodeId, Place, Pod, Span},
     proxy::{
         balancer::{self, Health, Vip},
-        endpoints::Conditions,
+        endpoints::conditions,
         haproxy,
     },
 };
@@ -225,7 +225,7 @@ impl Wiring<'_> {
         self.address(at, &uplink, balancer.ip, lab.cluster.node_subnet);
         let gateway = lab.cluster.gateway;
         self.route(at, netns, addressing::default_of(gateway), Via::Gateway(gateway, uplink.clone()));
-        let health = Health::of(lab, &Conditions::new());
+        let health = Health::of(lab, &conditions(lab));
         for vip in balancer::vips(lab) {
             let to = addressing::host(vip.ip);
             self.route(&vip.at, "host", to, Via::Gateway(balancer.ip, lan.clone()));

@@ -35,6 +35,14 @@ pub struct Endpoint {
 /// What is known of the pods; a pod that is not in it is ready and not terminating.
 pub type Conditions = BTreeMap<PodId, Condition>;
 
+/// What the lab file says of its pods: how a lab is when it comes up.
+pub fn conditions(lab: &Lab) -> Conditions {
+    let said = lab.pod_ids().map(|id| (id, lab.pod(id)));
+    said.filter(|(_, pod)| !pod.ready || pod.terminating)
+        .map(|(id, pod)| (id, Condition { ready: pod.ready, terminating: pod.terminating }))
+        .collect()
+}
+
 /// What is known of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {

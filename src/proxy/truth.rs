@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     balancer::{self, Health},
-    endpoints::{Conditions, Endpoint},
+    endpoints::{Conditions, Endpoint, conditions},
     view::{LocalTraffic, NodeView, PortView, proxied, views_under},
     ways::{self, End, Listener},
 };
@@ -76,9 +76,9 @@ pub struct Truth<'a> {
 }
 
 impl<'a> Truth<'a> {
-    /// While all pods are ready.
+    /// While the pods are as the lab file says.
     pub fn new(lab: &'a Lab, mode: ProxyMode) -> Truth<'a> {
-        Truth::under(lab, mode, &Conditions::new())
+        Truth::under(lab, mode, &conditions(lab))
     }
 
     /// Given what is known of the pods.

@@ -163,9 +163,9 @@ impl PortView {
     }
 }
 
-/// What `node` must do while all pods are ready.
+/// What `node` must do while the pods are as the lab file says.
 pub fn view(lab: &Lab, node: NodeId) -> NodeView {
-    view_under(lab, node, &Conditions::new())
+    view_under(lab, node, &endpoints::conditions(lab))
 }
 
 /// What `node` must do, given what is known of the pods.

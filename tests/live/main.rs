@@ -8,6 +8,7 @@
 
 mod balancer;
 mod breakages;
+mod coredns;
 mod crowds;
 mod kills;
 mod labs;
@@ -32,11 +33,12 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 12] = [
+    let rooms: [(&str, &'static [Test]); 13] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),
+        ("coredns", coredns::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),

@@ -38,6 +38,12 @@ pub(crate) fn run(commands: &[&str], who: Who) -> Vec<Vec<String>> {
     fs::write(path.join("script.sh"), &script).expect("the script can be written");
     fs::create_dir(path.join("bin")).expect("a directory for programs");
     fs::copy(env!("CARGO_BIN_EXE_netlab"), path.join("bin/netlab")).expect("netlab can be copied");
+    if let Ok(coredns) = netlab::kernel::coredns::find() {
+        // Not everybody may be able to look into the home directory that Go puts it in.
+        let brought = path.join("bin/coredns");
+        let linked = fs::hard_link(&coredns, &brought).or_else(|_| fs::copy(&coredns, &brought).map(drop));
+        linked.expect("coredns can be brought along");
+    }
     fs::create_dir(path.join("labs")).expect("a directory for labs");
     for lab in fs::read_dir(top().join("labs")).expect("there are labs") {
         let lab = lab.expect("a lab").path();

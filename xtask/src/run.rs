@@ -62,12 +62,17 @@ pub(crate) fn top() -> PathBuf {
     package.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Where a release build puts a program: beside the directory that this program was built into.
+/// Where a release build puts a program.
 pub(crate) fn release(program: &str) -> Result<PathBuf> {
+    Ok(built("release")?.join(program))
+}
+
+/// A directory beside the one that this program was built into.
+pub(crate) fn built(directory: &str) -> Result<PathBuf> {
     let own = env::current_exe().map_err(|error| Failure(format!("cannot find xtask itself: {error}")))?;
     let target = own.parent().and_then(Path::parent);
     let target = target.ok_or_else(|| Failure(format!("{} is in no target directory", own.display())))?;
-    Ok(target.join("release").join(program))
+    Ok(target.join(directory))
 }
 
 fn show(program: &Path, arguments: &[OsString], environment: &[(&str, &str)]) -> String {

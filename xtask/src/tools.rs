@@ -1,8 +1,12 @@
 //! The programs that netlab, its labs and its tests call, and how to come by them.
 
-use std::process::{Command, Stdio};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use crate::run::{Failure, Result, cargo, run, run_with};
+use crate::run::{Failure, Result, built, cargo, run, run_with};
 
 /// A program, and the Debian package that has it.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,7 @@ const FOR_LABS: &[Tool] = &[
 
 /// What the tests call besides.
 const FOR_TESTS: &[Tool] = &[
+    Tool { program: "dig", package: "bind9-dnsutils" },
     Tool { program: "haproxy", package: "haproxy" },
     Tool { program: "pgrep", package: "procps" },
     Tool { program: "setpriv", package: "util-linux" },
@@ -77,6 +82,36 @@ pub(crate) fn install_packages(need: Need) -> Result<()> {
     }
 }
 
+/// The CoreDNS that the tests run, as `go install` takes it.
+const COREDNS: &str = "github.com/coredns/coredns@v1.13.1";
+/// Where Go's own packages put it, beside the PATH.
+const GO: &str = "/usr/local/go/bin/go";
+
+/// Has Go build CoreDNS, which Debian has no package of, unless there is one already. Gives back the
+/// directory that it is in if that has to be put on the PATH. It is kept with what cargo builds.
+///
+/// Fails in CI, where no test may be left out, if there is no Go either.
+pub(crate) fn install_coredns() -> Result<Option<PathBuf>> {
+    if exists("coredns") {
+        return Ok(None);
+    }
+    let directory = built("tools")?;
+    if directory.join("coredns").exists() {
+        return Ok(Some(directory));
+    }
+    let Ok(go) = which::which("go").or_else(|_| which::which(GO)) else {
+        let words = format!("coredns is missing, and there is no go to build it with: go install {COREDNS}");
+        if env::var_os("CI").is_some() {
+            return Err(Failure(words));
+        }
+        eprintln!("{words}; the tests that need it will fail");
+        return Ok(None);
+    };
+    let directory_text = directory.display().to_string();
+    run_with(go, ["install", COREDNS], &[("GOBIN", &directory_text), ("CGO_ENABLED", "0")])?;
+    Ok(Some(directory))
+}
+
 /// Adds the parts of the Rust toolchain that are missing.
 ///
 /// Fails when there is no rustup to ask.
@@ -100,6 +135,12 @@ fn missing_packages(need: Need) -> Vec<&'static str> {
     missing.sort_unstable();
     missing.dedup();
     missing
+}
+
+/// The PATH with a directory before all others.
+pub(crate) fn path_with(directory: &std::path::Path) -> String {
+    let path = env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", directory.display())
 }
 
 /// The administrator's programs are not on a plain user's PATH.

@@ -9,7 +9,7 @@ use crate::{
     lab::model::{Lab, NodeId, Place},
     proxy::{
         balancer::{self, Health},
-        endpoints::Conditions,
+        endpoints::conditions,
     },
 };
 
@@ -103,7 +103,7 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
 /// and one of the nodes that are healthy.
 pub fn way_to(lab: &Lab, from: Place, entry: Option<NodeId>, to: IpAddr, ends: &[Place]) -> Vec<Hop> {
     let outside = !matches!(from, Place::Node(_) | Place::Pod(_));
-    let nodes = Health::of(lab, &Conditions::new()).nodes(to);
+    let nodes = Health::of(lab, &conditions(lab)).nodes(to);
     if !outside || !balancer::vips(lab).iter().any(|vip| vip.ip == to) {
         return way(lab, from, entry, ends);
     }

@@ -24,7 +24,7 @@ use rules::{Packet, Rules, Verdict, Way};
 
 use super::{
     balancer::{self, Health},
-    endpoints::Conditions,
+    endpoints::{Conditions, conditions},
     truth::{Choice, Fate, Sight, sum},
     ways::{self, End, Listener},
 };
@@ -139,7 +139,8 @@ pub fn sight(branches: &[Branch]) -> Sight {
 }
 
 impl<'a> Tracer<'a> {
-    /// Reads the rules of each node, as [`super::render`] wrote them for `mode`.
+    /// Reads the rules of each node, as [`super::render`] wrote them for `mode`. Its pods are as the lab
+    /// file says.
     ///
     /// # Errors
     ///
@@ -153,10 +154,10 @@ impl<'a> Tracer<'a> {
             let rules = parse(text).map_err(|why| format!("{}: {why}", lab.node(*node).name))?;
             Ok((*node, rules))
         });
-        Ok(Tracer { lab, rules: read.collect::<Result<_, String>>()?, health: Health::of(lab, &Conditions::new()) })
+        Ok(Tracer { lab, rules: read.collect::<Result<_, String>>()?, health: Health::of(lab, &conditions(lab)) })
     }
 
-    /// The same, given what is known of the pods: it decides which nodes are healthy, and so where
+    /// The same, given what else is known of the pods: it decides which nodes are healthy, and so where
     /// the load balancer sends a connection.
     #[must_use]
     pub fn under(mut self, conditions: &Conditions) -> Tracer<'a> {

@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use netlab::kernel::coredns;
 use nix::unistd::geteuid;
 
 pub(crate) use lab::Lab;
@@ -124,8 +125,15 @@ impl Run {
             let netlab = directory.join("netlab");
             fs::copy(env!("CARGO_BIN_EXE_netlab"), &netlab).expect("the program under test can be copied");
             fs::set_permissions(&netlab, fs::Permissions::from_mode(0o755)).expect("the copy is ours");
+            bring_coredns(&directory);
             Run { netlab, mark, directory }
         })
+    }
+
+    /// The directory of the programs that were brought along; not everybody may be able to look into
+    /// the one where they are installed.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.directory.join(PROGRAMS)
     }
 
     /// A new directory of a user's, which others may look into.
@@ -138,6 +146,20 @@ impl Run {
     /// Removes what the run has written.
     pub(crate) fn clear(&self) {
         fs::remove_dir_all(&self.directory).expect("the temporary directory can be removed");
+    }
+}
+
+/// Where programs of the run are, in its directory.
+const PROGRAMS: &str = "bin";
+
+/// Go puts CoreDNS below a home directory. Where it is not installed, the tests that need it fail.
+fn bring_coredns(directory: &Path) {
+    let programs = directory.join(PROGRAMS);
+    make_for(&programs, geteuid().as_raw());
+    if let Ok(coredns) = coredns::find() {
+        let brought = programs.join(coredns::PROGRAM);
+        let linked = fs::hard_link(&coredns, &brought).or_else(|_| fs::copy(&coredns, &brought).map(drop));
+        linked.expect("coredns can be brought along");
     }
 }
 

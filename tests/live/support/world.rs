@@ -93,7 +93,8 @@ impl World {
         words.push(program.to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir("/").env_clear().env(MARK, &self.mark);
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", "/nonexistent").env("LC_ALL", "C.UTF-8");
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.run.programs().display()));
+        command.env("HOME", "/nonexistent").env("LC_ALL", "C.UTF-8");
         if let Room::Runtime(directory) = &self.room {
             command.env("XDG_RUNTIME_DIR", directory);
         }
