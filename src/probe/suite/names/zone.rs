@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    lab::model::{Dns, ExternalNames, Lab, Pod, PodRecords, Service, ServiceKind, ServicePort, TargetPort},
+    lab::model::{Dns, DnsEngine, ExternalNames, Lab, Pod, PodRecords, Service, ServiceKind, ServicePort, TargetPort},
     probe::{
         judge::in_order,
         question::{Question, Rcode, RecordKind, SCHEMA, Said, reverse},
@@ -16,6 +16,8 @@ use crate::{
 
 /// The time to live of `dns-version`, as CoreDNS has it.
 const SCHEMA_TTL: u32 = 28800;
+/// The shortest and the longest time of an answer that has passed CoreDNS's `cache 30`, in seconds.
+const CACHED: (u32, u32) = (5, 30);
 /// As many names lead on to another one at most.
 const LONGEST_CHAIN: usize = 10;
 /// What every cluster has; a name below a namespace that is not there is not there either.
@@ -95,7 +97,7 @@ impl<'a> Zone<'a> {
         match labels {
             [] | ["svc" | "pod"] => self.nothing(),
             ["dns-version"] => match kind {
-                RecordKind::Txt => some([Said::Text(SCHEMA.to_owned())], Some(SCHEMA_TTL)),
+                RecordKind::Txt => some([Said::Text(SCHEMA.to_owned())], Some(self.lasting(SCHEMA_TTL))),
                 _ => self.nothing(),
             },
             ["svc", namespace, ..] | ["pod", namespace, ..] if !self.has_namespace(namespace) => self.nobody(),
@@ -161,7 +163,7 @@ impl<'a> Zone<'a> {
             (ExternalNames::Rewrite, _) if depth == 0 => {
                 Saying { ttl: None, zone: None, ..self.answer(target, kind, depth + 1) }
             }
-            (_, RecordKind::Cname) => some([alias], Some(self.dns.ttl)),
+            (_, RecordKind::Cname) => some([alias], Some(self.lasting(self.dns.ttl))),
             (_, _) if !address || depth >= LONGEST_CHAIN => self.nothing(),
             (_, _) => {
                 let there = self.answer(target, kind, depth + 1);
@@ -209,7 +211,12 @@ impl<'a> Zone<'a> {
         };
         match names.is_empty() {
             true => missing(),
-            false => self.records(names.into_iter().map(Said::Pointer), kind),
+            false => {
+                let saying = self.records(names.into_iter().map(Said::Pointer), kind);
+                // They are no names of the cluster domain, so CoreDNS's cache has them, and counts down.
+                let counted = self.dns.engine == DnsEngine::Coredns;
+                Saying { ttl: saying.ttl.filter(|_| !counted), ..saying }
+            }
         }
     }
 
@@ -219,9 +226,18 @@ impl<'a> Zone<'a> {
             || self.lab.services.iter().any(|service| service.namespace.as_str() == name)
     }
 
+    /// How long a record of the cluster lasts: CoreDNS's `cache 30` keeps no name of the cluster, and
+    /// brings the times of all answers within its own limits all the same.
+    fn lasting(&self, ttl: u32) -> u32 {
+        match self.dns.engine {
+            DnsEngine::Embedded => ttl,
+            DnsEngine::Coredns => ttl.clamp(CACHED.0, CACHED.1),
+        }
+    }
+
     /// Those of the records of a name that are asked for.
     fn records(&self, all: impl IntoIterator<Item = Said>, kind: RecordKind) -> Saying {
-        let found = some(all.into_iter().filter(|said| said.is(kind)), Some(self.dns.ttl));
+        let found = some(all.into_iter().filter(|said| said.is(kind)), Some(self.lasting(self.dns.ttl)));
         if found.records.is_empty() { self.nothing() } else { found }
     }
 
