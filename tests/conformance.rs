@@ -26,17 +26,20 @@ use netlab::{
         model::{Lab, Place, Protocol, ProxyMode},
     },
     probe::{
-        order::{FailureKind, Order, Outcome, Try, What},
+        order::{Answer, Failure, FailureKind, Order, Outcome, Try, What},
         stats,
     },
     proxy::{
         render, trace,
         truth::{Choice, Sight, Truth},
-        view::view_under,
+        view::view,
     },
 };
 
-use program::{Program, Running, User};
+use program::{
+    Program, Running, User,
+    clients::{FORGETS, FROM_PORT, LARGE_TCP, LARGE_UDP, SCTP},
+};
 
 /// A pod in front of every Service of a row about lab files.
 const WEB: &str = "[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n[[service]]\n";
@@ -106,11 +109,11 @@ fn lab_files_are_read_as_the_rows_say() {
 fn truth_and_trace_agree_with_every_row() {
     let mut wrong = Vec::new();
     let mut asked = BTreeMap::new();
-    for (row, setting) in rows_with_labs() {
+    for (setting, row) in conformance::rows().iter().flat_map(Row::acts) {
         for mode in ProxyMode::ALL.into_iter().filter(|mode| setting.refused_by(*mode).is_none()) {
             let stage = Stage::new(setting, mode);
             match row.proof {
-                Proof::Paths(_, paths) => {
+                Proof::Paths(_, paths) | Proof::Forgets(_, paths, _) => {
                     for path in paths {
                         wrong.extend(stage.opinions(&row, path));
                     }
@@ -152,15 +155,14 @@ struct Stage {
 impl Stage {
     fn new(setting: &'static Setting, mode: ProxyMode) -> Stage {
         let lab = setting.lab(mode);
-        let conditions = setting.conditions(&lab);
-        let texts = lab.node_ids().map(|node| (node, render(mode, &view_under(&lab, node, &conditions)))).collect();
+        let texts = lab.node_ids().map(|node| (node, render(mode, &view(&lab, node)))).collect();
         Stage { setting, mode, lab, texts }
     }
 
     /// What truth says of a path.
     fn truth(&self, path: &Path) -> Sight {
         let (from, to) = self.ends(path);
-        let truth = Truth::under(&self.lab, self.mode, &self.setting.conditions(&self.lab));
+        let truth = Truth::new(&self.lab, self.mode);
         match self.entry(from, to) {
             None => truth.sight(from, to, path.protocol),
             Some(entry) => truth.sight_via(from, entry, to, path.protocol),
@@ -216,13 +218,25 @@ impl Stage {
     }
 }
 
-fn rows_with_labs() -> Vec<(Row, &'static Setting)> {
-    let rows = conformance::rows().into_iter();
-    rows.filter_map(|row| match row.proof {
-        Proof::Paths(setting, _) | Proof::NoRules(setting, _) | Proof::Health(setting, _) => Some((row, setting)),
-        Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => None,
-    })
-    .collect()
+/// Labs that are brought up one in the place of the other, and what is asked in each.
+type Acts = Vec<(&'static Setting, Vec<Row>)>;
+
+/// All rows that take labs, those with the same labs together.
+fn plays() -> BTreeMap<(Vec<&'static str>, ProxyMode), Acts> {
+    let mut plays: BTreeMap<(Vec<&str>, ProxyMode), Acts> = BTreeMap::new();
+    for acts in conformance::rows().iter().map(Row::acts).filter(|acts| !acts.is_empty()) {
+        let names: Vec<&str> = acts.iter().map(|(setting, _)| setting.name).collect();
+        let can = |mode: &ProxyMode| acts.iter().all(|(setting, _)| setting.refused_by(*mode).is_none());
+        for mode in ProxyMode::ALL.into_iter().filter(can) {
+            let play = plays
+                .entry((names.clone(), mode))
+                .or_insert_with(|| acts.iter().map(|(setting, _)| (*setting, Vec::new())).collect());
+            for ((_, rows), (_, row)) in play.iter_mut().zip(&acts) {
+                rows.push(*row);
+            }
+        }
+    }
+    plays
 }
 
 /// Asks the kernel everything.
@@ -230,29 +244,20 @@ fn on_packets(user: User) {
     // If the other user's test has failed, this one is still worth a try.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let program = Program::of(user);
-    let mut labs: BTreeMap<(&str, ProxyMode), (&'static Setting, Vec<Row>)> = BTreeMap::new();
-    for (row, setting) in rows_with_labs() {
-        // What a running lab cannot be, the kernel cannot be asked.
-        if !setting.conditions.is_empty() {
-            continue;
-        }
-        for mode in ProxyMode::ALL.into_iter().filter(|mode| setting.refused_by(*mode).is_none()) {
-            labs.entry((setting.name, mode)).or_insert_with(|| (setting, Vec::new())).1.push(row);
-        }
-    }
+    let plays = plays();
     let mut asked: BTreeMap<ProxyMode, usize> = BTreeMap::new();
-    for ((_, mode), (_, rows)) in &labs {
-        *asked.entry(*mode).or_default() += rows.len();
+    for ((_, mode), acts) in &plays {
+        *asked.entry(*mode).or_default() += acts[0].1.len();
     }
-    let queue = Mutex::new(labs.into_iter());
+    let queue = Mutex::new(plays.into_iter());
     let wrong = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().expect("nobody panics with it").next();
-                    let Some(((_, mode), (setting, rows))) = next else { break };
-                    let found = on_stage(&program, &Stage::new(setting, mode), &rows);
+                    let Some(((_, mode), acts)) = next else { break };
+                    let found = play(&program, mode, &acts);
                     wrong.lock().expect("nobody panics with it").extend(found);
                 }
             });
@@ -263,13 +268,29 @@ fn on_packets(user: User) {
     assert!(wrong.is_empty(), "{} disagreements\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Brings a lab up, asks all rows of it, and says what is wrong.
-fn on_stage(program: &Program, stage: &Stage, rows: &[Row]) -> Vec<String> {
-    let name = format!("{}-{}", stage.setting.name, &stage.mode.as_str()[..3]);
-    let running = match program.up(&name, &stage.setting.text(stage.mode)) {
+/// Brings labs up, one in the place of the other, asks all rows of them, and says what is wrong.
+fn play(program: &Program, mode: ProxyMode, acts: &[(&'static Setting, Vec<Row>)]) -> Vec<String> {
+    let Some(((first, _), _)) = acts.split_first() else { return Vec::new() };
+    let name = format!("{}-{}", first.name, &mode.as_str()[..3]);
+    let running = match program.up(&name, &first.text(mode)) {
         Ok(running) => running,
         Err(why) => return vec![why],
     };
+    let mut wrong = Vec::new();
+    for (nth, (setting, rows)) in acts.iter().enumerate() {
+        if nth > 0
+            && let Err(why) = running.replace(&setting.text(mode))
+        {
+            wrong.push(why);
+            break;
+        }
+        wrong.extend(on_stage(&running, &Stage::new(setting, mode), rows));
+    }
+    wrong
+}
+
+/// Asks all rows of a lab, and says what is wrong.
+fn on_stage(running: &Running<'_>, stage: &Stage, rows: &[Row]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (ip, node) in stage.setting.routes {
         let Some(Place::Node(node)) = stage.lab.find(node) else { panic!("{} has no {node}", stage.setting.name) };
@@ -279,7 +300,7 @@ fn on_stage(program: &Program, stage: &Stage, rows: &[Row]) -> Vec<String> {
             wrong.push(format!("{}: no route: {}", running.name, String::from_utf8_lossy(&done.stderr)));
         }
     }
-    wrong.extend(Asking { running: &running, stage }.ask(rows));
+    wrong.extend(Asking { running, stage }.ask(rows));
     wrong
 }
 
@@ -308,11 +329,19 @@ impl Asking<'_> {
                 }
                 Proof::Health(_, asks) => questions.extend(asks.iter().map(|ask| Question::Health(row, ask))),
                 Proof::NoRules(_, service) => wrong.extend(self.no_rules(row, service)),
-                Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => {}
+                Proof::Forgets(_, paths, seconds) => {
+                    wrong.extend(paths.iter().filter_map(|path| self.forgets(row, path, *seconds)));
+                }
+                Proof::Restarted(_) | Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => {}
             }
         }
-        let small = |question: &&Question<'_>| !matches!(question, Question::Path(_, Path { bytes: Some(_), .. }));
-        let orders = questions.iter().enumerate().filter(|(_, question)| small(question));
+        let by_agent = |question: &Question<'_>| match question {
+            Question::Path(_, path) => {
+                path.bytes.is_none() && path.source_port.is_none() && path.protocol != Protocol::Sctp
+            }
+            Question::Health(..) => true,
+        };
+        let orders = questions.iter().enumerate().filter(|(_, question)| by_agent(question));
         let (silent, open): (Vec<Order>, Vec<Order>) =
             orders.map(|(id, question)| order(stage, id, question)).partition(|order| patience(order) < PATIENCE_MS);
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
@@ -324,6 +353,7 @@ impl Asking<'_> {
         for (id, question) in questions.iter().enumerate() {
             let found = match (question, outcomes.get(&id)) {
                 (Question::Path(row, path), _) if path.bytes.is_some() => self.large(row, path),
+                (Question::Path(row, path), _) if !by_agent(question) => self.by_client(row, path),
                 (Question::Path(row, path), Some(outcome)) => seen(stage, row, path, &outcome.tries),
                 (Question::Health(row, health), Some(outcome)) => answered(stage, row, health, &outcome.tries),
                 (Question::Path(row, _) | Question::Health(row, _), None) => Some(format!("{}: no outcome", row.id)),
@@ -380,27 +410,46 @@ impl Asking<'_> {
         (!done.status.success())
             .then(|| format!("{}: {bytes} bytes do not come back: {text}", self.stage.name(row, path)))
     }
+
+    /// Sends datagrams from one port, or speaks SCTP, with a client of our own.
+    fn by_client(&self, row: &Row, path: &Path) -> Option<String> {
+        let (ip, port) = path.to.split_once(':')?;
+        let done = match path.source_port {
+            Some(source) => self.running.exec(path.from, &["python3", "-c", FROM_PORT, &source.to_string(), ip, port]),
+            None => {
+                let times = times(self.stage, path).to_string();
+                self.running.exec(path.from, &["python3", "-c", SCTP, ip, port, &times])
+            }
+        };
+        let tries: Vec<Try> = String::from_utf8_lossy(&done.stdout).lines().map(heard).collect();
+        if !done.status.success() || tries.is_empty() {
+            let text = String::from_utf8_lossy(&done.stderr);
+            return Some(format!("{}: {text}", self.stage.name(row, path)));
+        }
+        seen(self.stage, row, path, &tries)
+    }
+
+    /// Comes back in time again and again, and then too late.
+    fn forgets(&self, row: &Row, path: &Path, seconds: u32) -> Option<String> {
+        let done = self.running.exec(path.from, &["python3", "-c", FORGETS, path.to, &seconds.to_string()]);
+        let text = String::from_utf8_lossy(&done.stderr);
+        (!done.status.success()).then(|| format!("{}: {text}", self.stage.name(row, path)))
+    }
 }
 
-const LARGE_TCP: &str = "
-import sys, urllib.request
-ip, port, count = sys.argv[1:]
-text = 'x' * int(count)
-answer = urllib.request.urlopen(f'http://{ip}:{port}/echo?msg={text}', timeout=5).read().decode()
-assert answer == text, len(answer)
-";
-
-const LARGE_UDP: &str = "
-import os, socket, sys
-ip, port, count = sys.argv[1:]
-data = os.urandom(int(count))
-for _ in range(3):
-    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(5)
-    client.sendto(data, (ip, int(port)))
-    answer = client.recv(65536)
-    assert answer == data, len(answer)
-";
+/// What a client of our own heard: `POD CLIENT`, or how it failed.
+fn heard(line: &str) -> Try {
+    let failure = |kind| Failure { kind, text: line.to_owned() };
+    let result = match (line, line.split_once(' ')) {
+        ("refused", _) => Err(failure(FailureKind::Refused)),
+        ("timeout", _) => Err(failure(FailureKind::Timeout)),
+        (_, Some((pod, client))) => {
+            Ok(Answer { status: 0, pod: Some(pod.to_owned()), client: client.parse().ok(), body: String::new() })
+        }
+        _ => Err(failure(FailureKind::Other)),
+    };
+    Try { result, micros: 0 }
+}
 
 /// An answer that should come is waited for this long; silence is believed sooner.
 const PATIENCE_MS: u32 = 5000;
@@ -421,20 +470,23 @@ fn order(stage: &Stage, id: usize, question: &Question<'_>) -> Order {
         }
         Question::Path(_, path) => {
             let (from, to) = stage.ends(path);
-            let (times, timeout_ms) = match path.seen(stage.mode) {
-                Some(Seen::By(names, _) | Seen::Holes(names, _)) => {
-                    (stats::tries_to_hit(names.split(' ').count(), MISS).max(2), PATIENCE_MS)
-                }
-                Some(Seen::Sticky(..)) => (15, PATIENCE_MS),
-                Some(Seen::Timeout) => (2, SILENCE_MS),
-                Some(Seen::Refused | Seen::Unreachable) | None => (2, PATIENCE_MS),
-            };
+            let times = times(stage, path);
+            let timeout_ms = if path.seen(stage.mode) == Some(Seen::Timeout) { SILENCE_MS } else { PATIENCE_MS };
             let what = match path.protocol {
                 Protocol::Udp => What::Udp { to, timeout_ms },
                 Protocol::Tcp | Protocol::Sctp => What::Http { to, path: "/".to_owned(), timeout_ms },
             };
             Order { id, netns: stage.lab.netns(from), what, times }
         }
+    }
+}
+
+/// How often a path is tried.
+fn times(stage: &Stage, path: &Path) -> usize {
+    match path.seen(stage.mode) {
+        Some(Seen::By(names, _) | Seen::Holes(names, _)) => stats::tries_to_hit(names.split(' ').count(), MISS).max(2),
+        Some(Seen::Sticky(..)) => 15,
+        Some(Seen::Timeout | Seen::Refused | Seen::Unreachable) | None => 2,
     }
 }
 

@@ -6,6 +6,7 @@ use netlab::{
         load, load_named,
         model::{Attach, Lab, Place, PodId, Server, ServiceKind, TargetPort, TrafficDistribution, TrafficPolicy},
     },
+    proxy::endpoints::conditions,
 };
 
 fn lab(text: &str) -> Lab {
@@ -302,4 +303,50 @@ fn backends_of_probes_may_be_groups() {
     ");
     assert_eq!(lab.probes[0].expect.backends, [PodId(0), PodId(1), PodId(2)]);
     assert_eq!(lab.probes[0].from, Place::Pod(PodId(2)));
+}
+
+#[test]
+fn pods_are_ready_unless_the_file_says_otherwise() {
+    let lab = lab("
+        [[pod]]
+        name = \"a\"
+        [[pod]]
+        name = \"b\"
+        replicas = 2
+        ready = false
+        [[pod]]
+        name = \"c\"
+        terminating = true
+    ");
+    let states: Vec<_> = lab.pods.iter().map(|pod| (pod.ready, pod.terminating)).collect();
+    assert_eq!(states, [(true, false), (false, false), (false, false), (true, true)]);
+    let known: Vec<_> = conditions(&lab).into_iter().map(|(pod, it)| (pod.0, it.ready, it.terminating)).collect();
+    assert_eq!(known, [(1, false, false), (2, false, false), (3, true, true)]);
+}
+
+#[test]
+fn load_balancer_addresses_are_nobodys_on_the_labs_internet() {
+    let lab = service(
+        "type = \"LoadBalancer\"\nports = [{ port = 80 }]\n\
+         [[external]]\nname = \"api.example.com\"\nip = [\"203.0.113.1\", \"203.0.113.2\"]",
+    );
+    assert_eq!(lab.services[0].load_balancer_ips[0].to_string(), "203.0.113.3");
+}
+
+#[test]
+fn a_hostname_is_a_name_below_a_headless_service() {
+    let lab = lab("
+        [[service]]
+        name = \"db\"
+        cluster_ip = \"None\"
+        selector = { app = \"db\" }
+        [[pod]]
+        name = \"db\"
+        replicas = 2
+        labels = { app = \"db\" }
+        hostname = \"primary\"
+        subdomain = \"db\"
+    ");
+    let names: Vec<_> = lab.pods.iter().map(|pod| (pod.own_name().as_str(), pod.subdomain.is_some())).collect();
+    assert_eq!(names, [("primary", true), ("primary", true)]);
 }

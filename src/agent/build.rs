@@ -2,25 +2,26 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
 use super::{
     Control, Orders, directory,
-    protocol::{Event, Phase, Problem, ServerStatus, Status},
+    protocol::{Event, Problem},
+    state::{Now, State},
 };
 use crate::{
     error::{Context, Error, Result},
     kernel::{
         apply::{Applier, StepError},
         process::Processes,
-        serve::{ServerState, Servers},
+        serve::Servers,
         view,
     },
-    lab::{self, model::Lab},
+    lab,
     plan::{
-        self,
+        self, Allotted,
         step::{Plan, StageName},
     },
 };
@@ -31,24 +32,6 @@ pub(super) struct Building {
     orders: Orders,
     applier: Applier,
     state: Arc<State>,
-}
-
-/// What is known of a lab from outside the build.
-pub(super) struct State {
-    /// The lab.
-    pub(super) lab: Arc<Lab>,
-    /// How it is to be.
-    pub(super) plan: Arc<Plan>,
-    /// Its processes.
-    pub(super) processes: Processes,
-    /// Its servers.
-    pub(super) servers: Servers,
-    progress: Mutex<Progress>,
-}
-
-struct Progress {
-    phase: Phase,
-    stages: Vec<(String, u64)>,
 }
 
 impl Building {
@@ -68,8 +51,8 @@ impl Building {
         std::fs::create_dir_all(&logs).context(format!("cannot make {}", logs.display()))?;
         let servers = Servers::new(logs);
         let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
-        let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
-        let state = Arc::new(State { lab, plan: Arc::clone(&plan), processes, servers, progress });
+        let now = Now { lab, allotted: Allotted::of(&plan), plan: Arc::clone(&plan) };
+        let state = Arc::new(State::building(now, processes, servers, directory));
         Ok(Building { plan, orders: orders.clone(), applier, state })
     }
 
@@ -87,7 +70,7 @@ impl Building {
             self.applier.apply(stage).await.map_err(refused)?;
             let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             control.tell(&Event::Done { name: name.clone(), micros });
-            self.state.progress().stages.push((name, micros));
+            self.state.stage_done(name, micros);
             if stage.name == StageName::Namespaces && last.is_none_or(|last| last >= StageName::Rules) {
                 self.plan
                     .stages
@@ -96,7 +79,7 @@ impl Building {
                     .for_each(|rules| self.applier.begin(rules));
             }
         }
-        self.state.progress().phase = Phase::Running;
+        self.state.is_running();
         give_memory_back();
         Ok(())
     }
@@ -114,37 +97,4 @@ fn give_memory_back() {
 fn refused(error: StepError) -> Problem {
     let StepError { step, at, error } = error;
     Problem { step: Some(step), at: Some((at.start, at.end)), ..Problem::from(error) }
-}
-
-impl State {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How the lab is.
-    pub(super) fn status(&self) -> Status {
-        let progress = self.progress();
-        let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
-            let pod = self.lab.pod(pod);
-            let pid = match state {
-                ServerState::Running { pid, .. } => Some(pid),
-                _ => None,
-            };
-            ServerStatus {
-                pod: pod.full_name(),
-                container: pod.containers[container].name.to_string(),
-                running: !state.is_down(),
-                pid,
-                text: state.to_string(),
-                restarts: state.restarts(),
-                again: matches!(state, ServerState::Waiting { .. }),
-            }
-        });
-        Status {
-            name: self.lab.name.to_string(),
-            phase: progress.phase,
-            stages: progress.stages.clone(),
-            servers: servers.collect(),
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! | `agent.sock` | the control socket |
 //! | `lab.toml` | the lab as it was brought up |
 //! | `lab.json` | [`Meta`]: where it came from, and who holds it |
+//! | `kept.json` | what its things keep, once the lab has changed |
 //! | `agent.log`, `logs/` | what the agent and the servers print |
 
 use std::{
@@ -29,7 +30,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    lab::Kept,
+};
 
 /// The lab's text, as it was brought up.
 pub const LAB_FILE: &str = "lab.toml";
@@ -37,6 +41,8 @@ pub const LAB_FILE: &str = "lab.toml";
 pub const LOGS: &str = "logs";
 /// What the agent prints.
 pub const AGENT_LOG: &str = "agent.log";
+/// What was allocated to the lab's things, once it has changed.
+const KEPT: &str = "kept.json";
 const META: &str = "lab.json";
 const LOCK: &str = "lock";
 const SOCKET: &str = "agent.sock";
@@ -190,6 +196,23 @@ fn remove(path: &Path) -> io::Result<()> {
     if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
+/// Writes down how a lab is after a change: first what its things keep, of which the old text takes no
+/// notice, then the new text.
+///
+/// # Errors
+///
+/// When the directory cannot be written to.
+pub fn write_down(directory: &Path, text: &str, kept: &Kept) -> Result<()> {
+    let kept = serde_json::to_vec(kept).context("cannot write JSON")?;
+    for (name, bytes) in [(KEPT, kept.as_slice()), (LAB_FILE, text.as_bytes())] {
+        let path = directory.join(name);
+        let new = directory.join(format!("{name}.new"));
+        let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
+        written.context(format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// When a process began, in ticks since boot (field 22 of `/proc/PID/stat`).
 pub fn process_start(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -255,6 +278,12 @@ impl Directory {
     pub fn text(&self) -> Result<String> {
         let path = self.path.join(LAB_FILE);
         fs::read_to_string(&path).context(format!("cannot read {}", path.display()))
+    }
+
+    /// What the lab's things keep; nothing if the lab has never changed.
+    pub fn kept(&self) -> Kept {
+        let text = fs::read(self.path.join(KEPT)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// Writes down who holds the lab.

@@ -2,10 +2,12 @@
 //! CLI asks it to, and when it ends, the kernel ends the lab.
 
 mod build;
+mod changing;
 pub mod directory;
 pub mod link;
 pub mod protocol;
 mod requests;
+mod state;
 
 use std::{
     ffi::{OsStr, OsString},

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::ErrorKind,
+    lab::difference::Difference,
     probe::{
         drift::Drift,
         order::{Order, Outcome},
@@ -87,6 +88,11 @@ pub enum Request {
     /// Make a connection, and listen to what the kernel does with it. Answered by
     /// [`Reply::Traced`].
     Trace(TapOrder),
+    /// Become what this text says. Answered by [`Reply::Applied`].
+    Apply {
+        /// The text of a lab file.
+        text: String,
+    },
     /// End.
     Down,
 }
@@ -107,8 +113,17 @@ pub enum Reply {
     View(View),
     /// To [`Request::Trace`].
     Traced(Tapped),
+    /// To [`Request::Apply`].
+    Applied(Applied),
     /// It cannot be done.
     Problem(Problem),
+}
+
+/// What a change has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Thing by thing; nothing if the lab was so already.
+    pub differences: Vec<Difference>,
 }
 
 /// How a lab is.

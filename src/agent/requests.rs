@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use super::{
-    build::State,
+    changing,
     protocol::{Phase, Reply, Request},
+    state::{Now, State},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -39,7 +40,7 @@ pub(super) async fn serve(listener: UnixListener, state: Arc<State>, over: mpsc:
     }
 }
 
-async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) -> Result<()> {
+async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()>) -> Result<()> {
     use tokio::io::AsyncReadExt;
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
@@ -66,15 +67,20 @@ async fn converse(stream: UnixStream, state: &State, over: &mpsc::Sender<()>) ->
         }
         Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
         Request::Inspect => {
-            let drifts = inspect::drifts(&state.lab, &state.plan, &state.processes, &state.servers).await;
+            let Now { lab, plan, .. } = state.now();
+            let drifts = inspect::drifts(&lab, &plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
         }
         Request::Trace(order) => {
-            let traced = trace::trace(order, &state.plan, &state.processes).await;
+            let traced = trace::trace(order, &state.now().plan, &state.processes).await;
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
+        Request::Apply { text } => {
+            let applied = changing::apply(Arc::clone(state), text).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
         Request::View { place } => {
-            let view = view::find(&state.lab, &place);
+            let view = view::find(&state.now().lab, &place);
             say(&mut writer, &view.map_or_else(|error| Reply::Problem(error.into()), Reply::View)).await
         }
     }
@@ -87,7 +93,8 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
 }
 
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
-    let tries = orders.into_iter().map(|order| client::attempt(order, &state.lab, &state.processes));
+    let Now { lab, .. } = state.now();
+    let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes));
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {
         say(writer, &Reply::Outcome(outcome)).await?;

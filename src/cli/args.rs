@@ -54,6 +54,8 @@ pub(super) enum When {
 pub(super) enum Verb {
     /// Build a lab and wait until it is ready
     Up(Up),
+    /// Change a running lab into what its file says now
+    Apply(Apply),
     /// Probe every path of a running lab, and test its load balancing
     Verify(Verify),
     /// End a lab; nothing is left of it
@@ -128,6 +130,17 @@ pub(super) struct Up {
     /// Give up after this long, and undo everything
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    pub(super) file: File,
+    #[command(flatten)]
+    pub(super) of_lab: OfLab,
+    /// Say what would change, and how, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -150,6 +150,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         ("node", json!(row.node)),
         ("ip", json!(pod.ip)),
         ("status", json!(row.status)),
+        ("ready", json!(row.ready)),
         ("restarts", json!(row.restarts)),
         ("labels", json!(row.labels)),
         ("containers", json!(containers)),
@@ -165,7 +166,8 @@ fn service(lab: &Lab, id: ServiceId) -> Lines {
         .iter()
         .map(|port| {
             let name = port.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
-            let endpoints = get::endpoints_of(lab, service, port);
+            let endpoints: Vec<String> =
+                get::endpoints_of(lab, service, port).iter().map(get::ConditionsRow::in_short).collect();
             let endpoints = if endpoints.is_empty() { "no endpoints".to_owned() } else { endpoints.join(", ") };
             format!("{name}{} → {}: {endpoints}", get::port_text(port), port.target_port)
         })

@@ -21,7 +21,10 @@ use crate::{
         self,
         step::{Step, Via},
     },
-    proxy::{self, endpoints},
+    proxy::{
+        self,
+        endpoints::{self, Endpoint},
+    },
 };
 
 pub(super) fn get(args: &args::Get, terminal: &Terminal) -> Result<ExitCode> {
@@ -120,11 +123,14 @@ pub(super) fn pod_row(lab: &Lab, id: PodId, status: &Status) -> PodRow {
     let servers: Vec<_> = status.servers.iter().filter(|server| server.pod == name).collect();
     let running = servers.iter().filter(|server| server.running).count();
     let labels = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    // A readiness probe that fails is each container's own.
+    let ready = if pod.ready { running } else { 0 };
     PodRow {
         namespace: pod.namespace.to_string(),
         name,
-        ready: format!("{running}/{}", pod.containers.len()),
+        ready: format!("{ready}/{}", pod.containers.len()),
         status: match servers.iter().find(|server| !server.running) {
+            _ if pod.terminating => "Terminating".to_owned(),
             Some(server) if server.again => "CrashLoopBackOff".to_owned(),
             Some(_) => "Error".to_owned(),
             None if servers.len() < pod.containers.len() => "Pending".to_owned(),
@@ -192,7 +198,39 @@ struct EndpointsRow {
     namespace: String,
     service: String,
     port: String,
+    /// The ready ones, as in kubectl.
     endpoints: Vec<String>,
+    /// All of them.
+    conditions: Vec<ConditionsRow>,
+}
+
+/// An endpoint with its conditions, as in an EndpointSlice.
+#[derive(Debug, Serialize)]
+pub(super) struct ConditionsRow {
+    address: String,
+    pod: Option<String>,
+    node: Option<String>,
+    ready: bool,
+    serving: bool,
+    terminating: bool,
+}
+
+impl ConditionsRow {
+    /// The address, and its conditions if they are not those of any endpoint.
+    pub(super) fn in_short(&self) -> String {
+        match (self.ready, self.terminating) {
+            (true, false) => self.address.clone(),
+            _ => self.in_full(),
+        }
+    }
+
+    /// The address, and the conditions that hold.
+    fn in_full(&self) -> String {
+        let words = [("ready", self.ready), ("serving", self.serving), ("terminating", self.terminating)];
+        let words: Vec<&str> = words.into_iter().filter(|(_, holds)| *holds).map(|(word, _)| word).collect();
+        let words = if words.is_empty() { "not ready".to_owned() } else { words.join(" ") };
+        format!("{} ({words})", self.address)
+    }
 }
 
 fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
@@ -200,25 +238,40 @@ fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
         .services
         .iter()
         .flat_map(|service| {
-            service.ports.iter().map(|port| EndpointsRow {
-                namespace: service.namespace.to_string(),
-                service: service.full_name(),
-                port: port.name.as_ref().map_or_else(|| port_text(port), ToString::to_string),
-                endpoints: endpoints_of(lab, service, port),
+            service.ports.iter().map(|port| {
+                let conditions = endpoints_of(lab, service, port);
+                EndpointsRow {
+                    namespace: service.namespace.to_string(),
+                    service: service.full_name(),
+                    port: port.name.as_ref().map_or_else(|| port_text(port), ToString::to_string),
+                    endpoints: conditions.iter().filter(|it| it.ready).map(|it| it.address.clone()).collect(),
+                    conditions,
+                }
             })
         })
         .collect();
-    let listing = Listing { kind: "endpoints", header: &["SERVICE", "PORT", "ENDPOINTS"], wide: &["NAMESPACE"] };
+    let listing =
+        Listing { kind: "endpoints", header: &["SERVICE", "PORT", "ENDPOINTS"], wide: &["NAMESPACE", "CONDITIONS"] };
     listing.print(format, &rows, |row| {
-        let endpoints = if row.endpoints.is_empty() { "<none>".to_owned() } else { row.endpoints.join(",") };
-        vec![row.service.clone(), row.port.clone(), endpoints, row.namespace.clone()]
+        let text = |list: Vec<String>, between| if list.is_empty() { "<none>".to_owned() } else { list.join(between) };
+        let conditions = text(row.conditions.iter().map(ConditionsRow::in_full).collect(), ", ");
+        let endpoints = text(row.endpoints.clone(), ",");
+        vec![row.service.clone(), row.port.clone(), endpoints, row.namespace.clone(), conditions]
     })
 }
 
-/// The addresses and ports behind a Service's port.
-pub(super) fn endpoints_of(lab: &Lab, service: &Service, port: &ServicePort) -> Vec<String> {
+/// What is behind a Service's port, usable or not.
+pub(super) fn endpoints_of(lab: &Lab, service: &Service, port: &ServicePort) -> Vec<ConditionsRow> {
     let found = endpoints::endpoints(lab, service, port, &endpoints::conditions(lab));
-    found.iter().map(|endpoint| endpoint.addr.to_string()).collect()
+    let row = |endpoint: &Endpoint| ConditionsRow {
+        address: endpoint.addr.to_string(),
+        pod: endpoint.pod.map(|pod| lab.pod(pod).full_name()),
+        node: endpoint.node.map(|node| lab.node(node).name.to_string()),
+        ready: endpoint.ready,
+        serving: endpoint.serving,
+        terminating: endpoint.terminating,
+    };
+    found.iter().map(row).collect()
 }
 
 /// A route, as it is listed.

@@ -61,10 +61,11 @@ fn whats_up(living: &[Directory]) -> String {
 /// The lab as it was brought up.
 pub(super) fn load(directory: &Directory) -> Result<Lab> {
     let text = directory.text()?;
-    let mut lab = lab::load(&text).map_err(|_| {
+    let name = directory.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
+    let mut lab = lab::load_after(&text, &name, &directory.kept()).map_err(|_| {
         Error::usage(format!("the lab {} was made by another version of netlab", directory.name))
             .hint(format!("netlab down {}", directory.name))
     })?;
-    lab.name = directory.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
+    lab.name = name;
     Ok(lab)
 }

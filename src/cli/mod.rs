@@ -1,5 +1,6 @@
 //! The command line: one file a verb. Here is what can be said; each verb says what it does.
 
+mod apply;
 mod args;
 mod check;
 mod describe;
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
 fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
     match verb {
         Verb::Up(args) => up::up(&args, terminal),
+        Verb::Apply(args) => apply::apply(&args, terminal),
         Verb::Verify(args) => verify::verify(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),
         Verb::Run(args) => run::run(&args, terminal),

@@ -43,6 +43,26 @@ const TEMPLATES: &[Template] = &[
         text: include_str!("../../labs/load-balancer.toml"),
     },
     Template {
+        name: "echo-svc",
+        about: "a pod that asks a Service by its name",
+        text: include_str!("../../labs/echo-svc.toml"),
+    },
+    Template {
+        name: "quote",
+        about: "three Services that talk to each other by name, small python programs",
+        text: include_str!("../../labs/quote.toml"),
+    },
+    Template {
+        name: "external-name",
+        about: "an ExternalName Service, and the machine on the lab's internet that it stands for",
+        text: include_str!("../../labs/external-name.toml"),
+    },
+    Template {
+        name: "readiness",
+        about: "pods that are not ready or are being deleted, and the Services that use them or do not",
+        text: include_str!("../../labs/readiness.toml"),
+    },
+    Template {
         name: "everything",
         about: "four nodes and a Service of every kind that netlab knows",
         text: include_str!("../../labs/everything.toml"),

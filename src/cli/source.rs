@@ -11,7 +11,7 @@ use crate::{
     diag::{Diagnostic, Diagnostics},
     error::{Context, Error, ErrorKind, Result},
     lab::{
-        self,
+        self, Kept,
         model::{Lab, ProxyMode},
         name::Name,
     },
@@ -72,8 +72,19 @@ impl Source {
 
     /// Reads the lab, or shows everything that is wrong with it, and what its proxy cannot do.
     pub(super) fn load(&self, terminal: &Terminal) -> Result<Lab> {
-        let lab =
-            lab::load_named(&self.text, &self.default_name()).map_err(|problems| self.show(&problems, terminal))?;
+        self.check(lab::load_named(&self.text, &self.default_name()), terminal)
+    }
+
+    /// The same, for a lab of this name that is up: what is there keeps what it has.
+    pub(super) fn load_after(&self, name: &str, kept: &Kept, terminal: &Terminal) -> Result<Lab> {
+        let name: Name = name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
+        let mut lab = self.check(lab::load_after(&self.text, &name, kept), terminal)?;
+        lab.name = name;
+        Ok(lab)
+    }
+
+    fn check(&self, loaded: Result<Lab, Diagnostics>, terminal: &Terminal) -> Result<Lab> {
+        let lab = loaded.map_err(|problems| self.show(&problems, terminal))?;
         let inexpressible = match lab.cluster.proxy {
             ProxyMode::Ladder => ladder::cannot_express(&lab),
             ProxyMode::Iptables | ProxyMode::Nftables => Vec::new(),

@@ -89,11 +89,18 @@ ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
 
 mod conditions;
 mod policies;
+mod restarts;
+mod sctp;
 
-pub(super) use conditions::{ALL_GONE, ALL_LEAVING, ALL_UNREADY, ONE_LEAVING};
+pub(super) use conditions::{
+    ALL_GONE, ALL_LEAVING, ALL_LEAVING_NEAR, ALL_UNREADY, ONE_LEAVING, ONE_LEAVING_NEAR, ONE_OF_EACH, ONE_OF_EACH_NEAR,
+    PUBLISHED,
+};
 pub(super) use policies::{BY_BRIDGE, BY_NODE, MASQUERADED, POLICY, UNTOLD};
+pub(super) use restarts::{AFTER, BEFORE, EARLY, FORGETFUL, LATE};
+pub(super) use sctp::{SCTP, SCTP_NEAR};
 
-const BARE: Setting = Setting { name: "", file: "", cluster: "", routes: &[], conditions: &[] };
+const BARE: Setting = Setting { name: "", file: "", cluster: "", routes: &[] };
 
 /// Services without policies: what every proxy can do.
 pub(super) static PLAIN: Setting = Setting {
@@ -148,6 +155,12 @@ ports = [
 name = "lists"
 cluster_ip = "None"
 selector = { app = "web" }
+ports = [{ port = 80 }]
+
+[[service]]
+name = "alias"
+type = "ExternalName"
+external_name = "api.example.com"
 ports = [{ port = 80 }]
 
 [[service]]

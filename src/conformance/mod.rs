@@ -18,7 +18,6 @@ use crate::{
         model::{Lab, Place, Protocol, ProxyMode},
     },
     proxy::{
-        endpoints::{Condition, Conditions},
         ladder,
         truth::{Choice, Sight},
     },
@@ -52,9 +51,18 @@ pub enum Proof {
     Invalid(&'static str, &'static str),
     /// A Service with these keys means this.
     Valid(&'static str, fn(&Lab) -> String, &'static str),
+    /// In what is seen in one lab, and then in another that is brought up in its place: netlab does
+    /// not change a lab that runs.
+    Restarted(&'static [Act]),
+    /// In this lab's clients: each stays with its endpoint as long as it comes back in time, and is
+    /// given another one some time after it has been gone for so many seconds.
+    Forgets(&'static Setting, &'static [Path], u32),
     /// It does not show yet: why.
     NotYet(&'static str),
 }
+
+/// A lab, and what is seen in it.
+pub type Act = (&'static Setting, &'static [Path]);
 
 /// A lab, and what is done to it.
 #[derive(Debug)]
@@ -67,8 +75,6 @@ pub struct Setting {
     pub cluster: &'static str,
     /// Routes that `host` gets besides: addresses and the nodes that they lead to.
     pub routes: &'static [(&'static str, &'static str)],
-    /// Pods that are not as ready as they could be.
-    pub conditions: &'static [(&'static str, Condition)],
 }
 
 /// A connection, and what its client must see under each proxy.
@@ -82,6 +88,8 @@ pub struct Path {
     pub protocol: Protocol,
     /// How many bytes are sent and come back, if it matters.
     pub bytes: Option<usize>,
+    /// The port that datagrams are sent from, if it is always the same.
+    pub source_port: Option<u16>,
     /// What must be seen, in the order of [`ProxyMode::ALL`]; `None` if it is not said.
     seen: [Option<Seen>; 3],
 }
@@ -132,6 +140,23 @@ pub fn rows() -> Vec<Row> {
     rows::ALL.concat()
 }
 
+impl Row {
+    /// It as rows of one lab each, one after the other; none if it takes no lab.
+    pub fn acts(&self) -> Vec<(&'static Setting, Row)> {
+        match self.proof {
+            Proof::Paths(setting, _)
+            | Proof::NoRules(setting, _)
+            | Proof::Health(setting, _)
+            | Proof::Forgets(setting, ..) => vec![(setting, *self)],
+            Proof::Restarted(acts) => acts
+                .iter()
+                .map(|(setting, paths)| (*setting, Row { proof: Proof::Paths(setting, paths), ..*self }))
+                .collect(),
+            Proof::Invalid(..) | Proof::Valid(..) | Proof::NotYet(_) => Vec::new(),
+        }
+    }
+}
+
 /// The first words of a proof that waits for something, by what that is.
 pub const NOT_YET: &str = "not yet: ";
 
@@ -151,19 +176,6 @@ impl Setting {
         load(&text).unwrap_or_else(|problems| panic!("{}", problems.render(self.name, &text, crate::diag::Colour::Off)))
     }
 
-    /// What is known of its pods.
-    ///
-    /// # Panics
-    ///
-    /// If the table names a pod that is not there.
-    pub fn conditions(&self, lab: &Lab) -> Conditions {
-        let of = |(name, condition): &(&str, Condition)| {
-            let pod = lab.pod_ids().find(|pod| lab.pod(*pod).full_name() == *name);
-            (pod.unwrap_or_else(|| panic!("{} has no pod {name}", self.name)), *condition)
-        };
-        self.conditions.iter().map(of).collect()
-    }
-
     /// Why a proxy cannot have this lab, if it cannot.
     pub fn refused_by(&self, mode: ProxyMode) -> Option<String> {
         match mode {
@@ -175,11 +187,15 @@ impl Setting {
 
 impl Path {
     const fn new(from: &'static str, to: &'static str, protocol: Protocol) -> Path {
-        Path { from, to, protocol, bytes: None, seen: [None; 3] }
+        Path { from, to, protocol, bytes: None, source_port: None, seen: [None; 3] }
     }
 
     const fn large(self, bytes: usize) -> Path {
         Path { bytes: Some(bytes), ..self }
+    }
+
+    const fn from_port(self, port: u16) -> Path {
+        Path { source_port: Some(port), ..self }
     }
 
     /// The same under every proxy.

@@ -16,7 +16,9 @@ it as it is. `cargo test --test conformance` asks every row of three opinions, w
 - *refused*: an ICMP port-unreachable at once; *timeout*: nothing; *unreachable*: no way there;
 - where the cells of a row differ, Kubernetes' proxies differ (or the ladder does, whose flat rules masquerade all that
   they translate); `-` means that the proxy has no such behaviour;
-- *rules only*: truth and trace agree, but the kernel is not asked, since a running lab cannot bring it about.
+- *→*: another lab is brought up in the place of the first (`up --replace`), as netlab does not change a lab that runs:
+  a connection of the first one has no part in it;
+- SCTP is spoken over raw sockets, the first two packets of it, so that it needs none of the kernel's own.
 
 Sources: `e2e` is kubernetes/test/e2e/network, `pf` a packet-flow test in pkg/proxy, `core` CoreDNS' kubernetes plugin,
 `contract` this project's data-plane reference.
@@ -55,6 +57,14 @@ impl Row {
     fn cell(&self, mode: ProxyMode) -> String {
         match self.proof {
             Proof::Paths(setting, paths) => cell(setting, paths, mode),
+            Proof::Restarted(acts) if acts.iter().any(|(setting, _)| setting.refused_by(mode).is_some()) => {
+                "-".to_owned()
+            }
+            Proof::Restarted(acts) => {
+                acts.iter().map(|(setting, paths)| cell(setting, paths, mode)).collect::<Vec<_>>().join(" → ")
+            }
+            Proof::Forgets(setting, ..) if setting.refused_by(mode).is_some() => "-".to_owned(),
+            Proof::Forgets(_, _, seconds) => format!("sticks, until nothing has come for {seconds} s"),
             Proof::NoRules(..) => "no rules".to_owned(),
             Proof::Health(setting, _) if setting.refused_by(mode).is_some() => "-".to_owned(),
             Proof::Health(..) => "served".to_owned(),
@@ -75,6 +85,5 @@ fn cell(setting: &Setting, paths: &[Path], mode: ProxyMode) -> String {
             words.push(seen.words());
         }
     }
-    let rules_only = if setting.conditions.is_empty() { "" } else { " (rules only)" };
-    format!("{}{rules_only}", words.join("; "))
+    words.join("; ")
 }

@@ -66,15 +66,26 @@ mod tests {
         node = "node2"
         hostname = "first"
         subdomain = "db"
+        labels = { app = "db" }
         namespace = "shop"
         [[pod]]
         name = "db-1"
         node = "node1"
         subdomain = "db"
+        labels = { app = "db" }
         [[pod]]
         name = "agent"
         node = "node2"
         host_network = true
+        [[service]]
+        name = "db"
+        namespace = "shop"
+        cluster_ip = "None"
+        selector = { app = "db" }
+        [[service]]
+        name = "db"
+        cluster_ip = "None"
+        selector = { app = "db" }
         [[client]]
         name = "laptop"
         ip = "192.0.2.10/24"

@@ -17,6 +17,7 @@ use super::{
     process::Processes,
     rules,
     serve::{Servers, Serving},
+    undo,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -67,6 +68,73 @@ impl Applier {
             }
             _ => self.by_namespace(&stage.steps).await,
         }
+    }
+
+    /// Opens sockets in namespaces that are there already, for steps in them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such namespace.
+    fn reach<'s>(&mut self, steps: impl Iterator<Item = &'s PlannedStep>) -> Result<(), StepError> {
+        let runtime = runtime::Handle::current();
+        for step in steps {
+            let netns = step.step.netns();
+            if !self.sockets.contains_key(netns) {
+                let socket = Netlink::open_in(netns, &runtime).map_err(|error| step_error(step, error))?;
+                self.sockets.insert(netns.to_owned(), socket);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what a lab that is up has too few of: a stage without rules and servers.
+    ///
+    /// # Errors
+    ///
+    /// The first step that failed.
+    pub async fn amend(&mut self, stage: &Stage) -> Result<(), StepError> {
+        if stage.name == StageName::Namespaces {
+            return self.make_namespaces(&stage.steps).await;
+        }
+        self.reach(stage.steps.iter())?;
+        self.by_namespace(&stage.steps).await
+    }
+
+    /// Undoes steps, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The first one that cannot be undone.
+    pub async fn undo(&mut self, steps: &[PlannedStep]) -> Result<(), StepError> {
+        self.reach(steps.iter())?;
+        for step in steps {
+            let Some(socket) = self.sockets.get(step.step.netns()) else { continue };
+            undo::undo(socket.handle(), &step.step).await.map_err(|error| step_error(step, error))?;
+        }
+        Ok(())
+    }
+
+    /// Changes settings of namespaces.
+    ///
+    /// # Errors
+    ///
+    /// The first one that the kernel refuses.
+    pub fn set(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
+        for step in steps {
+            let Step::Netns { netns, sysctls } = &step.step else { continue };
+            let write = || sysctls.iter().try_for_each(|(key, value)| netns::write_sysctl(key, value));
+            netns::inside(netns, write).map_err(|error| step_error(step, error))?;
+        }
+        Ok(())
+    }
+
+    /// Starts servers.
+    ///
+    /// # Errors
+    ///
+    /// The first one that does not start.
+    pub async fn serve(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
+        self.one_by_one(steps).await
     }
 
     /// Begins to load the rules, which need their namespaces and nothing else: the tools do not

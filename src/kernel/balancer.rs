@@ -17,10 +17,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
     runtime,
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{netlink::Netlink, netns, serve::tcp_socket};
+use super::{netlink::Netlink, netns, scope::Scope, serve::tcp_socket};
 use crate::{
     error::Result,
     lab::model::Lab,
@@ -46,44 +47,57 @@ impl Spreads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&to).cloned()
     }
 
+    fn forget(&self, to: IpNet) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
+    }
+
     fn set(&self, to: IpNet, gateways: Vec<IpAddr>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(to, gateways);
     }
 }
 
-/// Begins to watch, for as long as the agent lives.
+/// What is watched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watching {
+    watched: Vec<Watched>,
+    names: BTreeMap<IpAddr, String>,
+}
+
+impl Watching {
+    /// These addresses, over the nodes of a lab.
+    pub(super) fn of(lab: &Lab, watched: Vec<Watched>) -> Self {
+        Watching { watched, names: lab.nodes.iter().map(|node| (node.ip, node.name.to_string())).collect() }
+    }
+}
+
+/// Begins to watch, until the scope ends; what is watched may change meanwhile.
 ///
 /// # Errors
 ///
 /// When the load balancer's namespace cannot be entered.
-pub(super) fn watch(lab: &Lab, netns: &str, watched: Vec<Watched>, spreads: Spreads) -> Result<()> {
+pub(super) fn watch(
+    netns: &str,
+    watching: Watching,
+    spreads: Spreads,
+    scope: &Scope,
+) -> Result<watch::Sender<Watching>> {
     let netlink = Netlink::open_in(netns, &runtime::Handle::current())?;
-    let mut pulses: BTreeMap<(IpAddr, u16), Pulse> = BTreeMap::new();
-    for address in &watched {
-        spreads.set(address.to, address.beginning());
-        for ((node, begins), check) in
-            address.nodes.iter().flat_map(|node| address.checks.iter().map(move |c| (node, c)))
-        {
-            let pulse = pulses.entry((*node, *check)).or_insert(Pulse { healthy: false, failures: FAILURES });
-            if *begins == Begins::Healthy {
-                *pulse = Pulse { healthy: true, failures: 0 };
-            }
-        }
-    }
-    let names = lab.nodes.iter().map(|node| (node.ip, node.name.to_string())).collect();
-    let mut watch = Watch { netns: netns.to_owned(), netlink, watched, pulses, spreads, names };
-    tokio::spawn(async move { watch.forever().await });
-    Ok(())
+    let (sender, news) = watch::channel(watching.clone());
+    let (netns, watching) = (netns.to_owned(), Watching { names: watching.names, watched: Vec::new() });
+    let mut watch = Watch { netns, netlink, watching, pulses: BTreeMap::new(), spreads, news };
+    watch.turn_to_news();
+    scope.spawn(async move { watch.forever().await });
+    Ok(sender)
 }
 
 struct Watch {
     netns: String,
     netlink: Netlink,
-    watched: Vec<Watched>,
+    watching: Watching,
     /// By node and port of the check.
     pulses: BTreeMap<(IpAddr, u16), Pulse>,
     spreads: Spreads,
-    names: BTreeMap<IpAddr, String>,
+    news: watch::Receiver<Watching>,
 }
 
 /// How a check of a node went lately.
@@ -99,11 +113,44 @@ impl Watch {
         let mut clock = interval_at(Instant::now() + PERIOD, PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            clock.tick().await;
+            tokio::select! {
+                _ = clock.tick() => {}
+                changed = self.news.changed() => match changed {
+                    Ok(()) => self.turn_to_news(),
+                    // Nobody is left who could say anything.
+                    Err(_) => return,
+                },
+            }
             if let Err(error) = self.round().await {
                 eprintln!("{}: {error}", self.netns);
             }
         }
+    }
+
+    /// Watches what it is told to. A check that is new begins as the plan expects it.
+    fn turn_to_news(&mut self) {
+        let next = self.news.borrow_and_update().clone();
+        let gone = self.watching.watched.iter().filter(|old| !next.watched.iter().any(|new| new.to == old.to));
+        gone.for_each(|old| self.spreads.forget(old.to));
+        let mut pulses: BTreeMap<(IpAddr, u16), Pulse> = BTreeMap::new();
+        for address in &next.watched {
+            for ((node, begins), check) in
+                address.nodes.iter().flat_map(|node| address.checks.iter().map(move |check| (node, check)))
+            {
+                let key = (*node, *check);
+                let pulse = pulses.entry(key).or_insert(Pulse { healthy: false, failures: FAILURES });
+                match self.pulses.get(&key) {
+                    Some(known) => *pulse = *known,
+                    None if *begins == Begins::Healthy => *pulse = Pulse { healthy: true, failures: 0 },
+                    None => {}
+                }
+            }
+            if self.spreads.of(address.to).is_none() {
+                self.spreads.set(address.to, address.beginning());
+            }
+        }
+        self.pulses = pulses;
+        self.watching = next;
     }
 
     /// Asks every node once, and sets the routes that change by that.
@@ -121,7 +168,7 @@ impl Watch {
         for (node, answer) in answers {
             let Some(pulse) = self.pulses.get_mut(&(node.ip(), node.port())) else { continue };
             if pulse.beat(answer.is_ok()) {
-                let name = self.names.get(&node.ip()).cloned().unwrap_or_default();
+                let name = self.watching.names.get(&node.ip()).cloned().unwrap_or_default();
                 let how = answer.err().unwrap_or_else(|| "passes again".to_owned());
                 eprintln!("{}: the health check {node} of {name}: {how}", self.netns);
             }
@@ -130,13 +177,14 @@ impl Watch {
     }
 
     async fn set_routes(&self) -> Result<()> {
-        for address in &self.watched {
+        for address in &self.watching.watched {
             let healthy = address.healthy(&self.pulses);
             if self.spreads.of(address.to).as_ref() == Some(&healthy) {
                 continue;
             }
             self.netlink.spread(&address.link, address.to, &healthy).await?;
-            let names: Vec<&str> = healthy.iter().filter_map(|ip| self.names.get(ip)).map(String::as_str).collect();
+            let names: Vec<&str> =
+                healthy.iter().filter_map(|ip| self.watching.names.get(ip)).map(String::as_str).collect();
             let to = if names.is_empty() { "no node".to_owned() } else { names.join(", ") };
             eprintln!("{}: connections to {} go to {to} now", self.netns, address.to.addr());
             self.spreads.set(address.to, healthy);

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use tokio::{net::UdpSocket, sync::watch, time::timeout};
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     netns,
     process::Processes,
     rules,
+    scope::Pair,
     serve::{ServerState, Serving},
     view,
 };
@@ -80,7 +82,12 @@ fn version(line: &str) -> Option<[u32; 3]> {
 /// # Errors
 ///
 /// When it is not installed, or its files cannot be written.
-pub(super) fn start(serving: Serving<'_>, log: PathBuf, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
+pub(super) fn start(
+    serving: Serving<'_>,
+    log: PathBuf,
+    processes: &Processes,
+    pair: &Pair,
+) -> Result<watch::Receiver<ServerState>> {
     let Serving { lab, pod, container, .. } = serving;
     write(lab)?;
     let kept = Kept {
@@ -91,8 +98,20 @@ pub(super) fn start(serving: Serving<'_>, log: PathBuf, processes: &Processes) -
         view: view::of_pod(lab, pod)?,
         log,
     };
-    kept.start(processes)
+    kept.start(processes, pair)
 }
+
+/// Writes its files anew; the processes read them again when they get [`RELOAD`].
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub(super) fn rewrite(lab: &Lab) -> Result<()> {
+    write(lab)
+}
+
+/// The signal at which CoreDNS reads its configuration again, and goes on answering meanwhile.
+pub(super) const RELOAD: Signal = Signal::SIGUSR1;
 
 /// Writes its files, each under another name first: other pods may be reading them.
 fn write(lab: &Lab) -> Result<()> {

@@ -37,6 +37,7 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Datagrams {
     socket: UdpSocket,
+    largest: usize,
 }
 
 impl Datagrams {
@@ -46,8 +47,17 @@ impl Datagrams {
     ///
     /// When the kernel does not tell the address.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+        Self::up_to(LARGEST, socket)
+    }
+
+    /// The same; of a larger datagram than that, only the beginning is received.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell the address.
+    pub(super) fn up_to(largest: usize, socket: UdpSocket) -> io::Result<Self> {
         setsockopt(&socket, Ipv4PacketInfo, &true)?;
-        Ok(Datagrams { socket })
+        Ok(Datagrams { socket, largest })
     }
 
     /// Waits for a datagram.
@@ -56,7 +66,7 @@ impl Datagrams {
     ///
     /// What the kernel says, for instance that an earlier answer could not be delivered.
     pub(super) async fn receive(&self) -> io::Result<Received> {
-        self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await
+        self.socket.async_io(Interest::READABLE, || receive(&self.socket, self.largest)).await
     }
 
     /// Answers a datagram.
@@ -69,9 +79,9 @@ impl Datagrams {
     }
 }
 
-fn receive(socket: &UdpSocket) -> io::Result<Received> {
+fn receive(socket: &UdpSocket, largest: usize) -> io::Result<Received> {
     // Only while a datagram is there: most servers are idle most of the time.
-    let mut bytes = vec![0; LARGEST];
+    let mut bytes = vec![0; largest];
     let mut control = nix::cmsg_space!(libc::in_pktinfo);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let message = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty())?;

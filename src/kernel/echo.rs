@@ -23,7 +23,10 @@ use hyper::{Request, Response, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::datagram::Datagrams;
+use super::{
+    datagram::Datagrams,
+    scope::{Pair, Scope},
+};
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 
 /// One echo server: what it says of itself.
@@ -36,12 +39,12 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Answers every connection, each on a task of its own, for as long as the agent lives.
-    pub(super) async fn serve_http(self, listener: TcpListener) {
+    /// Answers every connection, each on a task of its own, for as long as it is let.
+    pub(super) async fn serve_http(self, listener: TcpListener, pair: Pair) {
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => {
-                    tokio::spawn(self.clone().converse(stream, client));
+                    pair.whole.spawn(self.clone().converse(stream, client, pair.listeners.clone()));
                 }
                 // Out of descriptors, or a client that went away before it was accepted:
                 // let the open connections end first.
@@ -50,15 +53,23 @@ impl Echo {
         }
     }
 
-    async fn converse(self, stream: TcpStream, client: SocketAddr) {
+    async fn converse(self, stream: TcpStream, client: SocketAddr, listeners: Scope) {
         let Ok(here) = stream.local_addr() else { return };
         let answer = service_fn(|request: Request<hyper::body::Incoming>| {
             let response = self.http(&request, here, client);
             async move { Ok::<_, Infallible>(response) }
         });
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        let mut connection = std::pin::pin!(connection);
         // A client that breaks off, or does not speak HTTP, gets what hyper answers; the
         // server has nobody to tell.
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = listeners.ended() => {}
+        }
+        // A server that shall end answers what it was asked, and says that it was the last time.
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
 
     fn http<B>(&self, request: &Request<B>, here: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {

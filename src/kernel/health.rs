@@ -11,7 +11,9 @@ use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
+
+use super::scope::Scope;
 
 /// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,24 +53,33 @@ struct ProxyHealth {
     node_eligible: bool,
 }
 
-/// Answers every connection, for as long as the agent lives.
-pub(super) async fn serve(listener: TcpListener, health: Health) {
+/// Answers every connection with how it is at that time.
+pub(super) async fn serve(listener: TcpListener, health: watch::Receiver<Health>, scope: Scope) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = forgotten(health.clone()) => return,
+        };
+        let Ok((stream, _)) = accepted else {
             // Out of descriptors, or a client that has gone: let others end first.
             tokio::task::yield_now().await;
             continue;
         };
         let health = health.clone();
-        tokio::spawn(async move {
+        scope.spawn(async move {
             let answer = service_fn(|_: Request<hyper::body::Incoming>| {
-                let response = answer(&health);
+                let response = answer(&health.borrow());
                 async move { Ok::<_, Infallible>(response) }
             });
             // A client that breaks off gets nothing; the server has nobody to tell.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         });
     }
+}
+
+/// Waits until nobody says any more how it is.
+async fn forgotten(mut health: watch::Receiver<Health>) {
+    while health.changed().await.is_ok() {}
 }
 
 fn answer(health: &Health) -> Response<Full<Bytes>> {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{Context, Result},
-    lab::model::{Lab, ProxyMode, Server},
+    lab::model::{Lab, ProxyMode},
     plan::step::{Plan, Step, Via},
     probe::{
         drift::{Drift, DriftKind},
@@ -65,14 +65,14 @@ pub async fn drifts(lab: &Lab, plan: &Plan, processes: &Processes, servers: &Ser
 fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
     let states = servers.states().into_iter();
     let down = states.filter(|(_, state)| state.is_down());
-    let drift = |((id, container), state): ((_, usize), ServerState)| {
-        let pod = lab.pod(id);
-        let container = &pod.containers[container];
-        let text = match container.server {
-            Server::Dns => format!("the DNS server of {} {state}", pod.full_name()),
-            _ => format!("the server of the container {} of {} {state}", container.name, pod.full_name()),
+    let drift = |((pod, container), state): ((String, String), ServerState)| {
+        let serves_dns = lab.pods.iter().any(|it| it.serves_dns() && it.full_name() == pod);
+        let text = match serves_dns {
+            true => format!("the DNS server of {pod} {state}"),
+            false => format!("the server of the container {container} of {pod} {state}"),
         };
-        Drift { netns: lab.netns(lab.pod_place(id)), kind: DriftKind::Server, text, mend: None }
+        let netns = lab.find(&pod).map_or_else(|| pod.clone(), |place| lab.netns(place));
+        Drift { netns, kind: DriftKind::Server, text, mend: None }
     };
     let balancer = lab.load_balancer.as_ref().zip(servers.balancer()).and_then(|(balancer, state)| {
         let ServerState::Ended { how } = state else { return None };

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     process::{Processes, Spawned},
+    scope::{Pair, Scope},
     serve::{ServerState, describe},
     view,
 };
@@ -47,20 +48,21 @@ pub struct Past {
 }
 
 impl Kept {
-    /// Starts it, and again whenever it ends, for as long as the agent lives.
+    /// Starts it, and again whenever it ends, until its pod ends.
     ///
     /// # Errors
     ///
     /// When it cannot be started the first time.
-    pub(super) fn start(self, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
+    pub(super) fn start(self, processes: &Processes, pair: &Pair) -> Result<watch::Receiver<ServerState>> {
         let first = self.spawn(processes)?;
         let (sender, state) = watch::channel(ServerState::Running { pid: first.pid.as_raw(), past: Past::default() });
         let processes = processes.clone();
-        tokio::spawn(async move { self.keep(first, &sender, &processes).await });
+        let ending = pair.listeners.clone();
+        pair.whole.spawn(async move { self.keep(first, &sender, &processes, &ending).await });
         Ok(state)
     }
 
-    async fn keep(self, first: Spawned, state: &watch::Sender<ServerState>, processes: &Processes) {
+    async fn keep(self, first: Spawned, state: &watch::Sender<ServerState>, processes: &Processes, ending: &Scope) {
         let mut pauses = Pauses::default();
         let mut past = Past::default();
         let mut next: Result<Spawned> = Ok(first);
@@ -70,13 +72,25 @@ impl Kept {
                 Ok(Spawned { ended, .. }) => ended.await.map_or_else(|_| "ended".to_owned(), describe),
                 Err(error) => error.to_string(),
             };
+            if ending.has_ended() {
+                // As below.
+                let _ = state.send(ServerState::Ended { how });
+                return;
+            }
             let pause = pauses.after(began.elapsed());
             eprintln!("{} {how}; it starts again {}", self.what, when(pause));
             past.how = Some(how);
             // Nobody may be looking any more.
             let _ = state.send(ServerState::Waiting { until: began + began.elapsed() + pause, past: past.clone() });
             // The pause is what is wanted: a program that cannot live is not to keep the host busy.
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = ending.ended() => {
+                    let how = past.how.take().unwrap_or_default();
+                    let _ = state.send(ServerState::Ended { how });
+                    return;
+                }
+            }
             past.restarts += 1;
             next = self.spawn(processes);
             if let Ok(Spawned { pid, .. }) = &next {

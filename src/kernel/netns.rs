@@ -12,7 +12,8 @@ use std::{
 };
 
 use nix::{
-    mount::{MsFlags, mount},
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
 };
 
@@ -112,6 +113,24 @@ pub fn name_own(netns: &str) -> Result<()> {
     // The main thread's namespaces are at /proc/self; this is about the calling thread's.
     let own = "/proc/thread-self/ns/net";
     mount(Some(own), &name, None::<&str>, MsFlags::MS_BIND, None::<&str>).context(what())
+}
+
+/// Takes a namespace's name away. It ends when nothing is left in it: no process, no socket.
+///
+/// # Errors
+///
+/// When the kernel refuses; a name that is not there is no error.
+pub fn remove(netns: &str) -> Result<()> {
+    let name = path(netns);
+    let what = || format!("cannot remove the network namespace {netns}");
+    match umount2(&name, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(errno) => return Err(errno).context(what()),
+    }
+    match fs::remove_file(&name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context(what()),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a setting below `/proc/sys`, in the calling thread's network namespace.

@@ -227,7 +227,8 @@ impl Entrance {
         let Some(view) = &self.view else { return Ok(()) };
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
         sethostname(&view.hostname)?;
-        mount(None::<&str>, c"/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        // What the lab unmounts later must go here too: the name of a namespace keeps it alive.
+        mount(None::<&str>, c"/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
         for (from, to) in &view.binds {
             mount(Some(from.as_c_str()), to.as_c_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
         }

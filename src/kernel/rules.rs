@@ -45,9 +45,25 @@ pub async fn load(netns: &str, proxy: ProxyMode, text: String, processes: &Proce
 ///
 /// When the tool is missing, or does not take the rules; nothing is loaded then.
 pub async fn load_into(entrance: Entrance, proxy: ProxyMode, text: String, processes: &Processes) -> Result<()> {
+    change(entrance, proxy, text.len(), text, processes).await
+}
+
+/// Changes rules at the other end of an entrance; `loaded` is the length of the whole text that is, or
+/// will be, loaded there, which decides about the tool.
+///
+/// # Errors
+///
+/// When the tool is missing, or does not take the change; nothing is changed then.
+pub async fn change(
+    entrance: Entrance,
+    proxy: ProxyMode,
+    loaded: usize,
+    text: String,
+    processes: &Processes,
+) -> Result<()> {
     let tool = match proxy {
         ProxyMode::Nftables => NFT,
-        ProxyMode::Iptables | ProxyMode::Ladder => restore_tool(text.len()),
+        ProxyMode::Iptables | ProxyMode::Ladder => restore_tool(loaded),
     };
     let output = run(&tool, entrance, text.into_bytes(), processes).await?;
     if output.status.success() {
@@ -91,6 +107,11 @@ pub async fn is_legacy(proxy: ProxyMode, loaded: usize, processes: &Processes) -
     let version = Tool { program: tool.program, arguments: &["--version"] };
     let output = run(&version, Entrance::to_netns(super::netns::HOST)?, Vec::new(), processes).await?;
     Ok(!String::from_utf8_lossy(&output.stdout).contains("nf_tables"))
+}
+
+/// Whether texts of these lengths are loaded by the same tool of iptables.
+pub fn same_tool(one: usize, other: usize) -> bool {
+    restore_tool(one).program == restore_tool(other).program
 }
 
 fn restore_tool(bytes: usize) -> Tool {

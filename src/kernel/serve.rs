@@ -22,16 +22,20 @@ use super::{
     balancer::{self, Spreads},
     coredns,
     datagram::Datagrams,
+    dns,
     echo::Echo,
     haproxy,
     health::{self, Health},
+    http,
     kept::{Past, when},
-    netns,
+    my_ip, netns,
     process::{Processes, Spawned},
-    rules, view,
+    rules,
+    scope::{Pair, Scopes},
+    view,
 };
 use crate::{
-    dns::environment,
+    dns::{Cluster, Internet, environment},
     error::{Context, Error, Result},
     lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::{Check, Program},
@@ -47,10 +51,21 @@ pub struct Servers {
     states: Arc<Mutex<States>>,
     balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
     spreads: Spreads,
+    scopes: Scopes,
+    healths: Arc<Mutex<BTreeMap<(String, u16), watch::Sender<Health>>>>,
+    pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
+    pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
+    pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
 }
 
-/// By pod and container.
-type States = BTreeMap<(PodId, usize), watch::Receiver<ServerState>>;
+/// By pod and container, both by name: ids change with the lab.
+pub(super) type States = BTreeMap<(String, String), watch::Receiver<ServerState>>;
+
+/// By what a container's server is known.
+fn key(lab: &Lab, pod: PodId, container: usize) -> (String, String) {
+    let pod = lab.pod(pod);
+    (pod.full_name(), pod.containers[container].name.to_string())
+}
 
 /// How a container's server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,16 +151,26 @@ pub struct Serving<'a> {
 impl Servers {
     /// None yet; what they print goes into files below `logs`.
     pub fn new(logs: PathBuf) -> Self {
-        Servers { logs, states: Arc::default(), balancer: Arc::default(), spreads: Spreads::default() }
+        Servers {
+            logs,
+            states: Arc::default(),
+            balancer: Arc::default(),
+            spreads: Spreads::default(),
+            scopes: Scopes::default(),
+            healths: Arc::default(),
+            watched: Arc::default(),
+            names: Arc::default(),
+            internet: Arc::default(),
+        }
     }
 
-    fn table(&self) -> MutexGuard<'_, States> {
+    pub(super) fn table(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How each container's server is.
-    pub fn states(&self) -> BTreeMap<(PodId, usize), ServerState> {
-        self.table().iter().map(|(key, state)| (*key, state.borrow().clone())).collect()
+    pub fn states(&self) -> BTreeMap<(String, String), ServerState> {
+        self.table().iter().map(|(key, state)| (key.clone(), state.borrow().clone())).collect()
     }
 
     /// The file with what a container's server prints.
@@ -166,8 +191,9 @@ impl Servers {
             Server::Echo => {
                 let (name, hostname) = (lab.pod(pod).full_name(), lab.pod(pod).own_name().to_string());
                 let echo = Echo { name, hostname };
+                let pair = self.scopes.of(&lab.pod(pod).full_name());
                 for port in &it.ports {
-                    listen(netns, port.container_port, port.protocol, &echo)?;
+                    listen(netns, port.container_port, port.protocol, &echo, &pair)?;
                 }
                 watch::channel(ServerState::BuiltIn).1
             }
@@ -178,12 +204,9 @@ impl Servers {
                 self.spawn(serving, &argv, processes)?
             }
             Server::Command(argv) => self.spawn(serving, argv, processes)?,
-            Server::Dns => match engine(lab) {
-                DnsEngine::Coredns => coredns::start(serving, self.log(lab, pod, container), processes)?,
-                DnsEngine::Embedded => watch::channel(ServerState::BuiltIn).1,
-            },
+            Server::Dns => self.start_dns(serving, processes)?,
         };
-        self.table().insert((pod, container), state);
+        self.table().insert(key(lab, pod, container), state);
         self.listening(serving, it).await
     }
 
@@ -192,8 +215,19 @@ impl Servers {
     /// # Errors
     ///
     /// When the port is taken.
-    pub async fn start_outside(&self, netns: &str, port: u16, _server: ExternalServer) -> Result<()> {
-        listen(netns, port, Protocol::Tcp, &Echo { name: netns.to_owned(), hostname: netns.to_owned() })
+    pub async fn start_outside(&self, netns: &str, port: u16, server: ExternalServer) -> Result<()> {
+        let (name, pair) = (netns.to_owned(), self.scopes.of(netns));
+        match server {
+            ExternalServer::Echo => {
+                let echo = Echo { name: name.clone(), hostname: name };
+                listen(netns, port, Protocol::Tcp, &echo, &pair)?;
+            }
+            ExternalServer::MyIp => {
+                let answer = move |request: &http::Request, client| my_ip::answer(&name, request, client);
+                pair.listeners.spawn(http::serve(tcp_listener(netns, port)?, answer, pair.whole.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Starts the name server of the lab's internet.
@@ -201,8 +235,10 @@ impl Servers {
     /// # Errors
     ///
     /// When its port is taken.
-    pub async fn start_names(&self, _lab: &Lab, _netns: &str) -> Result<()> {
-        Ok(())
+    pub async fn start_names(&self, lab: &Lab, netns: &str) -> Result<()> {
+        let known = dns::Known::new(Internet::new(lab));
+        *self.internet.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
+        dns::serve_internet(known, netns, &self.scopes.of(netns))
     }
 
     /// Starts a health check of a node.
@@ -211,16 +247,19 @@ impl Servers {
     ///
     /// When the port is taken, by a pod on the host network for example.
     pub fn start_health(&self, lab: &Lab, netns: &str, port: u16, check: Check) -> Result<()> {
-        let health = match check {
-            Check::Proxy => Health::Proxy,
-            Check::Service { service, local_endpoints } => {
-                let service = lab.service(service);
-                let (namespace, name) = (service.namespace.to_string(), service.name.to_string());
-                Health::Service { namespace, name, local_endpoints }
-            }
-        };
-        tokio::spawn(health::serve(tcp_listener(netns, port)?, health));
+        let (sender, health) = watch::channel(health_of(lab, check));
+        let pair = self.scopes.of(netns);
+        pair.listeners.spawn(health::serve(tcp_listener(netns, port)?, health, pair.whole.clone()));
+        self.healths().insert((netns.to_owned(), port), sender);
         Ok(())
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    pub(super) fn healths(&self) -> MutexGuard<'_, BTreeMap<(String, u16), watch::Sender<Health>>> {
+        self.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the load balancer.
@@ -230,7 +269,12 @@ impl Servers {
     /// When HAProxy is not installed, or ends at once.
     pub async fn start_balancer(&self, lab: &Lab, netns: &str, program: &Program, processes: &Processes) -> Result<()> {
         let config = match program {
-            Program::Watch(watched) => return balancer::watch(lab, netns, watched.clone(), self.spreads.clone()),
+            Program::Watch(watched) => {
+                let watching = balancer::Watching::of(lab, watched.clone());
+                let sender = balancer::watch(netns, watching, self.spreads.clone(), &self.scopes.of(netns).whole)?;
+                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                return Ok(());
+            }
             Program::Haproxy(config) => config,
         };
         let log = self.logs.join(format!("{netns}.{BALANCER_LOG}"));
@@ -250,6 +294,25 @@ impl Servers {
     /// Where the load balancer's addresses lead at present.
     pub fn spreads(&self) -> &Spreads {
         &self.spreads
+    }
+
+    /// Starts the cluster's DNS in one of its pods.
+    fn start_dns(&self, serving: Serving<'_>, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
+        let Serving { lab, netns, pod, container } = serving;
+        let pair = self.scopes.of(&lab.pod(pod).full_name());
+        match engine(lab) {
+            DnsEngine::Embedded => {
+                // All of its pods share what it knows.
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                let names = match &*names {
+                    Some(names) => names.clone(),
+                    None => names.insert(dns::Known::new(dns::names(lab)?)).clone(),
+                };
+                dns::serve_cluster(lab, names, netns, &pair)?;
+                Ok(watch::channel(ServerState::BuiltIn).1)
+            }
+            DnsEngine::Coredns => coredns::start(serving, self.log(lab, pod, container), processes, &pair),
+        }
     }
 
     fn spawn(
@@ -278,7 +341,7 @@ impl Servers {
         if it.server == Server::Echo || (it.server == Server::Dns && engine(lab) == DnsEngine::Embedded) {
             return Ok(());
         }
-        let state = self.table().get(&(pod, container)).cloned();
+        let state = self.table().get(&key(lab, pod, container)).cloned();
         let mut state = state.ok_or_else(|| Error::bug("a server that was never started"))?;
         let open = async {
             if it.server == Server::Dns {
@@ -299,6 +362,18 @@ impl Servers {
     }
 }
 
+/// What a health check says.
+pub(super) fn health_of(lab: &Lab, check: Check) -> Health {
+    match check {
+        Check::Proxy => Health::Proxy,
+        Check::Service { service, local_endpoints } => {
+            let service = lab.service(service);
+            let (namespace, name) = (service.namespace.to_string(), service.name.to_string());
+            Health::Service { namespace, name, local_endpoints }
+        }
+    }
+}
+
 /// Notes when a process ends.
 fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
     let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw(), past: Past::default() });
@@ -311,10 +386,12 @@ fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> 
 }
 
 /// Waits until a server has ended for the first time, and says how.
-async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
+pub(super) async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
     let gone = state.wait_for(|state| state.how_it_ended().is_some()).await;
-    match gone.as_deref().ok().and_then(ServerState::how_it_ended) {
-        Some(how) => how.to_owned(),
+    let how = gone.as_deref().ok().and_then(ServerState::how_it_ended).map(str::to_owned);
+    drop(gone);
+    match how {
+        Some(how) => how,
         None => std::future::pending().await,
     }
 }
@@ -344,25 +421,31 @@ pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
 }
 
 /// Opens a port in a namespace and serves `echo` on it.
-fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo) -> Result<()> {
-    let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let what = format!("cannot listen on port {port}/{protocol}");
+fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) -> Result<()> {
     match protocol {
         Protocol::Tcp => {
-            tokio::spawn(echo.clone().serve_http(tcp_listener(netns, port)?));
+            pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
         }
         Protocol::Udp => {
-            let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
-            socket.set_nonblocking(true).context(&what)?;
-            let socket = UdpSocket::from_std(socket).and_then(Datagrams::new).context(&what)?;
-            tokio::spawn(echo.clone().serve_udp(socket));
+            let socket = Datagrams::new(udp_socket(netns, port)?).context(format!("cannot serve port {port}/UDP"))?;
+            pair.listeners.spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }
     Ok(())
 }
 
-fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
+/// Opens a UDP port on all addresses of a namespace.
+pub(super) fn udp_socket(netns: &str, port: u16) -> Result<UdpSocket> {
+    let what = format!("cannot listen on port {port}/UDP");
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
+    socket.set_nonblocking(true).context(&what)?;
+    UdpSocket::from_std(socket).context(&what)
+}
+
+/// Opens a TCP port on all addresses of a namespace.
+pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
     let what = format!("cannot listen on port {port}/TCP");
     let any = SocketAddr::from(([0, 0, 0, 0], port));
     let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;

@@ -77,6 +77,27 @@ pub fn lay_over(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Tells machines of those that came and went since. The file stays the one that is laid over.
+///
+/// # Errors
+///
+/// When the private `/run` cannot be written to.
+pub fn know_again(lab: &Lab) -> Result<()> {
+    let path = Path::new(DIRECTORY).join("hosts");
+    if !path.exists() {
+        return Ok(());
+    }
+    fs::write(&path, hosts::of_machines(lab)).context(format!("cannot write {}", path.display()))
+}
+
+/// Forgets the files of a pod or another place that is gone.
+pub fn forget(name: &str) {
+    for kind in ["pods", "machines"] {
+        // It may never have needed any.
+        let _ = fs::remove_dir_all(Path::new(DIRECTORY).join(kind).join(name));
+    }
+}
+
 /// What processes see in a place, by the name of its network namespace, or in a pod on the host
 /// network, by its own name. Files are written when they are first needed.
 ///

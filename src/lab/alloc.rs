@@ -64,6 +64,11 @@ impl Pool {
         self.taken.insert(number);
     }
 
+    /// Takes a number that was handed out earlier, if it is one of these and free.
+    pub(super) fn keep(&mut self, number: u32) -> bool {
+        self.bands.iter().any(|band| band.contains(&number)) && self.taken.insert(number)
+    }
+
     /// The next free number; `None` if there is no more.
     pub(super) fn next(&mut self) -> Option<u32> {
         for band in &mut self.bands {

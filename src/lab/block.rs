@@ -15,12 +15,13 @@ pub(super) struct Block {
     what: String,
     pool: Pool,
     first_use: BTreeMap<Ipv4Addr, Span>,
+    put_off: Vec<Ipv4Addr>,
 }
 
 impl Block {
     /// A subnet with all its addresses.
     pub(super) fn new(subnet: Ipv4Net, what: String, pool: Pool) -> Self {
-        Block { subnet, what, pool, first_use: BTreeMap::new() }
+        Block { subnet, what, pool, first_use: BTreeMap::new(), put_off: Vec::new() }
     }
 
     /// Takes a given address, which must be usable and free. `hint` says where it could lie
@@ -40,6 +41,20 @@ impl Block {
         }
     }
 
+    /// Takes an address that was handed out earlier, if it is one of these and free.
+    pub(super) fn keep(&mut self, address: Ipv4Addr) -> bool {
+        self.subnet.contains(&address) && self.pool.keep(u32::from(address))
+    }
+
+    /// Puts addresses off until there are no others: they were somebody's a moment ago, or will be.
+    pub(super) fn put_off(&mut self, addresses: impl Iterator<Item = Ipv4Addr>) {
+        for address in addresses {
+            if self.keep(address) {
+                self.put_off.push(address);
+            }
+        }
+    }
+
     /// The highest free address, but for some; `None` if there is none.
     pub(super) fn last(&mut self, avoid: impl IntoIterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
         self.pool.last(&avoid.into_iter().map(u32::from).collect()).map(Ipv4Addr::from)
@@ -47,6 +62,6 @@ impl Block {
 
     /// The next free address; `None` if there is no more.
     pub(super) fn next(&mut self) -> Option<Ipv4Addr> {
-        self.pool.next_ip()
+        self.pool.next_ip().or_else(|| self.put_off.pop())
     }
 }

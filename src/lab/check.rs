@@ -21,6 +21,7 @@ const MOST: [(&str, usize); 6] = [
 const MOST_PODS: usize = 20_000;
 /// What messages call it.
 const BALANCER: &str = "load balancer";
+const MACHINE: &str = "external machine";
 
 /// The numbers of things are reasonable; `None` if not, and then nothing else is worth checking.
 pub(super) fn sizes(file: &LabFile, problems: &mut Problems) -> Option<()> {
@@ -77,7 +78,8 @@ pub(super) fn names(
     let mut owners: BTreeMap<String, (Span, &str)> = BTreeMap::new();
     let mut claim = |name: String, at: &Span, what: &'static str, problems: &mut Problems| {
         if matches!(name.as_str(), "host" | "localhost") {
-            let problem = Diagnostic::new(at.clone(), format!("`{name}` cannot be the name of a {what}"));
+            let article = if what == MACHINE { "an" } else { "a" };
+            let problem = Diagnostic::new(at.clone(), format!("`{name}` cannot be the name of {article} {what}"));
             problems.push(problem.hint("netlab uses this name itself; choose another"));
             return;
         }
@@ -91,6 +93,7 @@ pub(super) fn names(
                     BALANCER => {
                         "give the load balancer another name: `[load_balancer]` with for example `name = \"lb-1\"`"
                     }
+                    MACHINE => "nodes, pods, clients and external machines share one space of names; rename one",
                     _ => "nodes, pods and clients share one space of names; rename one",
                 }));
             }
@@ -110,7 +113,7 @@ pub(super) fn names(
         claim(name.to_string(), &draft.name_at, BALANCER, problems);
     }
     for external in externals {
-        external.name.iter().for_each(|name| claim(name.to_string(), &external.name_at, "external machine", problems));
+        external.name.iter().for_each(|name| claim(name.to_string(), &external.name_at, MACHINE, problems));
     }
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     for draft in services {

@@ -1,12 +1,17 @@
 //! `[dns]` → the cluster's DNS: its pods and its Service, which are made here as an installer of
 //! clusters makes them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{
     address::{ip, special},
     alloc::Pool,
+    externals::ExternalDraft,
     file::{DnsTable, LabFile},
+    kept::Kept,
     model::{
         Attach, Container, ContainerPort, Dns, DnsEngine, DnsPolicy, ExternalNames, Labels, Node, NodeId, Pod, PodDns,
         PodRecords, Protocol, Server, Service, ServiceId, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy,
@@ -14,6 +19,7 @@ use super::{
     name::Name,
     network::Network,
     pods::BRIDGE_PORTS,
+    said::At,
     value::{DnsReplicas, EngineKind, Ttl, invalid},
 };
 use crate::diag::{Diagnostic, Problems};
@@ -35,6 +41,8 @@ pub(super) struct DnsDraft {
 const TENTH: u32 = 10;
 /// Who answers if the file does not say.
 const ENGINE: EngineKind = EngineKind::None;
+/// CoreDNS's `forward` takes no more.
+const MOST_UPSTREAMS: usize = 15;
 /// kubeadm's.
 const TTL: u32 = 30;
 const NAMESPACE: &str = "kube-system";
@@ -65,12 +73,7 @@ pub(super) fn dns(file: &LabFile, network: &Network, problems: &mut Problems) ->
     let upstream = match table.and_then(|table| table.upstream.at()) {
         None => vec![network.cluster.as_ref()?.gateway],
         Some(said) => {
-            for said in &said.value {
-                if let Some(why) = special(said.value) {
-                    let problem = invalid("upstream", said.value, said.at.clone(), why);
-                    problems.push(problem.hint("give the address of a name server, or leave `upstream` out"));
-                }
-            }
+            check_upstream(file, said, network, problems);
             said.value.iter().map(|said| super::address::ip(said.value)).collect()
         }
     };
@@ -102,6 +105,40 @@ fn refuse_the_rest(table: &DnsTable, problems: &mut Problems) {
     }
 }
 
+/// Whom the cluster's DNS asks is outside of the cluster's own addresses, and is a name server.
+fn check_upstream(file: &LabFile, list: &At<Vec<At<Ipv4Addr>>>, network: &Network, problems: &mut Problems) {
+    let hint = "give the address of a name server, or leave `upstream` out: `host` is one";
+    if list.value.is_empty() {
+        problems.push(Diagnostic::new(list.at.clone(), "`upstream` names nobody").hint(hint));
+    }
+    if let Some(said) = list.value.get(MOST_UPSTREAMS) {
+        let message = format!("must not have more than {MOST_UPSTREAMS} name servers");
+        problems.push(Diagnostic::new(said.at.clone(), message).hint("leave it out"));
+    }
+    let mut seen: BTreeMap<Ipv4Addr, &Span> = BTreeMap::new();
+    for said in &list.value {
+        let machines = file.external.list().iter();
+        let external =
+            machines.filter(|table| table.ip.get().is_some_and(|ips| ips.0.iter().any(|it| it.value == said.value)));
+        let why = match (special(said.value), external.filter_map(|table| table.name.get()).next()) {
+            (Some(why), _) => why.to_owned(),
+            (None, Some(name)) => format!("is the address of `{name}`, which is no name server"),
+            (None, None) if network.service_cidr.is_some_and(|range| range.contains(&said.value)) => {
+                "is in the range of the ClusterIPs, and must be outside the cluster".to_owned()
+            }
+            (None, None) => {
+                if let Some(first) = seen.insert(said.value, &said.at) {
+                    let problem =
+                        Diagnostic::new(said.at.clone(), format!("the name server {} is given twice", said.value));
+                    problems.push(problem.also(first.clone(), "first given here").hint("leave one of them out"));
+                }
+                continue;
+            }
+        };
+        problems.push(invalid("upstream", said.value, said.at.clone(), why).hint(hint));
+    }
+}
+
 fn address(file: &LabFile, network: &Network, at: &Span, problems: &mut Problems) -> Option<Ipv4Addr> {
     let range = network.service_cidr?;
     let address = Ipv4Addr::from(u32::from(range.network()).saturating_add(TENTH));
@@ -124,6 +161,8 @@ impl DnsDraft {
         nodes: &[Node],
         pods: &mut Vec<Pod>,
         services: &mut Vec<Service>,
+        externals: &[ExternalDraft],
+        kept: &Kept,
         problems: &mut Problems,
     ) -> Option<Dns> {
         let namespace: Name = NAMESPACE.parse().ok()?;
@@ -141,7 +180,14 @@ impl DnsDraft {
                 problems.push(problem.hint("choose another name or `namespace`"));
                 return None;
             }
-            let Some((node, address)) = room(nodes, pods) else {
+            let full_name = format!("{name}.{NAMESPACE}");
+            if let Some(own) = externals.iter().find(|it| it.name.as_ref().is_some_and(|it| it.as_str() == full_name)) {
+                let message = format!("the lab has a pod `{full_name}` of its own making");
+                problems.push(Diagnostic::new(own.name_at.clone(), message).hint("choose another name"));
+                return None;
+            }
+            let had = kept_room(nodes, pods, &full_name, kept);
+            let Some((node, address)) = had.or_else(|| room(nodes, pods)) else {
                 let problem = Diagnostic::new(self.at.clone(), "no node has an address left for the cluster's DNS");
                 problems
                     .push(problem.hint("give a node a larger `pod_subnet`, or write `engine = \"none\"` in `[dns]`"));
@@ -232,6 +278,14 @@ impl DnsDraft {
 
 fn labels() -> Option<Labels> {
     Some([("k8s-app".parse().ok()?, SERVICE.parse().ok()?)].into())
+}
+
+/// Where the pod was, if it can be there again.
+fn kept_room(nodes: &[Node], pods: &[Pod], full_name: &str, kept: &Kept) -> Option<(NodeId, Ipv4Addr)> {
+    let node = nodes.iter().position(|node| Some(node.name.as_str()) == kept.pod_node(full_name))?;
+    let address = kept.pod_ip(full_name, nodes[node].name.as_str())?;
+    let free = nodes[node].pod_subnet.contains(&ip(address)) && pods.iter().all(|pod| pod.ip != ip(address));
+    free.then_some((NodeId(node), address))
 }
 
 /// The node with the fewest pods that has a place left, and the lowest free address there.

@@ -19,7 +19,8 @@
 //! | the cluster's DNS | the tenth address of `service_cidr`; its pods where the fewest are |
 //! | its own address | the highest free one of `node_subnet` |
 //!
-//! Whatever is given is taken out before anything is allocated.
+//! Whatever is given is taken out before anything is allocated; and in a lab that runs already, so is
+//! whatever its things have ([`Kept`]).
 
 use super::{
     balancer::{balancer, check_engine},
@@ -27,6 +28,8 @@ use super::{
     dns::dns,
     externals::{ExternalDraft, externals},
     file::LabFile,
+    hostnames::check_hostnames,
+    kept::Kept,
     model::Lab,
     name::Name,
     network::{ClientDraft, Network, NodeDraft},
@@ -37,13 +40,14 @@ use super::{
 use crate::diag::Problems;
 
 /// Puts the lab together; `None` if anything of it was refused, and `problems` says what.
-pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
+pub(super) fn lower(file: &LabFile, default_name: &Name, kept: &Kept, problems: &mut Problems) -> Option<Lab> {
     check::sizes(file, problems)?;
-    let network = Network::of(file, problems);
-    let pods = Pods::of(file, &network, problems);
-    let services = services(file, &network, &pods, problems);
+    let network = Network::of(file, kept, problems);
+    let pods = Pods::of(file, &network, kept, problems);
+    let services = services(file, &network, &pods, kept, problems);
     let balancer = balancer(file, &network, problems);
-    let externals = externals(file.external.list(), &network, problems);
+    let externals = externals(file, &network, problems);
+    check_hostnames(file, &pods, problems);
     let dns = dns(file, &network, problems);
     check::names(&network, &pods, &services, balancer.as_ref(), &externals, problems);
     let probes = probes(file, &network, (&pods, &services, balancer.as_ref()), problems);
@@ -51,7 +55,7 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, problems: &mut Problems
     let mut pods = pods.finish()?;
     let mut services = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;
     let dns = match dns? {
-        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, problems)?),
+        Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, kept, problems)?),
         None => None,
     };
     let lab = Lab {

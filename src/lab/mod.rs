@@ -11,9 +11,12 @@ mod balancer;
 mod block;
 mod check;
 mod containers;
+pub mod difference;
 mod dns;
 mod externals;
 mod file;
+mod hostnames;
+mod kept;
 mod lower;
 pub mod model;
 pub mod name;
@@ -33,6 +36,7 @@ use toml::de::DeTable;
 
 use crate::diag::{Diagnostic, Diagnostics, Problems};
 use file::LabFile;
+pub use kept::Kept;
 use model::Lab;
 use name::Name;
 pub use schema::schema;
@@ -60,8 +64,17 @@ pub fn load(text: &str) -> Result<Lab, Diagnostics> {
 ///
 /// All problems at once, in file order.
 pub fn load_named(text: &str, default_name: &Name) -> Result<Lab, Diagnostics> {
+    load_after(text, default_name, &Kept::default())
+}
+
+/// The same, where what is there already keeps what it has.
+///
+/// # Errors
+///
+/// All problems at once, in file order.
+pub fn load_after(text: &str, default_name: &Name, kept: &Kept) -> Result<Lab, Diagnostics> {
     let mut problems = Problems::default();
-    let lab = read(text, default_name, &mut problems);
+    let lab = read(text, default_name, kept, &mut problems);
     match (problems.finish(), lab) {
         (Some(problems), _) => Err(problems),
         (None, Some(lab)) => Ok(lab),
@@ -85,7 +98,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
     })
 }
 
-fn read(text: &str, default_name: &Name, problems: &mut Problems) -> Option<Lab> {
+fn read(text: &str, default_name: &Name, kept: &Kept, problems: &mut Problems) -> Option<Lab> {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());
         problems.push(Diagnostic::new(MOST_BYTES..MOST_BYTES, message).hint("use `replicas` for pods that are alike"));
@@ -107,7 +120,7 @@ fn read(text: &str, default_name: &Name, problems: &mut Problems) -> Option<Lab>
     }
     let document = document.filter(|_| sound)?;
     let file = LabFile::of(document.get_ref(), problems);
-    lower::lower(&file, default_name, problems)
+    lower::lower(&file, default_name, kept, problems)
 }
 
 /// The parser's message for a key or table that is there twice.

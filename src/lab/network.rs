@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{
-    address::{first, ip, net, reserved, unusable},
+    address::{first, ip, net, overlap, reserved, unusable},
     alloc::{Pool, Subnets, cover},
     block::Block,
     file::{ClientTable, ClusterTable, LabFile, NodeTable},
+    kept::Kept,
     model::{Attach, Client, Cluster, DetectLocal, Node, ProxyMode, Span},
     name::{Domain, IfName, Name},
     range::{COVER, Range, apart, sized, subnets_apart},
@@ -67,7 +68,7 @@ const TAKEN_INTERFACES: [&str; 4] = ["all", "default", "eth0", "lo"];
 
 impl Network {
     /// Reads them from the file.
-    pub(super) fn of(file: &LabFile, problems: &mut Problems) -> Self {
+    pub(super) fn of(file: &LabFile, kept: &Kept, problems: &mut Problems) -> Self {
         let table = file.cluster.get();
         let at = table.map_or(0..0, |table| table.at.clone());
         let mut ranges = Vec::new();
@@ -127,8 +128,8 @@ impl Network {
         };
         network.names_known &= network.nodes.iter().all(|node| node.name.is_some());
         network.names_known &= network.clients.iter().all(|client| client.name.is_some());
-        network.address_nodes(file, problems);
-        network.allocate_subnets(tables, cluster_cidr, problems);
+        network.address_nodes(file, kept, problems);
+        network.allocate_subnets(tables, cluster_cidr, kept, problems);
         network.cluster = network.finish_cluster(table, cluster_cidr, at);
         network
     }
@@ -150,7 +151,7 @@ impl Network {
     }
 
     /// Checks the given addresses of nodes and of the load balancer, and allocates the others.
-    fn address_nodes(&mut self, file: &LabFile, problems: &mut Problems) {
+    fn address_nodes(&mut self, file: &LabFile, kept: &Kept, problems: &mut Problems) {
         let tables = file.node.list();
         let balancer = file.load_balancer.get().map_or(&Said::Nothing, |table| &table.ip);
         let Some(subnet) = self.node_subnet else { return };
@@ -159,10 +160,16 @@ impl Network {
             let hint = "choose an address of `node_subnet`, or set `node_subnet` in `[cluster]`";
             block.claim(said, hint, problems);
         }
+        let unsaid = |nth: usize| tables.get(nth).is_none_or(|table| table.ip.is_nothing());
+        for (_, node) in self.nodes.iter_mut().enumerate().filter(|(nth, _)| unsaid(*nth)) {
+            let had = node.name.as_ref().and_then(|name| kept.node_ip(name.as_str()));
+            node.ip = had.filter(|address| block.keep(*address));
+        }
+        let kept_balancer = kept.balancer().filter(|address| balancer.is_nothing() && block.keep(*address));
         for nth in 0..self.nodes.len() {
             let said = tables.get(nth).map_or(&Said::Nothing, |table| &table.ip);
             self.nodes[nth].ip = match said {
-                Said::Nothing => block.next(),
+                Said::Nothing => self.nodes[nth].ip.or_else(|| block.next()),
                 _ => said.get().copied(),
             };
             if said.is_nothing() && self.nodes[nth].ip.is_none() {
@@ -172,6 +179,7 @@ impl Network {
             }
         }
         self.balancer_ip = match balancer {
+            Said::Nothing if kept_balancer.is_some() => kept_balancer,
             // An external IP may be of this subnet, too.
             Said::Nothing => block.last(
                 file.service
@@ -184,13 +192,28 @@ impl Network {
     }
 
     /// Gives a /24 to every node without a pod subnet.
-    fn allocate_subnets(&mut self, tables: &[NodeTable], cluster: Option<Ipv4Net>, problems: &mut Problems) {
+    fn allocate_subnets(
+        &mut self,
+        tables: &[NodeTable],
+        cluster: Option<Ipv4Net>,
+        kept: &Kept,
+        problems: &mut Problems,
+    ) {
         let Some(cluster) = cluster else { return };
-        let given = tables.iter().filter_map(|table| table.pod_subnet.get().copied()).collect();
+        let mut given: Vec<Ipv4Net> = tables.iter().filter_map(|table| table.pod_subnet.get().copied()).collect();
+        for (nth, node) in self.nodes.iter_mut().enumerate() {
+            if tables.get(nth).is_some_and(|table| !table.pod_subnet.is_nothing()) {
+                continue;
+            }
+            let had = node.name.as_ref().and_then(|name| kept.pod_subnet(name.as_str()));
+            let free = |net: &Ipv4Net| cluster.contains(net) && !given.iter().any(|other| overlap(*other, *net));
+            node.pod_subnet = had.filter(free);
+            given.extend(node.pod_subnet);
+        }
         let mut subnets = Subnets::new(cluster, given);
         for nth in 0..self.nodes.len() {
             let said = tables.get(nth).map_or(&Said::Nothing, |table| &table.pod_subnet);
-            if !said.is_nothing() {
+            if !said.is_nothing() || self.nodes[nth].pod_subnet.is_some() {
                 continue;
             }
             self.nodes[nth].pod_subnet = subnets.next();

@@ -8,6 +8,7 @@ use super::{
     block::Block,
     containers::containers,
     file::{LabFile, PodTable},
+    kept::Kept,
     model::{Attach, Container, Labels, NodeId, Pod, PodDns, Protocol, Span},
     name::Name,
     network::{Network, NodeDraft},
@@ -80,7 +81,7 @@ pub(super) const BRIDGE_PORTS: usize = 1023;
 
 impl Pods {
     /// Reads them from the file.
-    pub(super) fn of(file: &LabFile, network: &Network, problems: &mut Problems) -> Self {
+    pub(super) fn of(file: &LabFile, network: &Network, kept: &Kept, problems: &mut Problems) -> Self {
         let tables = file.pod.list();
         let mut pods = Pods { templates: Vec::new(), drafts: Vec::new() };
         for (template, table) in tables.iter().enumerate() {
@@ -101,8 +102,8 @@ impl Pods {
                 pods: start..pods.drafts.len(),
             });
         }
-        pods.place(tables, network, problems);
-        pods.address(tables, network, problems);
+        pods.place(tables, network, kept, problems);
+        pods.address(tables, network, kept, problems);
         check_room(&pods, network, problems);
         check_node_ports(&pods, tables, network, problems);
         pods
@@ -122,7 +123,7 @@ impl Pods {
 
     /// Chooses the node of every pod: the given one; that of its given address; or the one with
     /// the fewest pods, the pods of given places counted first.
-    fn place(&mut self, tables: &[PodTable], network: &Network, problems: &mut Problems) {
+    fn place(&mut self, tables: &[PodTable], network: &Network, kept: &Kept, problems: &mut Problems) {
         let nodes = &network.nodes;
         let by_name: BTreeMap<&str, usize> = nodes
             .iter()
@@ -148,7 +149,13 @@ impl Pods {
                 node.into_iter().for_each(|node| load[node] += 1);
             }
         }
-        for pod in spread.into_iter().flatten() {
+        let spread: Vec<usize> = spread.into_iter().flatten().collect();
+        for pod in &spread {
+            let had = self.full_name(*pod).and_then(|name| by_name.get(kept.pod_node(&name)?).copied());
+            self.drafts[*pod].node = had;
+            had.into_iter().for_each(|node| load[node] += 1);
+        }
+        for pod in spread.into_iter().filter(|pod| self.drafts[*pod].node.is_none()).collect::<Vec<_>>() {
             let least = (0..nodes.len()).min_by_key(|node| load[*node]);
             self.drafts[pod].node = least;
             least.into_iter().for_each(|node| load[node] += 1);
@@ -156,7 +163,7 @@ impl Pods {
     }
 
     /// Checks the given addresses and allocates the others.
-    fn address(&mut self, tables: &[PodTable], network: &Network, problems: &mut Problems) {
+    fn address(&mut self, tables: &[PodTable], network: &Network, kept: &Kept, problems: &mut Problems) {
         let mut blocks: Vec<Option<Block>> = network.nodes.iter().map(block).collect();
         for (template, table) in self.templates.iter().zip(tables) {
             let Some(said) = table.ip.at() else { continue };
@@ -171,11 +178,23 @@ impl Pods {
                 self.drafts[pod].ip = Some(said.value);
             }
         }
+        let names: Vec<Option<String>> = (0..self.drafts.len()).map(|pod| self.full_name(pod)).collect();
+        for (draft, name) in self.drafts.iter_mut().zip(names) {
+            let unsaid = !self.templates[draft.template].host_network && tables[draft.template].ip.is_nothing();
+            let (true, Some(node), Some(name)) = (unsaid, draft.node, name) else { continue };
+            let had = network.nodes[node].name.as_ref().and_then(|node| kept.pod_ip(&name, node.as_str()));
+            draft.ip = had.filter(|address| blocks[node].as_mut().is_some_and(|block| block.keep(*address)));
+        }
+        for (block, node) in blocks.iter_mut().zip(&network.nodes) {
+            if let (Some(block), Some(name)) = (block, &node.name) {
+                block.put_off(kept.pod_ips(name.as_str()));
+            }
+        }
         for draft in &mut self.drafts {
             let Some(node) = draft.node else { continue };
             if self.templates[draft.template].host_network {
                 draft.ip = network.nodes[node].ip;
-            } else if tables[draft.template].ip.is_nothing() {
+            } else if tables[draft.template].ip.is_nothing() && draft.ip.is_none() {
                 // A subnet without room is reported as a whole, by `check_room`.
                 draft.ip = blocks[node].as_mut().and_then(Block::next);
             }

@@ -1,16 +1,17 @@
 //! What the file says of resolvers: search domains, options, the names that ExternalName Services
 //! stand for; and a pod's own settings.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde_json::{Value as Json, json};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    address::ip,
-    file::{DnsConfigTable, PodTable},
+    address::{ip, special},
+    file::{DnsConfigTable, DnsOptionTable, PodTable},
     model::{DnsOption, DnsPolicy, PodDns, Span},
     name::Domain,
+    said::At,
     value::{Value, invalid, text},
 };
 use crate::diag::{Diagnostic, Problems, quoted};
@@ -32,6 +33,8 @@ const MOST_NAMESERVERS: usize = 3;
 /// The most search domains, and the most characters of them all (KEP-2595).
 const MOST_SEARCHES: usize = 32;
 const MOST_SEARCH_CHARACTERS: usize = 2048;
+/// Options that are numbers (resolv.conf(5)).
+const NUMBERS: [&str; 3] = ["ndots", "timeout", "attempts"];
 
 impl Value for SearchDomain {
     fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
@@ -122,9 +125,11 @@ fn configured(table: &DnsConfigTable, policy: DnsPolicy, problems: &mut Problems
         );
         refuse(table.searches.span(&table.at), message, "leave some of them out");
     }
+    check_lists(nameservers, searches, problems);
     let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     for option in options {
         let Some(name) = option.name.get() else { continue };
+        check_number(option, &name.0, problems);
         if let Some(first) = seen.insert(&name.0, option.at.clone()) {
             let problem = Diagnostic::new(option.at.clone(), format!("the option `{}` is given twice", name.0));
             problems.push(problem.also(first, "first given here").hint("leave one of them out"));
@@ -142,4 +147,39 @@ fn configured(table: &DnsConfigTable, policy: DnsPolicy, problems: &mut Problems
         searches: searches.iter().map(|said| said.value.0.clone()).collect(),
         options: options?,
     })
+}
+
+/// Name servers are machines, and nothing is given twice.
+fn check_lists(nameservers: &[At<Ipv4Addr>], searches: &[At<SearchDomain>], problems: &mut Problems) {
+    let mut seen: BTreeMap<String, Span> = BTreeMap::new();
+    let mut again = |what: &str, it: String, at: &Span, problems: &mut Problems| match seen.get(&it) {
+        Some(first) => {
+            let problem = Diagnostic::new(at.clone(), format!("the {what} {it} is given twice"));
+            problems.push(problem.also(first.clone(), "first given here").hint("leave one of them out"));
+        }
+        None => _ = seen.insert(it, at.clone()),
+    };
+    for said in nameservers {
+        // A pod may well ask itself, or a cache of its node's at a link-local address.
+        let near = said.value.is_loopback() || said.value.is_link_local();
+        if let Some(why) = special(said.value).filter(|_| !near) {
+            let problem = invalid("nameservers", said.value, said.at.clone(), why);
+            problems.push(problem.hint("give the address of a name server"));
+        }
+        again("name server", said.value.to_string(), &said.at, problems);
+    }
+    for said in searches {
+        again("search domain", quoted(&said.value.0), &said.at, problems);
+    }
+}
+
+/// Some options are numbers, which the resolver would read as 0 if they are not.
+fn check_number(option: &DnsOptionTable, name: &str, problems: &mut Problems) {
+    let good = |word: &ResolverWord| word.0.parse::<u32>().is_ok();
+    if !NUMBERS.contains(&name) || option.value.is_nonsense() || option.value.get().is_some_and(good) {
+        return;
+    }
+    let at = option.value.span(&option.at);
+    let problem = Diagnostic::new(at, format!("the option `{name}` must be a number"));
+    problems.push(problem.hint(format!("for example `{{ name = \"{name}\", value = \"2\" }}`")));
 }

@@ -7,6 +7,7 @@ use super::{
     address::{ClusterIp, ip, net},
     backends::{Index, backends, check_endpoints},
     file::{LabFile, ServicePortTable, ServiceTable},
+    kept::Kept,
     model::{Labels, ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy},
     name::{Name, ServiceName},
     network::Network,
@@ -35,9 +36,15 @@ pub(super) struct ServiceDraft {
 }
 
 /// Reads the Services from the file.
-pub(super) fn services(file: &LabFile, network: &Network, pods: &Pods, problems: &mut Problems) -> Vec<ServiceDraft> {
+pub(super) fn services(
+    file: &LabFile,
+    network: &Network,
+    pods: &Pods,
+    kept: &Kept,
+    problems: &mut Problems,
+) -> Vec<ServiceDraft> {
     let tables = file.service.list();
-    let mut shared = Shared::claimed_by(tables, network, problems);
+    let mut shared = Shared::claimed_by(file, network, kept, problems);
     let index = Index::of(file, pods, network);
     let drafts: Vec<ServiceDraft> =
         tables.iter().map(|table| draft(table, &mut shared, &index, network, problems)).collect();
@@ -102,12 +109,12 @@ fn finish(
     let external = table.external_traffic_policy.or(TrafficPolicy::Cluster)?;
     let health_check_node_port = match table.health_check_node_port.maybe()? {
         Some(port) => Some(port.0),
-        None if balanced && external == TrafficPolicy::Local => Some(shared.next_port(&table.at, problems)?),
+        None if balanced && external == TrafficPolicy::Local => Some(shared.health_port(table, problems)?),
         None => None,
     };
     let load_balancer_ips = match table.load_balancer_ips.list() {
         [] if balanced && table.load_balancer_ips.is_nothing() => {
-            let address = shared.load_balancer_ips.next_ip();
+            let address = shared.load_balancer_ip(table);
             if address.is_none() {
                 let problem =
                     Diagnostic::new(table.at.clone(), "there is no free load balancer address left for this service");
@@ -217,10 +224,12 @@ fn check_external_name(table: &ServiceTable, kind: ServiceType, problems: &mut P
     }
     let meaningless = [
         ("cluster_ip", place(&table.cluster_ip)),
+        ("selector", place(&table.selector)),
         ("endpoints", place(&table.endpoints)),
         ("external_ips", place(&table.external_ips)),
         ("internal_traffic_policy", place(&table.internal_traffic_policy)),
         ("session_affinity", place(&table.session_affinity)),
+        ("publish_not_ready_addresses", place(&table.publish_not_ready_addresses)),
         ("traffic_distribution", place(&table.traffic_distribution)),
     ];
     for (key, at) in meaningless {
@@ -247,8 +256,8 @@ fn cluster_ip(
         Some(ClusterIp::Is(address)) => Some(Some(address)),
         None if kind == Some(ServiceType::ExternalName) => Some(None),
         None => {
-            let (pool, range) = (shared.cluster_ips.as_mut()?, network.service_cidr?);
-            let address = pool.next_ip();
+            let range = network.service_cidr?;
+            let address = shared.cluster_ip(table);
             if address.is_none() {
                 let problem =
                     Diagnostic::new(table.at.clone(), format!("failed to allocate a ClusterIP: range {range} is full"));
@@ -308,7 +317,7 @@ fn ports(
             (Some(Some(given)), _) => Some(Some(given.0)),
             (Some(None), Some(number)) if allocates => match by_port.get(&number) {
                 Some(shared) => Some(Some(*shared)),
-                None => shared.next_port(&port.at, problems).map(|allocated| {
+                None => shared.node_port(table, port, problems).map(|allocated| {
                     by_port.insert(number, allocated);
                     Some(allocated)
                 }),

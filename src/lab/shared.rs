@@ -10,7 +10,8 @@ use ipnet::Ipv4Net;
 use super::{
     address::{ClusterIp, overlap, special},
     alloc::Pool,
-    file::ServiceTable,
+    file::{LabFile, ServicePortTable, ServiceTable},
+    kept::Kept,
     model::{Protocol, Span},
     name::Name,
     network::Network,
@@ -21,9 +22,11 @@ use crate::diag::{Diagnostic, Problems};
 
 /// Addresses and ports that Services share out among them.
 pub(super) struct Shared {
-    pub(super) cluster_ips: Option<Pool>,
+    cluster_ips: Option<Pool>,
     node_ports: Pool,
-    pub(super) load_balancer_ips: Pool,
+    load_balancer_ips: Pool,
+    /// What Services have already, of what nobody else asks for.
+    kept: Numbers,
     /// Who took what first, for the related place of a clash.
     ip_owners: BTreeMap<Ipv4Addr, Span>,
     port_owners: BTreeMap<u16, Span>,
@@ -41,18 +44,25 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 impl Shared {
     /// Everything that the tables ask for is taken, so that the order of the file does not matter
     /// to what is given.
-    pub(super) fn claimed_by(tables: &[ServiceTable], network: &Network, problems: &mut Problems) -> Self {
+    pub(super) fn claimed_by(file: &LabFile, network: &Network, kept: &Kept, problems: &mut Problems) -> Self {
         let free =
             LOAD_BALANCER_NETS.iter().filter(|net| !network.ranges.iter().any(|range| overlap(range.net, **net)));
         let mut shared = Shared {
             cluster_ips: network.service_cidr.map(Pool::cluster_ips),
             node_ports: Pool::node_ports(),
             load_balancer_ips: Pool::outside(free.copied()),
+            kept: Numbers::default(),
             ip_owners: BTreeMap::new(),
             port_owners: BTreeMap::new(),
         };
-        for table in tables {
+        for table in file.service.list() {
             shared.claim(table, network, problems);
+        }
+        for said in file.external.list().iter().filter_map(|table| table.ip.get()).flat_map(|addresses| &addresses.0) {
+            shared.load_balancer_ips.take(u32::from(said.value));
+        }
+        for table in file.service.list() {
+            shared.keep(table, kept);
         }
         shared
     }
@@ -140,8 +150,70 @@ impl Shared {
         }
     }
 
+    /// Takes what a Service has already and does not ask for by number, as far as it is free.
+    fn keep(&mut self, table: &ServiceTable, kept: &Kept) {
+        let Some(name) = full_name(table) else { return };
+        if let (Some(pool), Some(address)) = (&mut self.cluster_ips, kept.cluster_ip(&name))
+            && table.cluster_ip.is_nothing()
+            && pool.keep(u32::from(address))
+        {
+            self.kept.cluster_ips.insert(name.clone(), address);
+        }
+        if let Some(address) = kept.load_balancer_ip(&name)
+            && table.load_balancer_ips.is_nothing()
+            && self.load_balancer_ips.keep(u32::from(address))
+        {
+            self.kept.load_balancer_ips.insert(name.clone(), address);
+        }
+        if let Some(port) = kept.health_check_node_port(&name)
+            && table.health_check_node_port.is_nothing()
+            && self.node_ports.keep(u32::from(port))
+        {
+            self.kept.health_ports.insert(name.clone(), port);
+        }
+        for port in table.ports.list().iter().filter(|port| port.node_port.is_nothing()) {
+            let Some((number, protocol)) = numbers(port) else { continue };
+            let Some(had) = kept.node_port(&name, number, protocol) else { continue };
+            // The protocols of one number share their node port.
+            let own = self.kept.node_ports.iter().any(|((of, _, _), port)| *of == name && *port == had);
+            if own || self.node_ports.keep(u32::from(had)) {
+                self.kept.node_ports.insert((name.clone(), number, protocol), had);
+            }
+        }
+    }
+
+    /// A ClusterIP for a Service that asks for none.
+    pub(super) fn cluster_ip(&mut self, table: &ServiceTable) -> Option<Ipv4Addr> {
+        let had = full_name(table).and_then(|name| self.kept.cluster_ips.remove(&name));
+        had.or_else(|| self.cluster_ips.as_mut()?.next_ip())
+    }
+
+    /// A load balancer's address for a Service that asks for none.
+    pub(super) fn load_balancer_ip(&mut self, table: &ServiceTable) -> Option<Ipv4Addr> {
+        let had = full_name(table).and_then(|name| self.kept.load_balancer_ips.remove(&name));
+        had.or_else(|| self.load_balancer_ips.next_ip())
+    }
+
+    /// A health check's port for a Service that asks for none.
+    pub(super) fn health_port(&mut self, table: &ServiceTable, problems: &mut Problems) -> Option<u16> {
+        let had = full_name(table).and_then(|name| self.kept.health_ports.remove(&name));
+        had.or_else(|| self.next_port(&table.at, problems))
+    }
+
+    /// A node port for a Service port that asks for none.
+    pub(super) fn node_port(
+        &mut self,
+        table: &ServiceTable,
+        port: &ServicePortTable,
+        problems: &mut Problems,
+    ) -> Option<u16> {
+        let key = full_name(table).zip(numbers(port)).map(|(name, (number, protocol))| (name, number, protocol));
+        let had = key.and_then(|key| self.kept.node_ports.remove(&key));
+        had.or_else(|| self.next_port(&port.at, problems))
+    }
+
     /// The next free node port.
-    pub(super) fn next_port(&mut self, at: &Span, problems: &mut Problems) -> Option<u16> {
+    fn next_port(&mut self, at: &Span, problems: &mut Problems) -> Option<u16> {
         let port = self.node_ports.next().and_then(|port| u16::try_from(port).ok());
         if port.is_none() {
             let problem = Diagnostic::new(at.clone(), "failed to allocate a nodePort: range is full");
@@ -149,6 +221,29 @@ impl Shared {
         }
         port
     }
+}
+
+/// Numbers by the full names of Services, and of their ports.
+#[derive(Debug, Default)]
+struct Numbers {
+    cluster_ips: BTreeMap<String, Ipv4Addr>,
+    load_balancer_ips: BTreeMap<String, Ipv4Addr>,
+    health_ports: BTreeMap<String, u16>,
+    node_ports: BTreeMap<(String, u16, Protocol), u16>,
+}
+
+/// A Service's name as [`Kept`] has it.
+fn full_name(table: &ServiceTable) -> Option<String> {
+    let name = table.name.get()?;
+    Some(match table.namespace.get().map_or("default", Name::as_str) {
+        "default" => name.to_string(),
+        namespace => format!("{name}.{namespace}"),
+    })
+}
+
+/// The number and the protocol of a Service port.
+fn numbers(port: &ServicePortTable) -> Option<(u16, Protocol)> {
+    Some((port.port.get()?.0, port.protocol.or(Protocol::Tcp)?))
 }
 
 fn nth(n: u32) -> &'static str {

@@ -9,11 +9,15 @@
 //! Nothing here touches the kernel, and the same lab gives the same plan, byte for byte.
 
 pub mod addressing;
+mod allotted;
+pub mod change;
 mod servers;
 pub mod step;
 mod sysctl;
 mod topology;
+mod undoing;
 
+pub use allotted::Allotted;
 pub use servers::{dns_program, knows_names};
 pub use topology::VETH_PREFIX;
 
@@ -25,7 +29,12 @@ use step::{Plan, PlannedStep, Stage, StageName, Step};
 
 /// Plans a whole lab.
 pub fn plan(lab: &Lab) -> Plan {
-    let mut steps = topology::wire(lab);
+    plan_after(lab, Allotted::default())
+}
+
+/// Plans a whole lab, in which what is there already keeps its interface indices.
+pub fn plan_after(lab: &Lab, allotted: Allotted) -> Plan {
+    let mut steps = topology::wire(lab, allotted);
     steps.extend(rules(lab, lab.cluster.proxy).map(|step| (StageName::Rules, step)));
     steps.extend(servers::serve(lab).map(|step| (StageName::Servers, step)));
     let stages = StageName::ALL.map(|name| {

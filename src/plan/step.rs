@@ -65,7 +65,7 @@ pub struct PlannedStep {
 pub struct IfIndex(pub u32);
 
 /// A link's identity: what it is called, and its index.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Link {
     /// The namespace it is in.
     pub netns: String,
@@ -76,11 +76,11 @@ pub struct Link {
 }
 
 /// A link-layer address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
 
 /// One effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Make a network namespace and bind it to `/run/netns/NAME`. The host's exists already.
     Netns {
@@ -222,7 +222,7 @@ pub enum Step {
 }
 
 /// What a health check is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Check {
     /// The node's proxy.
     Proxy,
@@ -236,7 +236,7 @@ pub enum Check {
 }
 
 /// What a load balancer runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Program {
     /// Built into netlab: it asks the nodes how they are, and sets the routes.
     Watch(Vec<Watched>),
@@ -245,7 +245,7 @@ pub enum Program {
 }
 
 /// An address of the load balancer, and who must be asked about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Watched {
     /// The route.
     pub to: IpNet,
@@ -258,7 +258,7 @@ pub struct Watched {
 }
 
 /// How a node is when the lab begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Begins {
     /// It gets connections.
     Healthy,
@@ -267,7 +267,7 @@ pub enum Begins {
 }
 
 /// How a route leads on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Via {
     /// Through a neighbour on a link.
     Gateway(IpAddr, Link),
@@ -368,8 +368,18 @@ impl fmt::Display for Exec<'_> {
     }
 }
 
+/// `ip -n NETNS`, or `ip`.
+pub(super) fn ip(netns: &str) -> impl fmt::Display + '_ {
+    Ip(netns)
+}
+
+/// `ip netns exec NETNS `, or nothing.
+pub(super) fn exec(netns: &str) -> impl fmt::Display + '_ {
+    Exec(netns)
+}
+
 /// As `ip` takes and prints it.
-fn prefix(to: IpNet) -> String {
+pub(super) fn prefix(to: IpNet) -> String {
     match to.prefix_len() {
         0 => "default".to_owned(),
         len if len == to.max_prefix_len() => to.addr().to_string(),

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     addressing,
+    allotted::Allotted,
     step::{Begins, IfIndex, Link, Mac, PlannedStep, Program, StageName, Step, Via, Watched},
     sysctl,
 };
@@ -28,10 +29,6 @@ const UPLINK: &str = "eth0";
 pub const VETH_PREFIX: &str = "veth-";
 /// `lo`, in every namespace.
 const LOOPBACK: IfIndex = IfIndex(1);
-/// The first index given. `lo` has 1 in every namespace; some kernels put fallback tunnel
-/// devices (`tunl0`, `sit0`, …) into every new namespace, right after it.
-const FIRST_INDEX: u32 = 100;
-
 /// Labs with more pods than this get permanent neighbours between pods and their nodes. In
 /// smaller ones ARP is left to do its work, as in a real cluster.
 const NEIGHBOURS_LEARNED: usize = 16;
@@ -39,13 +36,14 @@ const NEIGHBOURS_LEARNED: usize = 16;
 /// Collects the steps of one lab.
 pub(super) struct Wiring<'a> {
     lab: &'a Lab,
-    next_index: u32,
+    allotted: Allotted,
     steps: Vec<(StageName, PlannedStep)>,
 }
 
-/// Every step that makes the lab's network, each with its stage.
-pub(super) fn wire(lab: &Lab) -> Vec<(StageName, PlannedStep)> {
-    let mut wiring = Wiring { lab, next_index: FIRST_INDEX, steps: Vec::new() };
+/// Every step that makes the lab's network, each with its stage; what has an interface index or a
+/// name already keeps it.
+pub(super) fn wire(lab: &Lab, allotted: Allotted) -> Vec<(StageName, PlannedStep)> {
+    let mut wiring = Wiring { lab, allotted, steps: Vec::new() };
     wiring.namespaces();
     let lan = wiring.lan();
     for node in lab.node_ids() {
@@ -67,9 +65,9 @@ impl Wiring<'_> {
     }
 
     fn link(&mut self, netns: &str, name: impl Into<String>) -> Link {
-        let index = IfIndex(self.next_index);
-        self.next_index += 1;
-        Link { netns: netns.to_owned(), name: name.into(), index }
+        let name = name.into();
+        let index = self.allotted.index(netns, &name);
+        Link { netns: netns.to_owned(), name, index }
     }
 
     fn namespaces(&mut self) {
@@ -202,7 +200,7 @@ impl Wiring<'_> {
             let bridge = match networks.iter().find(|(network, _)| *network == client.ip.trunc()) {
                 Some((_, bridge)) => bridge.clone(),
                 None => {
-                    let bridge = self.client_network(client, networks.len());
+                    let bridge = self.client_network(client);
                     networks.push((client.ip.trunc(), bridge.clone()));
                     bridge
                 }
@@ -272,8 +270,9 @@ impl Wiring<'_> {
         self.add(StageName::DefaultRoutes, at, step);
     }
 
-    fn client_network(&mut self, client: &Client, number: usize) -> Link {
-        let bridge = self.link("host", format!("net{number}"));
+    fn client_network(&mut self, client: &Client) -> Link {
+        let name = self.allotted.network(client.ip.trunc());
+        let bridge = self.link("host", name);
         let gateway = addressing::first_of(client.ip);
         self.bridge(&client.at, &bridge, addressing::mac_of(gateway));
         self.address(&client.at, &bridge, gateway, client.ip);

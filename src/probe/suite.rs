@@ -10,6 +10,7 @@ mod nodes;
 mod pods;
 mod scene;
 mod services;
+mod states;
 pub mod way;
 pub(crate) mod yours;
 

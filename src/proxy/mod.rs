@@ -2,6 +2,7 @@
 //!
 //! [`view`] says what one node must do; a renderer per [`ProxyMode`] says it in rules; [`truth`] says
 //! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
+//! [`sync`] goes from one set of rules to another.
 //! [`balancer`] says what stands in front of the nodes, and [`haproxy`] how HAProxy is told so.
 
 pub mod balancer;
@@ -13,6 +14,7 @@ pub mod ladder;
 pub mod nftables;
 #[cfg(test)]
 mod sample;
+pub mod sync;
 mod table;
 pub mod trace;
 pub mod truth;

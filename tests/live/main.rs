@@ -8,11 +8,13 @@
 
 mod balancer;
 mod breakages;
+mod conditions;
 mod coredns;
 mod crowds;
 mod kills;
 mod labs;
 mod lesson;
+mod names_embedded;
 mod places;
 mod refusals;
 mod running;
@@ -33,15 +35,17 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 13] = [
+    let rooms: [(&str, &'static [Test]); 15] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),
+        ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
+        ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),

@@ -1,6 +1,8 @@
 //! Runs the built program, as whoever runs the tests or as a user without rights.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod clients;
+
 use std::{
     fs,
     path::PathBuf,
@@ -41,6 +43,16 @@ impl Drop for Running<'_> {
 }
 
 impl Running<'_> {
+    /// Brings another lab up in its place.
+    pub(crate) fn replace(&self, text: &str) -> Result<(), String> {
+        let file = self.program.write(&format!("{}-2.toml", self.name), text);
+        let up = self.program.run(&["up", &file, "--name", &self.name, "--replace"]);
+        match up.status.success() {
+            true => Ok(()),
+            false => Err(format!("{}: {}", self.name, String::from_utf8_lossy(&up.stderr))),
+        }
+    }
+
     /// Runs a command in one of its namespaces.
     pub(crate) fn exec(&self, place: &str, command: &[&str]) -> Output {
         self.program.run(&[&["exec", "-l", &self.name, place, "--"], command].concat())

@@ -171,6 +171,12 @@ pub(super) const ROWS: &[Row] = &[
         proof: Proof::NoRules(&PLAIN, "default/lists"),
     },
     Row {
+        id: "E7",
+        behaviour: "nor has an ExternalName Service",
+        source: "pf TestBuildServiceMapServiceTypeExternalName",
+        proof: Proof::NoRules(&PLAIN, "default/alias"),
+    },
+    Row {
         id: "own-proxy-name",
         behaviour: "a Service that another proxy looks after has no rules",
         source: "contract 1.1, label service.kubernetes.io/service-proxy-name",

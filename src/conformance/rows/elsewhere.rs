@@ -11,14 +11,12 @@ const fn not_yet(id: &'static str, behaviour: &'static str, source: &'static str
 }
 
 pub(super) const ROWS: &[Row] = &[
-    not_yet("B16", "a deleted Service is gone, the others stay", "e2e service, up and down services", CHURN),
     not_yet(
         "B20",
         "5000 connections are spread evenly over five endpoints",
         "ladder of 1/n and numgen",
         "`netlab verify` measures it, with the statistics that it needs",
     ),
-    not_yet("C5", "a deleted Service's NodePort is closed", "e2e networking, update nodePort", CHURN),
     not_yet("C7-ipv6", "a NodePort on ::1", "pf TestNodePorts", IPV6),
     not_yet(
         "D6-source",
@@ -26,30 +24,21 @@ pub(super) const ROWS: &[Row] = &[
         "pf TestLoadBalancer",
         "no node holds such an address; the rule is asserted in the rendered rules",
     ),
-    not_yet(
-        "D12",
-        "the health check fails while the last local endpoint is being deleted, and traffic goes on",
-        "e2e service, health check node port with only terminating endpoints",
-        CHURN,
-    ),
     not_yet("E1", "an ExternalName Service is a CNAME", "e2e dns", DNS),
     not_yet("E2", "which may change", "e2e dns", DNS),
     not_yet("E5", "and has no names below it", "core commonDnsTestCases", DNS),
     not_yet("E6", "nor SRV and TXT records", "core kubernetes.go", DNS),
-    not_yet("E7", "an ExternalName Service has no rules", "pf TestBuildServiceMapServiceTypeExternalName", DNS),
     not_yet("F1", "a headless Service's name lists its pods", "spec 2.4.1", DNS),
     not_yet("F4", "but not those that are not ready", "spec 2.4.1", DNS),
     not_yet("J7", "a Service without endpoints has its name all the same", "core svcempty cases", DNS),
-    not_yet("K1", "a pod that is replaced is found, and the old one is not", "e2e networking, update endpoints", CHURN),
     not_yet("K11", "a connection is never moved to another endpoint", "derived", CHURN),
     not_yet("K12", "nothing fails while all pods are replaced one by one", "e2e loadbalancer, rolling update", CHURN),
-    not_yet("K16", "nothing fails while the proxy is restarted", "e2e service, restarting kube-proxy", CHURN),
-    not_yet("L1", "a UDP client of a NodePort finds a replaced endpoint", "e2e conntrack", CHURN),
-    not_yet("L2", "so does one of a ClusterIP", "e2e conntrack", CHURN),
-    not_yet("L3", "so does one on a node", "e2e conntrack", CHURN),
-    not_yet("L4", "a UDP client that was early finds the first endpoint", "e2e conntrack", CHURN),
-    not_yet("L7", "so it is at a load balancer's address", "#104009", CHURN),
-    not_yet("L9", "a deleted UDP Service leaves no connection behind", "#141371", CHURN),
+    not_yet(
+        "K16",
+        "nothing fails while the proxy is restarted",
+        "e2e service, restarting kube-proxy",
+        "there is no proxy that runs: a node's rules are loaded once, when the lab comes up",
+    ),
     not_yet(
         "L12",
         "packets that belong to no connection do not break one",
@@ -79,10 +68,4 @@ pub(super) const ROWS: &[Row] = &[
     not_yet("N19", "a flood of random names does not slow the others down", "derived", DNS),
     not_yet("N21", "two netlabs do not disturb each other", "derived", "the live tests run labs in parallel"),
     not_yet("O1-O8", "scale", "blog, issues", "the benchmarks measure it"),
-    not_yet(
-        "own-sctp",
-        "an SCTP Service is served",
-        "pf TestClusterIPGeneral",
-        "kernels without SCTP sockets cannot serve it; its rules load beside those of the others (B9, A7)",
-    ),
 ];

@@ -9,6 +9,8 @@ mod local;
 mod node_port;
 mod outer;
 mod pods;
+mod restarts;
+mod sctp;
 mod sticky;
 mod zones;
 
@@ -16,16 +18,18 @@ use super::{Health, Path, Proof, Row, Seen, Setting, Source};
 use crate::lab::model::Protocol;
 
 /// All of them, in the order of the page.
-pub(super) const ALL: [&[Row]; 11] = [
+pub(super) const ALL: [&[Row]; 13] = [
     pods::ROWS,
     cluster_ip::ROWS,
     node_port::ROWS,
     outer::ROWS,
     empty::ROWS,
+    sctp::ROWS,
     sticky::ROWS,
     local::ROWS,
     zones::ROWS,
     conditions::ROWS,
+    restarts::ROWS,
     files::ROWS,
     elsewhere::ROWS,
 ];
@@ -47,6 +51,10 @@ const fn tcp(from: &'static str, to: &'static str) -> Path {
 
 const fn udp(from: &'static str, to: &'static str) -> Path {
     Path::new(from, to, Protocol::Udp)
+}
+
+const fn sctp(from: &'static str, to: &'static str) -> Path {
+    Path::new(from, to, Protocol::Sctp)
 }
 
 impl Path {

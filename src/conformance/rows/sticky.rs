@@ -1,6 +1,9 @@
 //! Session affinity.
 
-use super::{super::labs::STICKY, Path, Proof, Row, Seen, Source, WEB, paths, tcp, udp};
+use super::{
+    super::labs::{FORGETFUL, STICKY},
+    Path, Proof, Row, Seen, Source, WEB, paths, tcp, udp,
+};
 
 impl Path {
     const fn sticky(self, by: &'static str, source: Source) -> Path {
@@ -53,16 +56,17 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row {
         id: "G5",
-        behaviour: "after its time the client may be given another endpoint",
+        behaviour: "a client that has been gone for longer than the timeout may be given another endpoint; each new \
+                    connection begins it anew",
         source: "e2e service, session affinity timeout",
-        proof: Proof::NotYet(
-            "it would have to wait; the timeout of each set and list is asserted in the rendered rules",
+        proof: Proof::Forgets(
+            &FORGETFUL,
+            &[
+                tcp("a1", "10.96.1.1:80").sticky(WEB, Source::Kept),
+                tcp("node2", "10.96.1.1:80").sticky(WEB, Source::Node),
+                tcp("x", "10.30.45.11:30080").sticky(WEB, Source::Node),
+            ],
+            2,
         ),
-    },
-    Row {
-        id: "G8",
-        behaviour: "a client whose endpoint is gone is given another one at once",
-        source: "#110302",
-        proof: Proof::NotYet("endpoints do not come and go in a running lab"),
     },
 ];

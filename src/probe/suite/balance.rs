@@ -11,8 +11,9 @@ use std::{
 
 use super::{
     Address, Answerer, Bound, Expect, Group, Probe, Speaks, Target, TargetKind,
-    scene::{Draft, Scene, own_places, spread},
+    scene::{Draft, Scene, also, own_places, spread},
     services::{is_backend, port_name, rule_name, service_ports},
+    states,
     way::{join, way},
 };
 use crate::{
@@ -97,12 +98,12 @@ fn ladders(scene: &Scene<'_>, node: NodeId, service: ServiceId, port: usize) -> 
 
 fn test(
     scene: &Scene<'_>,
-    (node, service, port): (NodeId, ServiceId, usize),
+    (node, id, port): (NodeId, ServiceId, usize),
     answerers: Vec<Answerer>,
     samples: &[Sample],
 ) -> Probe {
     let lab = scene.lab;
-    let (service, ends) = (lab.service(service), answerers.iter().filter_map(|answerer| lab.find(&answerer.name)));
+    let (service, ends) = (lab.service(id), answerers.iter().filter_map(|answerer| lab.find(&answerer.name)));
     let ends: Vec<Place> = ends.collect();
     let target = Target {
         kind: TargetKind::Ladder,
@@ -124,12 +125,14 @@ fn test(
             Expect::Sticky(answerers),
             format!("sessionAffinity is ClientIP: for {seconds} seconds a client stays with the endpoint it met first"),
         ),
-        None => (
-            Expect::Shares(answerers),
-            "each ready endpoint gets the same share of new connections: the i-th of n rules takes 1/(n-i) of what \
-             reaches it"
-                .to_owned(),
-        ),
+        None => {
+            let whom = if states::stand_in(lab, id, &answerers) { "endpoint that is used" } else { "ready endpoint" };
+            let why = format!(
+                "each {whom} gets the same share of new connections: the i-th of n rules takes 1/(n-i) of what reaches it"
+            );
+            let why = also(&why, states::of_answerers(lab, id, &answerers));
+            (Expect::Shares(answerers), why)
+        }
     };
     let orders = samples.iter().map(|sample| scene.crowd(sample.from, sample.to, times)).collect();
     let from = Place::Node(node);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{
     Address, Bound, Group, Probe, Target, TargetKind,
-    scene::{Draft, Scene, is_testable, own_places, server_ports},
+    scene::{Draft, Scene, also, is_testable, own_places, server_ports},
+    states,
 };
 use crate::lab::model::{Lab, NodeId, Place, PodId, Protocol};
 
@@ -48,7 +49,8 @@ fn node_to_pod(scene: &Scene<'_>, node: NodeId, pod: PodId) -> Option<Probe> {
         service: None,
     };
     let why = "Kubernetes asks that the agents on a node reach all pods, on any node, without NAT";
-    Some(scene.probe(Draft { group: Group::Nodes, from, target, entry: None, expect, why: why.to_owned() }, 1))
+    let why = also(why, states::of_pod(scene.lab, pod));
+    Some(scene.probe(Draft { group: Group::Nodes, from, target, entry: None, expect, why }, 1))
 }
 
 /// Nothing listens on a node, so what shows that a pod reaches it is its refusal.

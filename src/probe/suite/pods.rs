@@ -2,7 +2,8 @@
 
 use super::{
     Address, Bound, Group, Probe, Target, TargetKind,
-    scene::{Draft, Scene, is_testable, own_places, server_ports, spread},
+    scene::{Draft, Scene, also, is_testable, own_places, server_ports, spread},
+    states,
 };
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -42,7 +43,8 @@ fn probe(scene: &Scene<'_>, from: PodId, to: PodId, (port, protocol): (u16, Prot
         node: None,
         service: None,
     };
-    Some(scene.probe(Draft { group: Group::Pods, from, target, entry: None, expect, why: WHY.to_owned() }, 1))
+    let why = also(WHY, states::of_pod(scene.lab, to));
+    Some(scene.probe(Draft { group: Group::Pods, from, target, entry: None, expect, why }, 1))
 }
 
 /// The ordered pairs to try, and how many there are.

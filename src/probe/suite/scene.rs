@@ -310,6 +310,11 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// A reason, and what else is to be said.
+pub(super) fn also(why: &str, more: Option<&str>) -> String {
+    more.map_or_else(|| why.to_owned(), |more| format!("{why}; {more}"))
+}
+
 /// As a person would type it.
 pub(super) fn url(to: SocketAddr) -> String {
     match (to, to.port()) {

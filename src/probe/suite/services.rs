@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{
     Address, Answerer, Bound, Expect, Group, Probe, Target, TargetKind,
-    scene::{Draft, Scene, is_testable, own_places, silence},
+    scene::{Draft, Scene, also, is_testable, own_places, silence},
+    states,
 };
 use crate::{
     lab::model::{
@@ -149,6 +150,7 @@ impl Way {
 
     fn why(&self, lab: &Lab, answerers: &[Answerer]) -> String {
         let rule = match self.kind {
+            _ if states::stand_in(lab, self.service, answerers) => "an address of a Service leads to its endpoints",
             TargetKind::ClusterIp => "a ClusterIP leads from every pod and node to any ready endpoint of its Service",
             TargetKind::Localhost => {
                 "a nodePort is served on the node's own 127.0.0.1 as well, for which the node routes loopback packets \
@@ -180,7 +182,7 @@ impl Way {
             true => "the client's address stays as it is",
             false => "it is masqueraded, so that the answer comes back through the same node",
         };
-        format!("{rule}; {source}")
+        also(&also(rule, states::of_answerers(lab, self.service, answerers)), Some(source))
     }
 
     /// It leads through the load balancer.
@@ -220,7 +222,8 @@ impl Way {
                     .to_owned()
             }
             (_, Sight::Dropped) => {
-                "the traffic policy is Local and no endpoint is on this node, so packets are dropped without a word"
+                "the traffic policy is Local and no endpoint that may be used is on this node, so packets are dropped \
+                 without a word"
                     .to_owned()
             }
             _ if lab.cluster.proxy == ProxyMode::Ladder => {

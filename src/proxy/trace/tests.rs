@@ -7,14 +7,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     lab::model::{
-        BalancerEngine, DetectLocal, HostPort, ManualEndpoint, PodId, ServiceKind, TrafficDistribution, TrafficPolicy,
+        BalancerEngine, DetectLocal, HostPort, ManualEndpoint, ServiceKind, TrafficDistribution, TrafficPolicy,
     },
     proxy::{
-        endpoints::{Condition, Conditions},
         render,
         sample::{self, book, everything, parsed, words},
         truth::{Truth, addresses},
-        view::view_under,
+        view::view,
     },
 };
 
@@ -50,13 +49,13 @@ fn targets(lab: &Lab) -> BTreeSet<SocketAddr> {
 }
 
 /// Truth and trace agree on every path of the lab; returns how many those are.
-fn agree(lab: &Lab, conditions: &Conditions) -> usize {
+fn agree(lab: &Lab) -> usize {
     let mut paths = 0;
     for mode in ProxyMode::ALL {
-        let truth = Truth::under(lab, mode, conditions);
+        let truth = Truth::new(lab, mode);
         let texts: BTreeMap<NodeId, String> =
-            lab.node_ids().map(|node| (node, render(mode, &view_under(lab, node, conditions)))).collect();
-        let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape").under(conditions);
+            lab.node_ids().map(|node| (node, render(mode, &view(lab, node)))).collect();
+        let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape");
         for to in targets(lab) {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for from in lab.places() {
@@ -106,7 +105,7 @@ fn agree(lab: &Lab, conditions: &Conditions) -> usize {
 
 #[test]
 fn on_the_books_lab() {
-    assert!(agree(&book(), &Conditions::new()) > 1000);
+    assert!(agree(&book()) > 1000);
 }
 
 #[test]
@@ -117,7 +116,7 @@ fn on_one_service_of_every_kind() {
         let mut lab = everything();
         lab.load_balancer = engine.map(sample::balancer);
         lab.cluster.detect_local = detect;
-        assert!(agree(&lab, &Conditions::new()) > 10_000);
+        assert!(agree(&lab) > 10_000);
     }
 }
 
@@ -130,7 +129,7 @@ fn an_unknown_rule_is_an_error() {
         (ProxyMode::Nftables, "vmap @service-ips", "map @service-ips"),
         (ProxyMode::Nftables, "masquerade fully-random", "masquerade persistent"),
     ] {
-        let text = render(mode, &view_under(&lab, NodeId(0), &Conditions::new()));
+        let text = render(mode, &view(&lab, NodeId(0)));
         assert!(text.contains(from), "{mode} has no {from}");
         let texts = BTreeMap::from([(NodeId(0), text.replace(from, to))]);
         assert!(Tracer::new(&lab, mode, &texts).is_err(), "{mode}: {to} was not noticed");
@@ -143,7 +142,7 @@ fn a_ladder_of_a_third_a_third_and_the_rest_is_uneven() {
     let texts: BTreeMap<NodeId, String> = lab
         .node_ids()
         .map(|node| {
-            let text = render(ProxyMode::Iptables, &view_under(&lab, node, &Conditions::new()));
+            let text = render(ProxyMode::Iptables, &view(&lab, node));
             (node, text.replace("0.5000000000", "0.3333333333"))
         })
         .collect();
@@ -156,8 +155,7 @@ fn a_ladder_of_a_third_a_third_and_the_rest_is_uneven() {
 
 /// The rules of `node1` without which every path of the lab is as before.
 fn idle(lab: &Lab, mode: ProxyMode) -> Vec<String> {
-    let texts: BTreeMap<NodeId, String> =
-        lab.node_ids().map(|node| (node, render(mode, &view_under(lab, node, &Conditions::new())))).collect();
+    let texts: BTreeMap<NodeId, String> = lab.node_ids().map(|node| (node, render(mode, &view(lab, node)))).collect();
     let text = &texts[&NodeId(0)];
     let truth = Truth::new(lab, mode);
     let is_rule = |line: &str| match mode {
@@ -257,7 +255,7 @@ fn any_pod() -> impl Strategy<Value = AnyPod> {
     )
 }
 
-fn any_lab() -> impl Strategy<Value = (Lab, Conditions)> {
+fn any_lab() -> impl Strategy<Value = Lab> {
     let detect = prop::sample::select(vec![
         DetectLocal::ClusterCidr,
         DetectLocal::NodeCidr,
@@ -271,7 +269,6 @@ fn any_lab() -> impl Strategy<Value = (Lab, Conditions)> {
     let cluster = (detect, any::<bool>(), engine, any::<bool>());
     (cluster, nodes, pods, services).prop_map(|((detect, masquerade_all, engine, share), nodes, pods, services)| {
         let mut lab = sample::cluster();
-        let mut conditions = Conditions::new();
         lab.load_balancer = engine.map(sample::balancer);
         (lab.cluster.detect_local, lab.cluster.masquerade_all) = (detect, masquerade_all);
         for (i, (routed, zone)) in nodes.iter().enumerate() {
@@ -288,13 +285,6 @@ fn any_lab() -> impl Strategy<Value = (Lab, Conditions)> {
         for (i, any) in pods.iter().enumerate() {
             let node = any.node % nodes.len();
             add_pod(&mut lab, i, node, any);
-            let condition = match any.condition {
-                0 => Condition { ready: false, terminating: false },
-                1 => Condition { ready: true, terminating: true },
-                2 => Condition { ready: false, terminating: true },
-                _ => continue,
-            };
-            conditions.insert(PodId(i), condition);
         }
         for (i, any) in services.iter().enumerate() {
             add_service(&mut lab, i, any);
@@ -306,13 +296,19 @@ fn any_lab() -> impl Strategy<Value = (Lab, Conditions)> {
             second.external_ips.clone_from(&first.external_ips);
             second.ports.iter_mut().for_each(|port| port.port = 80);
         }
-        (lab, conditions)
+        lab
     })
 }
 
 fn add_pod(lab: &mut Lab, i: usize, node: usize, any: &AnyPod) {
     let (name, app, node_ip) = (format!("pod{i}"), format!("app{}", any.app), lab.nodes[node].ip);
     let pod = sample::pod(lab, &name, node, &format!("192.168.{}.{}", node + 1, 10 + i), &app);
+    (pod.ready, pod.terminating) = match any.condition {
+        0 => (false, false),
+        1 => (true, true),
+        2 => (false, true),
+        _ => (true, false),
+    };
     let ports = &mut pod.containers[0].ports;
     if any.deaf {
         ports.truncate(1);
@@ -374,7 +370,7 @@ proptest! {
     // A failing lab is printed whole; a file of seeds would outlive the strategy that they are for.
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn on_labs_at_random((lab, conditions) in any_lab()) {
-        agree(&lab, &conditions);
+    fn on_labs_at_random(lab in any_lab()) {
+        agree(&lab);
     }
 }

@@ -1,0 +1,218 @@
+//! Changes a lab that is up: from how it is to how it shall be.
+//!
+//! What is new is built first, then the rules lead there, then what is left over ends: nobody who
+//! asks a Service notices. Only what comes again under the same name has to end before.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{runtime, task};
+
+use super::{
+    protocol::{Applied, Problem},
+    state::{Now, State},
+};
+use crate::{
+    error::{Error, Result},
+    kernel::{
+        apply::{Applier, StepError},
+        netns, requirements, sync, view,
+    },
+    lab::{
+        self, Kept,
+        difference::differences,
+        model::{Lab, Pod},
+    },
+    plan::{
+        self, Allotted,
+        change::{self, Change},
+        step::{Plan, PlannedStep, StageName, Step},
+    },
+};
+
+/// How long a pod that ends has for it (`terminationGracePeriodSeconds`).
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Makes the lab what a text says, to the end, even if whoever asked for it has gone; says what has
+/// changed.
+///
+/// # Errors
+///
+/// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
+/// tool refuses half-way; then what was new is gone again.
+pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Problem> {
+    let runtime = runtime::Handle::current();
+    let change = task::spawn_blocking(move || runtime.block_on(become_what(&state, &text)));
+    change.await.unwrap_or_else(|panic| Err(Error::bug(panic.to_string()).into()))
+}
+
+async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
+    let _turn = state.turn().await;
+    let was = state.now();
+    let lab = Arc::new(read(text, &was.lab)?);
+    let differences = differences(&was.lab, &lab);
+    let now = Now::after(&was, Arc::clone(&lab));
+    let turn = Turn { state, was: &was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
+    turn.take().await?;
+    state.becomes(now.clone());
+    state.write_down(text, &Kept::of(&lab))?;
+    turn.end_the_rest().await?;
+    Ok(Applied { differences })
+}
+
+fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
+    let mut lab = lab::load_after(text, &was.name, &Kept::of(was))
+        .map_err(|_| Error::usage("the lab file is wrong").hint("netlab check FILE says where"))?;
+    lab.name = was.name.clone();
+    if let Some(key) = change::fixed(was, &lab) {
+        let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
+        return Err(error.hint("netlab up --replace FILE builds it anew").into());
+    }
+    requirements::check(&lab)?;
+    Ok(lab)
+}
+
+/// One change on its way.
+struct Turn<'a> {
+    state: &'a State,
+    was: &'a Now,
+    now: &'a Now,
+    change: Change,
+}
+
+impl Turn<'_> {
+    /// Until the lab is as it shall be, but for what is left over.
+    async fn take(&self) -> Result<(), Problem> {
+        let Turn { state, was, now, change } = self;
+        let again = self.replaced();
+        let mut from = Arc::clone(&was.plan);
+        if !again.is_empty() {
+            // While they end they are terminating: used only where there is nothing else.
+            let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
+            sync::rules(&from, &leaving.plan, &BTreeSet::new(), &state.processes).await.map_err(problem)?;
+            from = leaving.plan;
+            self.end(&again).await?;
+        }
+        let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
+        let built = self.build(&mut applier).await;
+        if let Err(error) = built {
+            self.unbuild(&mut applier).await;
+            return Err(problem(error));
+        }
+        sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
+        state.servers.tell(&now.lab, &now.plan)?;
+        Ok(view::know_again(&now.lab)?)
+    }
+
+    async fn build(&self, applier: &mut Applier) -> Result<(), StepError> {
+        applier.undo(&self.change.undone).await?;
+        for stage in &self.change.made {
+            applier.amend(stage).await?;
+        }
+        applier.set(&self.change.settings)?;
+        applier.serve(&self.new_servers()).await
+    }
+
+    /// The servers of new pods, and of new machines outside.
+    fn new_servers(&self) -> Vec<PlannedStep> {
+        let had: HashSet<&Step> = servers(&self.was.plan).map(|it| &it.step).collect();
+        let is_new = |step: &Step| match step {
+            Step::Serve { pod, .. } => self.change.new_pods.contains(pod),
+            Step::ServeOutside { netns, .. } | Step::ServeNames { netns } => {
+                !had.contains(step) || self.change.gone.contains(netns)
+            }
+            Step::ServeBalancer { netns, .. } => self.is_new_place(netns),
+            // Told or started when all is there.
+            _ => false,
+        };
+        servers(&self.now.plan).filter(|it| is_new(&it.step)).cloned().collect()
+    }
+
+    fn is_new_place(&self, netns: &str) -> bool {
+        let made = self.change.made.iter().filter(|stage| stage.name == StageName::Namespaces);
+        made.flat_map(|stage| &stage.steps).any(|it| it.step.netns() == netns)
+    }
+
+    /// Takes away what was built for nothing. It was never used, so nobody misses it.
+    async fn unbuild(&self, applier: &mut Applier) {
+        let made = self.change.made.iter().filter(|stage| stage.name == StageName::Namespaces);
+        for pod in &self.change.new_pods {
+            self.state.servers.end_pod(&self.now.lab.pod(*pod).full_name(), Duration::ZERO).await;
+        }
+        for step in made.flat_map(|stage| &stage.steps) {
+            complain(self.state.servers.end_place(step.step.netns()));
+        }
+        let wiring: Vec<PlannedStep> = self.change.made.iter().rev().flat_map(|stage| &stage.steps).cloned().collect();
+        let staying: Vec<PlannedStep> =
+            wiring.into_iter().filter(|it| it.step.is_wiring() && netns::open(it.step.netns()).is_ok()).collect();
+        complain(applier.undo(&staying).await.map_err(|error| error.error));
+    }
+
+    /// Names of pods and other places that end and come again.
+    fn replaced(&self) -> BTreeSet<String> {
+        let lab = &self.now.lab;
+        let names = lab.places().into_iter().map(|place| lab.netns(place)).chain(lab.pods.iter().map(Pod::full_name));
+        names.filter(|name| self.change.gone.contains(name) || self.change.gone_pods.contains(name)).collect()
+    }
+
+    /// Ends what does not come again.
+    async fn end_the_rest(&self) -> Result<(), Problem> {
+        let again = self.replaced();
+        let gone = self.change.gone.union(&self.change.gone_pods).filter(|name| !again.contains(*name)).cloned();
+        self.end(&gone.collect()).await
+    }
+
+    /// Ends pods, then namespaces: a node's pods before the node.
+    async fn end(&self, names: &BTreeSet<String>) -> Result<(), Problem> {
+        let pods = names.iter().filter(|name| self.change.gone_pods.contains(*name));
+        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, GRACE))).await;
+        let mut applier =
+            Applier::new(Arc::clone(&self.was.lab), self.state.processes.clone(), self.state.servers.clone());
+        let unplugged = self.change.unplugged.iter().filter(|it| match &it.step {
+            Step::Cable { far, .. } => names.contains(&far.netns),
+            _ => false,
+        });
+        applier.undo(&unplugged.cloned().collect::<Vec<_>>()).await.map_err(problem)?;
+        for netns in names.iter().filter(|name| self.change.gone.contains(*name)) {
+            self.state.servers.end_place(netns)?;
+        }
+        Ok(())
+    }
+}
+
+/// The lab, with some pods on their way out.
+fn terminating(lab: &Lab, names: &BTreeSet<String>) -> Lab {
+    let mut lab = lab.clone();
+    for pod in &mut lab.pods {
+        pod.terminating |= names.contains(&pod.full_name());
+    }
+    lab
+}
+
+fn servers(plan: &Plan) -> impl Iterator<Item = &PlannedStep> {
+    plan.stages.iter().filter(|stage| stage.name == StageName::Servers).flat_map(|stage| &stage.steps)
+}
+
+impl Now {
+    /// How it is after a change: what is there keeps its interface indices.
+    pub(super) fn after(was: &Now, lab: Arc<Lab>) -> Now {
+        let allotted = Allotted::of(&was.plan).after(&was.allotted);
+        let plan = Arc::new(plan::plan_after(&lab, allotted.clone()));
+        Now { allotted: Allotted::of(&plan).after(&allotted), lab, plan }
+    }
+}
+
+fn problem(error: StepError) -> Problem {
+    let StepError { step, at, error } = error;
+    Problem { step: Some(step), at: Some((at.start, at.end)), ..Problem::from(error) }
+}
+
+/// For what goes wrong while something else has gone wrong already.
+fn complain(result: Result<()>) {
+    if let Err(error) = result {
+        eprintln!("{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! What an agent knows of its lab: how it shall be, how far it is, what runs in it.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use super::{
+    directory,
+    protocol::{Phase, ServerStatus, Status},
+};
+use crate::{
+    error::Result,
+    kernel::{
+        process::Processes,
+        serve::{ServerState, Servers},
+    },
+    lab::{Kept, model::Lab},
+    plan::{Allotted, step::Plan},
+};
+
+/// What is known of a lab.
+pub(super) struct State {
+    now: RwLock<Now>,
+    /// Its processes.
+    pub(super) processes: Processes,
+    /// Its servers.
+    pub(super) servers: Servers,
+    progress: Mutex<Progress>,
+    /// One change at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// The lab's directory, as it is seen inside.
+    directory: PathBuf,
+}
+
+/// How a lab shall be at present.
+#[derive(Debug, Clone)]
+pub(super) struct Now {
+    /// The lab.
+    pub(super) lab: Arc<Lab>,
+    /// Its plan.
+    pub(super) plan: Arc<Plan>,
+    /// What was ever allotted.
+    pub(super) allotted: Allotted,
+}
+
+struct Progress {
+    phase: Phase,
+    stages: Vec<(String, u64)>,
+}
+
+impl State {
+    /// Of a lab on its way up.
+    pub(super) fn building(now: Now, processes: Processes, servers: Servers, directory: PathBuf) -> Self {
+        let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
+        let turn = tokio::sync::Mutex::new(());
+        State { now: RwLock::new(now), processes, servers, progress, turn, directory }
+    }
+
+    /// Waits for its turn to change the lab.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Writes down how the lab is now, for the CLI to read.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written to.
+    pub(super) fn write_down(&self, text: &str, kept: &Kept) -> Result<()> {
+        directory::write_down(&self.directory, text, kept)
+    }
+
+    /// How the lab shall be. What was given stays as it is while the lab changes.
+    pub(super) fn now(&self) -> Now {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it shall be so.
+    pub(super) fn becomes(&self, now: Now) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stage of the build is done.
+    pub(super) fn stage_done(&self, name: String, micros: u64) {
+        self.progress().stages.push((name, micros));
+    }
+
+    /// It is built as far as was asked for.
+    pub(super) fn is_running(&self) {
+        self.progress().phase = Phase::Running;
+    }
+
+    /// How the lab is.
+    pub(super) fn status(&self) -> Status {
+        let Now { lab, .. } = self.now();
+        let progress = self.progress();
+        let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
+            let pid = match state {
+                ServerState::Running { pid, .. } => Some(pid),
+                _ => None,
+            };
+            ServerStatus {
+                pod,
+                container,
+                running: !state.is_down(),
+                pid,
+                text: state.to_string(),
+                restarts: state.restarts(),
+                again: matches!(state, ServerState::Waiting { .. }),
+            }
+        });
+        Status {
+            name: lab.name.to_string(),
+            phase: progress.phase,
+            stages: progress.stages.clone(),
+            servers: servers.collect(),
+        }
+    }
+}

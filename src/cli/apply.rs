@@ -1,0 +1,116 @@
+//! `netlab apply`: changes a running lab into what its file says now.
+
+use std::{path::Path, process::ExitCode, time::Instant};
+
+use super::{
+    args, labs,
+    output::{Terminal, print},
+    source::Source,
+};
+use crate::{
+    agent::{
+        directory::Directory,
+        link,
+        protocol::{Reply, Request},
+    },
+    error::{Error, Result},
+    kernel::requirements,
+    lab::{
+        Kept,
+        difference::{Difference, differences},
+        model::Lab,
+    },
+    plan::{
+        self, Allotted,
+        change::{self, Change},
+        step::{Plan, StageName, Step},
+    },
+};
+
+pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode> {
+    let source = Source::read(args.file.file.as_deref())?;
+    let directory = running(args, &source, terminal)?;
+    let was = labs::load(&directory)?;
+    let lab = source.load_after(&directory.name, &Kept::of(&was), terminal)?;
+    if let Some(key) = change::fixed(&was, &lab) {
+        let error =
+            Error::usage(format!("`{key}` of [cluster] cannot change while the lab is up; nothing was touched"));
+        return Err(error.hint(format!("netlab up --replace {} builds the lab anew", source.name)));
+    }
+    let differences = differences(&was, &lab);
+    if differences.is_empty() {
+        terminal.say(format!("{}: nothing to do", directory.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.dry_run {
+        print(&dry_run(&was, &lab, &differences));
+        return Ok(ExitCode::SUCCESS);
+    }
+    requirements::check(&lab)?;
+    let began = Instant::now();
+    let reply = link::ask_once(&directory, &Request::Apply { text: source.text.clone() })?;
+    let Reply::Applied(applied) = reply else {
+        return Err(Error::bug("a change was asked for, and something else was given"));
+    };
+    for difference in &applied.differences {
+        terminal.say(difference);
+    }
+    terminal.say(format!("{} is as {} says ({} ms)", directory.name, source.name, began.elapsed().as_millis()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lab that was named; or the one that came from this file; or the one of the name in it.
+fn running(args: &args::Apply, source: &Source, terminal: &Terminal) -> Result<Directory> {
+    if let Some(name) = &args.of_lab.lab {
+        return labs::choose(Some(name));
+    }
+    let from_file = source.path.as_deref().and_then(Path::to_str).map(|path| labs::choose(Some(path)));
+    match from_file {
+        Some(Ok(directory)) => Ok(directory),
+        _ => labs::choose(Some(source.load(terminal)?.name.as_str())),
+    }
+}
+
+/// What would change, and the commands that a person would type for it.
+fn dry_run(was: &Lab, lab: &Lab, differences: &[Difference]) -> String {
+    let before = plan::plan(was);
+    let after = plan::plan_after(lab, Allotted::of(&before));
+    let change = change::change((was, &before), (lab, &after));
+    let mut text: String = differences.iter().map(|difference| format!("{difference}\n")).collect();
+    text.push('\n');
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("# {title}\n{}\n\n", lines.join("\n")));
+        }
+    };
+    section("undone", change.undone.iter().map(|it| it.step.undoing()).collect());
+    for stage in &change.made {
+        section(stage.name.as_str(), stage.steps.iter().map(|it| it.step.to_string()).collect());
+    }
+    section("settings", change.settings.iter().map(|it| it.step.settings()).collect());
+    section("rules", rules(&before, &after));
+    section("servers", servers(lab, &after, &change));
+    section("gone", change.gone.iter().map(|netns| format!("ip netns del {netns}")).collect());
+    format!("{}\n", text.trim_end())
+}
+
+/// The nodes whose rules change.
+fn rules(before: &Plan, after: &Plan) -> Vec<String> {
+    let of = |plan: &Plan| -> Vec<Step> {
+        let stages = plan.stages.iter().filter(|stage| stage.name == StageName::Rules);
+        stages.flat_map(|stage| &stage.steps).map(|it| it.step.clone()).collect()
+    };
+    let had = of(before);
+    of(after).into_iter().filter(|step| !had.contains(step)).map(|step| step.to_string()).collect()
+}
+
+/// The servers that start.
+fn servers(lab: &Lab, after: &Plan, change: &Change) -> Vec<String> {
+    let names: Vec<String> = change.new_pods.iter().map(|pod| lab.pod(*pod).full_name()).collect();
+    let stages = after.stages.iter().filter(|stage| stage.name == StageName::Servers);
+    let new = stages.flat_map(|stage| &stage.steps).filter(|it| match &it.step {
+        Step::Serve { pod, .. } => names.contains(&lab.pod(*pod).full_name()),
+        _ => false,
+    });
+    new.map(|it| it.step.to_string()).collect()
+}

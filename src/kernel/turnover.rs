@@ -1,0 +1,136 @@
+//! Servers that end, and servers that are told how the lab is now.
+
+use std::{fs, os::unix::fs::MetadataExt, sync::PoisonError, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    balancer, coredns, dns, netns,
+    serve::{ServerState, Servers, end_of, health_of},
+    view,
+};
+use crate::{
+    dns::Internet,
+    error::Result,
+    lab::model::{DnsEngine, Lab},
+    plan::step::{Plan, Program, Step},
+};
+
+impl Servers {
+    /// Ends the servers of a pod: they are asked to, and after a while made to. Comes back when they
+    /// have ended.
+    pub async fn end_pod(&self, pod: &str, grace: Duration) {
+        let mine = |(key, state): (&(String, String), &watch::Receiver<ServerState>)| {
+            let runs = matches!(*state.borrow(), ServerState::Running { .. } | ServerState::Waiting { .. });
+            (key.0 == pod && runs).then(|| state.clone())
+        };
+        let states: Vec<_> = self.table().iter().filter_map(mine).collect();
+        self.scopes().close(pod);
+        for state in &states {
+            signal(state, Signal::SIGTERM);
+        }
+        let polite = async {
+            self.scopes().drained(pod).await;
+            for state in &states {
+                end_of(&mut state.clone()).await;
+            }
+        };
+        // What is built in and has no connections left, and processes that obey, end before.
+        let _ = timeout(grace, polite).await;
+        for state in &states {
+            signal(state, Signal::SIGKILL);
+            end_of(&mut state.clone()).await;
+        }
+        self.scopes().end(pod);
+        self.table().retain(|key, _| key.0 != pod);
+        view::forget(pod);
+    }
+
+    /// Ends what the agent serves in a namespace, and every process in it, and takes the name away.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn end_place(&self, netns: &str) -> Result<()> {
+        self.scopes().end(netns);
+        self.healths().retain(|(place, _), _| place != netns);
+        for pid in processes_in(netns) {
+            // That it has ended already is fine.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        view::forget(netns);
+        netns::remove(netns)
+    }
+
+    /// Tells health checks, name servers and the load balancer how the lab is now; starts and ends health checks.
+    ///
+    /// # Errors
+    ///
+    /// When the port of a new health check is taken.
+    pub fn tell(&self, lab: &Lab, plan: &Plan) -> Result<()> {
+        let steps = || plan.stages.iter().flat_map(|stage| &stage.steps).map(|planned| &planned.step);
+        let mut wanted = Vec::new();
+        for step in steps() {
+            let Step::ServeHealth { netns, port, check } = step else { continue };
+            let key = (netns.clone(), *port);
+            let known = self.healths().get(&key).map(|health| health.send_replace(health_of(lab, *check))).is_some();
+            if !known {
+                self.start_health(lab, netns, *port, *check)?;
+            }
+            wanted.push(key);
+        }
+        let gone: Vec<(String, u16)> = self.healths().keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        for key in gone {
+            // Its listener ends when its sender has gone.
+            self.healths().remove(&key);
+        }
+        if let Some(names) = &*self.names.lock().unwrap_or_else(PoisonError::into_inner)
+            && lab.dns.is_some()
+        {
+            names.set(dns::names(lab)?);
+        }
+        if lab.dns.as_ref().is_some_and(|dns| dns.engine == DnsEngine::Coredns) {
+            coredns::rewrite(lab)?;
+            let serves = |name: &str| lab.pods.iter().any(|pod| pod.serves_dns() && pod.full_name() == name);
+            self.table()
+                .iter()
+                .filter(|((pod, _), _)| serves(pod))
+                .for_each(|(_, state)| signal(state, coredns::RELOAD));
+        }
+        if let Some(internet) = &*self.internet.lock().unwrap_or_else(PoisonError::into_inner) {
+            internet.set(Internet::new(lab));
+        }
+        for step in steps() {
+            if let Step::ServeBalancer { program: Program::Watch(watched), .. } = step
+                && let Some(sender) = &*self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+            {
+                sender.send_replace(balancer::Watching::of(lab, watched.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Signals the process of a server, if it is one.
+fn signal(state: &watch::Receiver<ServerState>, signal: Signal) {
+    if let ServerState::Running { pid, .. } = *state.borrow() {
+        // That it has ended already is fine.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// The processes whose network namespace this is.
+fn processes_in(netns: &str) -> Vec<Pid> {
+    let Ok(namespace) = fs::metadata(netns::path(netns)) else { return Vec::new() };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let inside = |pid: &i32| {
+        fs::metadata(format!("/proc/{pid}/ns/net"))
+            .is_ok_and(|it| it.ino() == namespace.ino() && it.dev() == namespace.dev())
+    };
+    pids.filter(|pid| *pid != 1).filter(inside).map(Pid::from_raw).collect()
+}

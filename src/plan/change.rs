@@ -1,0 +1,311 @@
+//! From a lab that is up to the lab that it shall be: what goes, what comes, and nothing else.
+//!
+//! Places (nodes, pods, machines outside) are the unit: one that is described otherwise than before
+//! is another one, under the same name; what is only beside it stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::step::{Plan, PlannedStep, Stage, StageName, Step};
+use crate::lab::model::{Attach, Lab, Place, Pod, PodId};
+
+/// What has to happen to a lab that is up.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Namespaces that end, with all that is in them.
+    pub gone: BTreeSet<String>,
+    /// The cables from namespaces that stay to those that end: the kernel would take them away some time
+    /// later by itself.
+    pub unplugged: Vec<PlannedStep>,
+    /// Pods that end, by their full names; those on the host network have no namespace of their own.
+    pub gone_pods: BTreeSet<String>,
+    /// Pods whose servers start, as ids of the new lab. Some may have the names of pods that end.
+    pub new_pods: Vec<PodId>,
+    /// Settings of namespaces that stay, where they change.
+    pub settings: Vec<PlannedStep>,
+    /// What is undone in namespaces that stay, last first. Some of it goes by itself when a
+    /// namespace at the other end does.
+    pub undone: Vec<PlannedStep>,
+    /// What is made, stage by stage; rules and servers are not among it.
+    pub made: Vec<Stage>,
+}
+
+impl Change {
+    /// Nothing has to happen to the network.
+    pub fn is_nothing(&self) -> bool {
+        let Change { gone, gone_pods, new_pods, settings, undone, made, unplugged: _ } = self;
+        let nothing_made = made.iter().all(|stage| stage.steps.is_empty());
+        gone.is_empty()
+            && gone_pods.is_empty()
+            && new_pods.is_empty()
+            && settings.is_empty()
+            && undone.is_empty()
+            && nothing_made
+    }
+}
+
+/// The key of `[cluster]` that cannot change while a lab is up, if the two differ there.
+pub fn fixed(old: &Lab, new: &Lab) -> Option<&'static str> {
+    let (one, other) = (&old.cluster, &new.cluster);
+    let keys = [
+        ("node_subnet", one.node_subnet == other.node_subnet),
+        ("service_cidr", one.service_cidr == other.service_cidr),
+        ("cluster_cidr", one.cluster_cidr == other.cluster_cidr),
+        ("domain", one.domain == other.domain),
+    ];
+    keys.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+}
+
+/// Compares a lab with what it shall be; both with their plans, of which the new one was made after
+/// what the old one has allotted.
+pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
+    let (before, after) = (places(old.0), places(new.0));
+    let gone = missing(&before, &after);
+    let fresh = missing(&after, &before);
+    let (pods_before, pods_after) = (pods(old.0), pods(new.0));
+    let gone_pods = missing(&pods_before, &pods_after);
+    let new_names = missing(&pods_after, &pods_before);
+    let new_pods = new.0.pod_ids().filter(|pod| new_names.contains(&new.0.pod(*pod).full_name())).collect();
+
+    let touches = |step: &Step, names: &BTreeSet<String>| step.namespaces().iter().any(|netns| names.contains(*netns));
+    let kept: Vec<&PlannedStep> = steps(old.1).filter(|it| !touches(&it.step, &gone)).collect();
+    let had: HashSet<&Step> = kept.iter().map(|it| &it.step).collect();
+    let held: HashSet<Step> = steps(new.1).filter(|it| !touches(&it.step, &fresh)).map(|it| it.step.slot()).collect();
+    let is_new = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !had.contains(&it.step));
+    let undone = kept.iter().rev().filter(|it| it.step.is_wiring() && !held.contains(&it.step.slot()));
+    let settings = steps(new.1)
+        .filter(|it| matches!(it.step, Step::Netns { .. }) && !touches(&it.step, &fresh) && !had.contains(&it.step));
+    let stages = new.1.stages.iter().filter(|stage| !matches!(stage.name, StageName::Rules | StageName::Servers));
+    let made = stages
+        .map(|stage| Stage { name: stage.name, steps: stage.steps.iter().filter(|it| is_new(it)).cloned().collect() });
+    let cables = steps(old.1).filter(|it| match &it.step {
+        Step::Cable { near, far, .. } => gone.contains(&far.netns) && !gone.contains(&near.netns),
+        _ => false,
+    });
+    Change {
+        unplugged: cables.cloned().collect(),
+        settings: settings.cloned().collect(),
+        undone: undone.map(|it| (*it).clone()).collect(),
+        made: made.collect(),
+        gone,
+        gone_pods,
+        new_pods,
+    }
+}
+
+fn steps(plan: &Plan) -> impl Iterator<Item = &PlannedStep> {
+    plan.stages.iter().flat_map(|stage| &stage.steps)
+}
+
+/// The names in `one` that are not in `other`, or stand for something else there.
+fn missing(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> BTreeSet<String> {
+    one.iter().filter(|(name, it)| other.get(*name) != Some(*it)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Every namespace, with what makes it what it is.
+fn places(lab: &Lab) -> BTreeMap<String, String> {
+    let describe = |place| match place {
+        Place::Host => String::new(),
+        Place::Node(id) => {
+            let node = lab.node(id);
+            let attach = match &node.attach {
+                Attach::Bridge(name) => name.as_str(),
+                Attach::Routed => "",
+            };
+            format!("{} {} {attach}", node.ip, node.pod_subnet)
+        }
+        Place::Pod(id) => pod(lab, lab.pod(id)),
+        Place::Client(id) => lab.client(id).ip.to_string(),
+        Place::External(id) => format!("{:?}", lab.external(id).ips),
+        Place::LoadBalancer => lab
+            .load_balancer
+            .as_ref()
+            .map(|balancer| format!("{} {:?}", balancer.ip, balancer.engine))
+            .unwrap_or_default(),
+    };
+    lab.places().into_iter().map(|place| (lab.netns(place), describe(place))).collect()
+}
+
+/// Every pod, with what makes it what it is.
+fn pods(lab: &Lab) -> BTreeMap<String, String> {
+    lab.pods.iter().map(|it| (it.full_name(), pod(lab, it))).collect()
+}
+
+/// What cannot change in a pod: all but its labels and its state. Places in the file are left out.
+fn pod(lab: &Lab, pod: &Pod) -> String {
+    let node = lab.node(pod.node);
+    let containers = pod.containers.iter().map(|it| (&it.name, &it.server, &it.ports, &it.env));
+    let engine = lab.dns.as_ref().filter(|_| pod.serves_dns()).map(|dns| dns.engine);
+    let own = (pod.ip, pod.host_network, &pod.hostname, &pod.subdomain, &pod.dns, pod.enable_service_links);
+    let outer = (&node.name, node.ip, node.pod_subnet, &node.attach);
+    format!("{own:?} {outer:?} {engine:?} {:?}", containers.collect::<Vec<_>>())
+}
+
+impl Step {
+    /// The namespaces that it is about.
+    fn namespaces(&self) -> Vec<&str> {
+        match self {
+            Step::Cable { near, far, .. } => vec![&near.netns, &far.netns],
+            other => vec![other.netns()],
+        }
+    }
+
+    /// It makes a part of the network that stays until it is undone.
+    pub fn is_wiring(&self) -> bool {
+        match self {
+            Step::Bridge { .. }
+            | Step::Cable { .. }
+            | Step::Address { .. }
+            | Step::Route { .. }
+            | Step::Neighbour { .. }
+            | Step::Refuse { .. }
+            | Step::Spread { .. } => true,
+            Step::Netns { .. }
+            | Step::Loopback { .. }
+            | Step::Settle { .. }
+            | Step::Rules { .. }
+            | Step::Serve { .. }
+            | Step::ServeOutside { .. }
+            | Step::ServeNames { .. }
+            | Step::ServeHealth { .. }
+            | Step::ServeBalancer { .. } => false,
+        }
+    }
+
+    /// What it sets, whatever to: one that sets the same makes undoing it needless.
+    fn slot(&self) -> Step {
+        match self {
+            Step::Spread { link, to, .. } => Step::Spread { link: link.clone(), to: *to, gateways: Vec::new() },
+            other => other.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Allotted, plan, plan_after};
+
+    const LAB: &str = r#"
+        [[node]]
+        name = "node1"
+        [[node]]
+        name = "node2"
+        attach = "routed"
+        [[pod]]
+        name = "a"
+        node = "node1"
+        [[pod]]
+        name = "b"
+        node = "node2"
+        labels = { app = "b" }
+        [[client]]
+        name = "laptop"
+        ip = "192.0.2.10/24"
+        [[service]]
+        name = "b"
+        selector = { app = "b" }
+        ports = [{ port = 80 }]
+    "#;
+
+    fn lab(text: &str) -> Lab {
+        crate::lab::load(text).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    fn between(old: &str, new: &str) -> (Change, Lab) {
+        let (old, new) = (lab(old), lab(new));
+        let before = plan(&old);
+        let after = plan_after(&new, Allotted::of(&before));
+        (change((&old, &before), (&new, &after)), new)
+    }
+
+    fn printed<'a>(steps: impl IntoIterator<Item = &'a PlannedStep>) -> Vec<String> {
+        steps.into_iter().map(|it| it.step.to_string()).collect()
+    }
+
+    fn made(change: &Change) -> Vec<String> {
+        printed(change.made.iter().flat_map(|stage| &stage.steps))
+    }
+
+    #[test]
+    fn nothing_changes_nothing() {
+        assert!(between(LAB, LAB).0.is_nothing());
+        // Comments, and so all places in the file, are different; nothing else is.
+        assert!(between(LAB, &format!("# another file\n\n{LAB}")).0.is_nothing());
+    }
+
+    #[test]
+    fn labels_and_services_are_no_wiring() {
+        let new = LAB.replace("app = \"b\"", "app = \"c\"").replace("port = 80", "port = 81");
+        assert!(between(LAB, &new).0.is_nothing());
+    }
+
+    #[test]
+    fn a_pod_in_front_of_others_changes_no_other() {
+        let (change, new) = between(LAB, &format!("{LAB}\n[[pod]]\nname = \"c\"\nnode = \"node1\"\n"));
+        assert!(change.gone.is_empty() && change.undone.is_empty() && change.settings.is_empty());
+        assert_eq!(change.new_pods.iter().map(|pod| new.pod(*pod).full_name()).collect::<Vec<_>>(), ["c"]);
+        let made = made(&change);
+        assert!(made.iter().all(|line| line.contains(" c") || line.contains("veth-c")), "{made:#?}");
+        let first = format!("[[pod]]\nname = \"0\"\nnode = \"node1\"\nip = \"10.244.0.99\"\n{LAB}");
+        let (change, new) = between(LAB, &first);
+        assert!(change.gone.is_empty() && change.undone.is_empty(), "{change:?}");
+        assert_eq!(change.new_pods.iter().map(|pod| new.pod(*pod).full_name()).collect::<Vec<_>>(), ["0"]);
+    }
+
+    #[test]
+    fn a_pod_with_another_program_is_another_pod() {
+        let new = LAB.replace("name = \"a\"", "name = \"a\"\n        server = \"python\"");
+        let (change, new) = between(LAB, &new);
+        assert_eq!(change.gone, BTreeSet::from(["a".to_owned()]));
+        assert_eq!(change.gone_pods, change.gone);
+        assert_eq!(change.new_pods.iter().map(|pod| new.pod(*pod).full_name()).collect::<Vec<_>>(), ["a"]);
+        // Its veth goes with its namespace.
+        assert!(change.undone.is_empty(), "{:?}", printed(&change.undone));
+        assert!(made(&change)[0].starts_with("ip netns add a\n"), "{:?}", made(&change));
+    }
+
+    #[test]
+    fn a_node_that_goes_leaves_no_routes() {
+        let new = LAB
+            .replace("[[node]]\n        name = \"node2\"\n        attach = \"routed\"\n", "")
+            .replace("node2", "node1");
+        let (change, _) = between(LAB, &new);
+        // Its pod comes again on the other node.
+        assert_eq!(change.gone, BTreeSet::from(["node2".to_owned(), "b".to_owned()]));
+        assert_eq!(printed(&change.undone), ["ip -n node1 route add 10.244.1.0/24 via 10.30.45.12 dev eth0"]);
+    }
+
+    #[test]
+    fn no_index_is_given_twice() {
+        let without = LAB.replace("[[pod]]\n        name = \"a\"\n        node = \"node1\"\n", "");
+        let (one, two) = (lab(LAB), lab(&without));
+        let first = plan(&one);
+        let second = plan_after(&two, Allotted::of(&first));
+        let third = plan_after(&one, Allotted::of(&second).after(&Allotted::of(&first)));
+        let index = |plan: &Plan, name: &str| {
+            steps(plan).find_map(|it| match &it.step {
+                Step::Cable { near, far, .. } if far.netns == name => Some((near.index, far.index)),
+                _ => None,
+            })
+        };
+        assert_eq!(index(&first, "b"), index(&third, "b"));
+        assert_eq!(index(&second, "a"), None);
+        assert!(index(&third, "a") > index(&first, "laptop"), "{:?}", index(&third, "a"));
+    }
+
+    #[test]
+    fn the_proxy_mode_changes_settings_only() {
+        let new = format!("[cluster]\nproxy = \"nftables\"\n{LAB}");
+        let (change, _) = between(LAB, &new);
+        assert!(change.gone.is_empty() && change.undone.is_empty() && made(&change).is_empty());
+        assert_eq!(change.settings.iter().map(|it| it.step.netns()).collect::<Vec<_>>(), ["node1", "node2"]);
+    }
+
+    #[test]
+    fn networks_are_for_good() {
+        let other = |cidr| format!("[cluster]\n{cidr}\n{LAB}");
+        assert_eq!(fixed(&lab(LAB), &lab(&other("service_cidr = \"10.97.0.0/16\""))), Some("service_cidr"));
+        assert_eq!(fixed(&lab(LAB), &lab(&other("domain = \"example.org\""))), Some("domain"));
+        assert_eq!(fixed(&lab(LAB), &lab(LAB)), None);
+    }
+}
