@@ -77,6 +77,8 @@ fn read(output: &Output) -> Result<Answer, Failure> {
         Some(0) => answer(&output.stdout).ok_or_else(|| failure(FailureKind::Broken)),
         Some(6) => Err(failure(FailureKind::Unnamed)),
         Some(7) => Err(failure(connect_failure(&transcript))),
+        // The name servers say nothing, and curl's patience ends before its resolver's.
+        Some(28) if transcript.contains("Resolving timed out") => Err(failure(FailureKind::Unnamed)),
         Some(28) => Err(failure(FailureKind::Timeout)),
         Some(52 | 55 | 56) => Err(failure(FailureKind::Broken)),
         _ => Err(failure(FailureKind::Other)),

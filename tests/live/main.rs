@@ -14,6 +14,7 @@ mod crowds;
 mod kills;
 mod labs;
 mod lesson;
+mod names;
 mod names_embedded;
 mod places;
 mod refusals;
@@ -35,7 +36,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 15] = [
+    let rooms: [(&str, &'static [Test]); 16] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
+        ("names", names::TESTS),
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
