@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     kernel::{
         apply::{Applier, StepError},
-        netns, requirements, sync, view,
+        netns, sync, view,
     },
     lab::{
         self, Kept,
@@ -71,7 +71,6 @@ fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
         let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
         return Err(error.hint("netlab up --replace FILE builds it anew").into());
     }
-    requirements::check(&lab)?;
     Ok(lab)
 }
 

@@ -15,7 +15,10 @@ use crate::{
         drift::Drift,
         order::{Order, Outcome},
     },
-    proxy::trace::tap::{TapOrder, Tapped},
+    proxy::{
+        flow::Connection,
+        trace::tap::{TapOrder, Tapped},
+    },
 };
 
 /// What an agent reports while it builds its lab.
@@ -93,6 +96,11 @@ pub enum Request {
         /// The text of a lab file.
         text: String,
     },
+    /// Which connections does conntrack know? Answered by [`Reply::Conntrack`].
+    Conntrack {
+        /// On this node only.
+        node: Option<String>,
+    },
     /// End.
     Down,
 }
@@ -115,6 +123,8 @@ pub enum Reply {
     Traced(Tapped),
     /// To [`Request::Apply`].
     Applied(Applied),
+    /// To [`Request::Conntrack`].
+    Conntrack(Vec<NodeConnections>),
     /// It cannot be done.
     Problem(Problem),
 }
@@ -168,6 +178,15 @@ pub struct ServerStatus {
     /// It has ended, and will be started again.
     #[serde(default)]
     pub again: bool,
+}
+
+/// The connections that a node's conntrack knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeConnections {
+    /// The node.
+    pub node: String,
+    /// In no particular order.
+    pub connections: Vec<Connection>,
 }
 
 /// What processes in a place see of their own.

@@ -11,12 +11,19 @@ use tokio::{
 
 use super::{
     changing,
-    protocol::{Phase, Reply, Request},
+    protocol::{NodeConnections, Phase, Reply, Request},
     state::{Now, State},
 };
 use crate::{
     error::{Context, Error, Result},
-    kernel::{client, inspect, trace, view},
+    kernel::{
+        client,
+        conntrack::{Conntrack, Which},
+        inspect, trace,
+        unanswered::Unanswered,
+        view,
+    },
+    lab::model::{NodeId, Place},
     probe::order::Order,
 };
 
@@ -79,6 +86,10 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let applied = changing::apply(Arc::clone(state), text).await;
             say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
         }
+        Request::Conntrack { node } => {
+            let known = connections(state, node.as_deref()).await;
+            say(&mut writer, &known.map_or_else(|error| Reply::Problem(error.into()), Reply::Conntrack)).await
+        }
         Request::View { place } => {
             let view = view::find(&state.now().lab, &place);
             say(&mut writer, &view.map_or_else(|error| Reply::Problem(error.into()), Reply::View)).await
@@ -94,10 +105,40 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
 
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
     let Now { lab, .. } = state.now();
+    let mut unanswered = Unanswered::all(&orders);
     let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes));
+    let mut told = Ok(());
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {
-        say(writer, &Reply::Outcome(outcome)).await?;
+        unanswered.hear(&outcome);
+        told = say(writer, &Reply::Outcome(outcome)).await;
+        if told.is_err() {
+            break;
+        }
     }
+    // Closes the sockets of what is still being tried.
+    drop(outcomes);
+    let nodes = lab.node_ids().map(|id| lab.netns(Place::Node(id)));
+    if let Err(error) = unanswered.forget(nodes).await {
+        eprintln!("conntrack still knows of probes that nobody answered: {error}");
+    }
+    told?;
     say(writer, &Reply::Done).await
+}
+
+/// What the conntrack of one node knows, or of all.
+async fn connections(state: &State, node: Option<&str>) -> Result<Vec<NodeConnections>> {
+    let Now { lab, .. } = state.now();
+    let wanted = |id: &NodeId| node.is_none_or(|name| lab.node(*id).name.as_str() == name);
+    let runtime = tokio::runtime::Handle::current();
+    let mut known = Vec::new();
+    for id in lab.node_ids().filter(wanted) {
+        let conntrack = Conntrack::open_in(&lab.netns(Place::Node(id)), &runtime)?;
+        let connections = conntrack.connections(Which::All).await?;
+        known.push(NodeConnections { node: lab.node(id).name.to_string(), connections });
+    }
+    match node {
+        Some(name) if known.is_empty() => Err(Error::usage(format!("there is no node {name} in this lab"))),
+        _ => Ok(known),
+    }
 }

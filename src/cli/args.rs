@@ -64,7 +64,7 @@ pub(super) enum Verb {
     Run(Run),
     /// List the running labs
     Ls(Ls),
-    /// List a lab's nodes, pods, services, endpoints, routes or rules
+    /// List a lab's nodes, pods, services, endpoints, routes, rules or connections
     Get(Get),
     /// Say everything about one node, pod, service or client
     Describe(Describe),
@@ -261,6 +261,9 @@ pub(super) enum Kind {
     /// The service rules, by node
     #[value(alias = "rule")]
     Rules,
+    /// The connections that the nodes' conntrack knows, and where they really go
+    #[value(alias = "ct", alias = "connections")]
+    Conntrack,
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +271,9 @@ pub(super) struct Get {
     /// What to list
     #[arg(value_name = "KIND")]
     pub(super) kind: Kind,
+    /// Of this node only: for conntrack
+    #[arg(value_name = "NODE")]
+    pub(super) node: Option<String>,
     #[command(flatten)]
     pub(super) lab: OfLab,
     /// How to list

@@ -58,6 +58,11 @@ pub(super) fn down(args: &args::Down, terminal: &Terminal) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The names of a lab's nodes; of one that another version has made, they are not known.
+fn nodes(directory: &Directory) -> Vec<String> {
+    labs::load(directory).map_or_else(|_| Vec::new(), |lab| lab.nodes.iter().map(|it| it.name.to_string()).collect())
+}
+
 /// How long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
@@ -81,9 +86,11 @@ pub(super) fn end(directory: &Directory, patience: Patience) -> Result<Took> {
     let began = Instant::now();
     if let Ok(agent) = Handle::of_agent(directory) {
         let leftovers = match patience {
-            Patience::UntilFreed => Some(Leftovers::watch(&agent)?),
+            Patience::UntilFreed => Some(Leftovers::watch(&agent, &nodes(directory))?),
             Patience::UntilEnded => None,
         };
+        // What it takes to begin to watch is no part of the lab's end.
+        let began = Instant::now();
         // One that cannot answer any more is killed.
         let asked = link::ask_once(directory, &Request::Down);
         if asked.is_err() || agent.ended_within(POLITE)? == Ended::NotYet {

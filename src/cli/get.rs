@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     args::{self, Kind, ListFormat},
-    labs, ls,
+    conntrack, labs, ls,
     output::{Listing, Terminal, print},
 };
 use crate::{
@@ -28,6 +28,10 @@ use crate::{
 };
 
 pub(super) fn get(args: &args::Get, terminal: &Terminal) -> Result<ExitCode> {
+    if let (Some(node), true) = (&args.node, args.kind != Kind::Conntrack) {
+        let error = Error::usage("only conntrack is listed by node");
+        return Err(error.hint(format!("for all about one: netlab describe {node}")));
+    }
     if args.kind == Kind::Labs {
         return ls::ls(&args::Ls { output: args.output }, terminal);
     }
@@ -42,6 +46,7 @@ pub(super) fn get(args: &args::Get, terminal: &Terminal) -> Result<ExitCode> {
         Kind::Endpoints => endpoints(&lab, format)?,
         Kind::Routes => routes(&lab, format)?,
         Kind::Rules => rules(&lab, format)?,
+        Kind::Conntrack => conntrack::list(&directory, args.node.as_deref(), format)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod check;
+mod conntrack;
 mod describe;
 mod doctor;
 mod down;

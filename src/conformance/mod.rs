@@ -194,7 +194,7 @@ impl Path {
         Path { bytes: Some(bytes), ..self }
     }
 
-    const fn from_port(self, port: u16) -> Path {
+    const fn sent_from(self, port: u16) -> Path {
         Path { source_port: Some(port), ..self }
     }
 

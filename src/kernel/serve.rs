@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use super::{
     haproxy,
     health::{self, Health},
     http,
-    kept::{Past, when},
+    kept::{Kept, Past, when},
     my_ip, netns,
     process::{Processes, Spawned},
     rules,
@@ -322,15 +322,17 @@ impl Servers {
         processes: &Processes,
     ) -> Result<watch::Receiver<ServerState>> {
         let Serving { lab, pod, container, .. } = serving;
-        let log = self.log(lab, pod, container);
-        let out = File::create(&log).context(format!("cannot make {}", log.display()))?;
-        let err = out.try_clone().context("cannot share a log")?;
         let [program, arguments @ ..] = argv else { return Err(Error::bug("a command without a program")) };
-        let mut command = Command::new(rules::find(program)?);
-        command.args(arguments).envs(environment::of_container(lab, pod, container));
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let entrance = view::entrance(&view::of_pod(lab, pod)?)?;
-        Ok(observe(processes.spawn(command, entrance)?))
+        let (name, of) = (lab.pod(pod).full_name(), &lab.pod(pod).containers[container].name);
+        let kept = Kept {
+            what: format!("the server of the container {of} of {name}"),
+            program: rules::find(program)?,
+            arguments: arguments.to_vec(),
+            environment: environment::of_container(lab, pod, container),
+            view: view::of_pod(lab, pod)?,
+            log: self.log(lab, pod, container),
+        };
+        kept.start(processes, &self.scopes.of(&name))
     }
 
     /// Waits until every TCP port of a process is open. What tells is the port itself: a

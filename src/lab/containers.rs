@@ -34,7 +34,7 @@ pub(super) fn containers(table: &PodTable, problems: &mut Problems) -> Option<Ve
         }
     }
     let host_network = table.host_network.get().copied().unwrap_or(false);
-    let containers: Vec<Option<Container>> = if table.containers.is_nothing() {
+    let mut containers: Vec<Option<Container>> = if table.containers.is_nothing() {
         let source = Source {
             name: &Said::Nothing,
             server: &table.server,
@@ -50,6 +50,13 @@ pub(super) fn containers(table: &PodTable, problems: &mut Problems) -> Option<Ve
     };
     let tables = table.containers.list();
     check_containers(&containers, table, tables, problems);
+    let commands = match table.containers.get() {
+        None => vec![&table.command],
+        Some(tables) => tables.iter().map(|table| &table.command).collect(),
+    };
+    for (container, command) in containers.iter_mut().zip(commands) {
+        container.iter_mut().for_each(|container| container.at = command.span(&container.at));
+    }
     // A list that was refused has no containers, but that is not what the file says.
     containers.into_iter().collect::<Option<Vec<_>>>().filter(|containers| !containers.is_empty())
 }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::question::{Question, Resolver, Response};
+use super::question::{self, Question, Resolver, Response};
+use crate::proxy::flow::Transport;
 
 /// The response header in which netlab's own servers name the pod (or machine) that answers.
 pub const POD_HEADER: &str = "x-netlab-pod";
@@ -75,6 +76,30 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Where the tries go, if it is said by address: whom a name stands for is not known here.
+    pub fn target(&self) -> Option<(Transport, SocketAddr)> {
+        const HTTP: u16 = 80;
+        match self {
+            What::Http { to, .. } => Some((Transport::Tcp, *to)),
+            What::Udp { to, .. } => Some((Transport::Udp, *to)),
+            What::HttpByName { .. } => None,
+            What::Names { question, .. } => {
+                let transport = match question.transport {
+                    question::Transport::Udp => Transport::Udp,
+                    question::Transport::Tcp => Transport::Tcp,
+                };
+                Some((transport, *question.resolver.servers.first()?))
+            }
+            What::Curl { url, .. } => {
+                let (authority, _) = url.strip_prefix("http://")?.split_once('/')?;
+                let alone = || authority.trim_matches(['[', ']']).parse().map(|ip: IpAddr| SocketAddr::new(ip, HTTP));
+                Some((Transport::Tcp, authority.parse().or_else(|_| alone()).ok()?))
+            }
+        }
+    }
+}
+
 /// What came of an [`Order`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -133,4 +158,20 @@ pub enum FailureKind {
     Unnamed,
     /// The try itself could not be made: a missing tool, a malformed answer.
     Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_curl_goes() {
+        let target = |url: &str| What::Curl { url: url.to_owned(), timeout_ms: 1 }.target();
+        let to = |text: &str| Some((Transport::Tcp, text.parse().unwrap()));
+        assert_eq!(target("http://10.96.1.100:8080/"), to("10.96.1.100:8080"));
+        assert_eq!(target("http://192.168.1.10/hostname?x=/"), to("192.168.1.10:80"));
+        assert_eq!(target("http://[fd00::1]:8080/"), to("[fd00::1]:8080"));
+        assert_eq!(target("http://[fd00::1]/"), to("[fd00::1]:80"));
+        assert_eq!(target("http://backend-svc/"), None);
+    }
 }

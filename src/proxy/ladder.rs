@@ -20,7 +20,7 @@ use super::{
     table::{Chain, Table, note, rule},
     view::{NodeView, PortView, view},
 };
-use crate::lab::model::{Lab, Protocol, Span, TrafficPolicy};
+use crate::lab::model::{Lab, Protocol, Server, Span, TrafficPolicy};
 
 /// A packet of a connection that a rule above has translated.
 const TRANSLATED: &str = "-m conntrack --ctstate DNAT";
@@ -183,7 +183,9 @@ pub fn cannot_express(lab: &Lab) -> Vec<(Span, String)> {
         let ports =
             pod.containers.iter().flat_map(|container| container.ports.iter().map(move |port| (container, port)));
         for (container, _) in ports.filter(|(_, port)| port.host_port.is_some() && !pod.host_network) {
-            say(&container.at, "`host_port`");
+            // The place of a command is no place for its ports.
+            let at = if matches!(container.server, Server::Command(_)) { &pod.at } else { &container.at };
+            say(at, "`host_port`");
         }
     }
     found

@@ -4,9 +4,12 @@
 //! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
 //! [`sync`] goes from one set of rules to another.
 //! [`balancer`] says what stands in front of the nodes, and [`haproxy`] how HAProxy is told so.
+//! [`flow`] is a connection as a node's conntrack knows it, and [`stale`] says which of these must go
+//! when Services change.
 
 pub mod balancer;
 pub mod endpoints;
+pub mod flow;
 pub mod haproxy;
 pub mod hash;
 pub mod iptables;
@@ -14,6 +17,7 @@ pub mod ladder;
 pub mod nftables;
 #[cfg(test)]
 mod sample;
+pub mod stale;
 pub mod sync;
 mod table;
 pub mod trace;

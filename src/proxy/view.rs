@@ -32,6 +32,8 @@ pub struct NodeView {
     pub ip: IpAddr,
     /// The subnet of its pods.
     pub pod_subnet: IpNet,
+    /// Its address in that subnet.
+    pub pod_gateway: IpAddr,
     /// The prefix that holds all pod subnets.
     pub cluster_cidr: IpNet,
     /// The range of the ClusterIPs.
@@ -98,6 +100,9 @@ pub struct PortView {
     pub endpoints: Chosen,
     /// The endpoints it would use if the Service had no policies: for rules that know none.
     pub usable: Vec<Endpoint>,
+    /// Where the endpoints are that answer, whether or not they get new connections: those that
+    /// some client is connected to already keep it.
+    pub serving: Vec<SocketAddr>,
     /// The port's table in the lab file.
     pub at: Span,
 }
@@ -199,6 +204,7 @@ fn view_of(lab: &Lab, id: NodeId, endpoints: &[PortEndpoints<'_>]) -> NodeView {
         name: node.name.clone(),
         ip: node.ip,
         pod_subnet: node.pod_subnet,
+        pod_gateway: node.pod_gateway,
         cluster_cidr: lab.cluster.cluster_cidr,
         service_cidr: lab.cluster.service_cidr,
         node_ips: lab.nodes.iter().map(|node| node.ip).filter(of_family).collect(),
@@ -249,6 +255,8 @@ fn port_view(lab: &Lab, node: NodeId, id: ServiceId, port: &ServicePort, all: &[
         policy,
         endpoints: endpoints::choose(&all, policy, node, lab.node(node).zone.as_ref()),
         usable: endpoints::choose(&all, policy.without_wishes(), node, None).cluster,
+        // One that is ready only because the Service publishes it unready is used as well.
+        serving: all.iter().filter(|it| it.serving || it.ready).map(|endpoint| endpoint.addr).collect(),
         at: port.at.clone(),
     })
 }

@@ -113,7 +113,11 @@ fn bridge_down(world: &Arc<World>) {
 }
 
 fn dead_server(world: &Arc<World>) {
-    let command = "kill -9 $(ss -Hltnp 'sport = :80' | grep -o 'pid=[0-9]*' | cut -d= -f2)";
+    // The first time it is started again at once, like any container; the second time, ten seconds later.
+    let command = "server() { ss -Hltnp 'sport = :80' | grep -o 'pid=[0-9]*' | cut -d= -f2; }
+        first=$(server); kill -9 $first
+        while second=$(server); test -z \"$second\" -o \"$second\" = \"$first\"; do :; done
+        kill -9 $second; while test -n \"$(server)\"; do :; done";
     let says = "of pod2 was ended by SIGKILL";
     Breakage { place: "pod2", command, blames: "pod2", says, fails: "services", mends: Mends::No }.try_on(world);
 }

@@ -6,6 +6,7 @@
 //! labs may be left; after all of them, the host must be exactly what it was. Nothing is
 //! skipped: a tool or a permission that is missing fails the tests that need it.
 
+mod apply;
 mod balancer;
 mod breakages;
 mod conditions;
@@ -36,7 +37,8 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 16] = [
+    let rooms: [(&str, &'static [Test]); 17] = [
+        ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),

@@ -28,15 +28,15 @@ fn a_server_that_ends_at_once(world: &Arc<World>) {
     let text = "[[pod]]\nname = \"web\"\ncommand = [\"sh\", \"-c\", \"echo no luck; exit 3\"]\nports = [{ container_port = 80 }]\n";
     refused(world, text, 4)
         .complains("the server of web ended with exit code 3: no luck")
-        .complains("refused.toml:1:1")
-        .complains("[[pod]]")
+        .complains("refused.toml:3:11")
+        .complains("command = [")
         .complains("everything was undone");
 }
 
 fn a_server_that_is_killed(world: &Arc<World>) {
     let text =
         "[[pod]]\nname = \"web\"\ncommand = [\"sh\", \"-c\", \"kill -9 $$\"]\nports = [{ container_port = 80 }]\n";
-    refused(world, text, 4).complains("the server of web was ended by SIGKILL").complains("refused.toml:1:1");
+    refused(world, text, 4).complains("the server of web was ended by SIGKILL").complains("refused.toml:3:11");
 }
 
 /// Two containers of a pod share its addresses, and so its ports.

@@ -80,7 +80,6 @@ pub(in crate::conformance) static UNTOLD: Setting = Setting {
     cluster: "detect_local = \"none\"",
     routes: POLICY_ROUTES,
     file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
 };
 
 /// The same, where they tell by their own pods' subnet.
@@ -89,7 +88,6 @@ pub(in crate::conformance) static BY_NODE: Setting = Setting {
     cluster: "detect_local = \"node-cidr\"",
     routes: POLICY_ROUTES,
     file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
 };
 
 /// The same, where they tell by the bridge.
@@ -98,7 +96,6 @@ pub(in crate::conformance) static BY_BRIDGE: Setting = Setting {
     cluster: "detect_local = \"bridge\"",
     routes: POLICY_ROUTES,
     file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
 };
 
 /// The same with everything masqueraded.
@@ -107,5 +104,4 @@ pub(in crate::conformance) static MASQUERADED: Setting = Setting {
     cluster: "masquerade_all = true",
     routes: POLICY_ROUTES,
     file: two_nodes!(one_backend!(), policies!()),
-    ..BARE
 };

@@ -20,8 +20,8 @@ macro_rules! restarted {
 macro_rules! turn {
     ($from:literal, $to:literal, $sees:ident) => {
         &[
-            (&BEFORE, &[udp($from, $to).from_port(PORT).$sees("b1")]),
-            (&AFTER, &[udp($from, $to).from_port(PORT).$sees("c1")]),
+            (&BEFORE, &[udp($from, $to).sent_from(PORT).$sees("b1")]),
+            (&AFTER, &[udp($from, $to).sent_from(PORT).$sees("c1")]),
         ]
     };
 }
@@ -29,7 +29,7 @@ macro_rules! turn {
 impl Path {
     /// The same datagram's client has been there before: one of these answers, and stays the one.
     const fn one_of(self, by: &'static str) -> Path {
-        self.from_port(PORT).sees(Seen::Sticky(by, Source::Kept)).ladder(Seen::Sticky(by, Source::Node))
+        self.sent_from(PORT).sees(Seen::Sticky(by, Source::Kept)).ladder(Seen::Sticky(by, Source::Node))
     }
 }
 
@@ -121,15 +121,15 @@ pub(super) const ROWS: &[Row] = &[
             (
                 &EARLY,
                 &[
-                    udp("a1", "10.96.1.6:80").from_port(PORT).refused(),
-                    udp("x", "10.30.45.11:30086").from_port(PORT).refused(),
+                    udp("a1", "10.96.1.6:80").sent_from(PORT).refused(),
+                    udp("x", "10.30.45.11:30086").sent_from(PORT).refused(),
                 ],
             ),
             (
                 &LATE,
                 &[
-                    udp("a1", "10.96.1.6:80").from_port(PORT).kept("l2"),
-                    udp("x", "10.30.45.11:30086").from_port(PORT).masked("l2"),
+                    udp("a1", "10.96.1.6:80").sent_from(PORT).kept("l2"),
+                    udp("x", "10.30.45.11:30086").sent_from(PORT).masked("l2"),
                 ],
             ),
         ],
@@ -141,7 +141,7 @@ pub(super) const ROWS: &[Row] = &[
         "#141371",
         &[
             (&BEFORE, &[udp("a2", "10.96.1.1:80").one_of("b1 b2a")]),
-            (&AFTER, &[udp("a2", "10.96.1.1:80").from_port(PORT).timeout()]),
+            (&AFTER, &[udp("a2", "10.96.1.1:80").sent_from(PORT).timeout()]),
         ],
     ),
 ];

@@ -51,7 +51,7 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     /// Additional environment of `python` and `command`.
     pub env: BTreeMap<String, String>,
-    /// The container's table, or the pod's.
+    /// Its command; without one the container's table, or the pod's.
     pub at: Span,
 }
 

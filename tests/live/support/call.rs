@@ -152,6 +152,13 @@ impl Done {
         self
     }
 
+    /// It did not print this.
+    #[track_caller]
+    pub(crate) fn does_not_print(self, text: &str) -> Self {
+        assert!(!self.stdout.contains(text), "{text:?} is printed by {self}");
+        self
+    }
+
     /// It printed exactly this.
     #[track_caller]
     pub(crate) fn prints_exactly(self, text: &str) -> Self {
