@@ -199,7 +199,7 @@ impl Servers {
         let it = &lab.pod(pod).containers[container];
         let state = match &it.server {
             Server::Echo => {
-                let (name, hostname) = (lab.pod(pod).name.to_string(), lab.pod(pod).own_name().to_string());
+                let (name, hostname) = (lab.pod(pod).full_name(), lab.pod(pod).own_name().to_string());
                 let echo = Echo { name, hostname };
                 let pair = self.scopes.of(&lab.pod(pod).full_name());
                 for port in &it.ports {
@@ -209,7 +209,7 @@ impl Servers {
             }
             Server::Python => {
                 let ports = it.ports.iter().map(|port| port.container_port.to_string());
-                let mut argv = vec![python()?, view::HTTP_SERVER.to_owned(), lab.pod(pod).name.to_string()];
+                let mut argv = vec![python()?, view::HTTP_SERVER.to_owned(), lab.pod(pod).full_name()];
                 argv.extend(ports);
                 self.spawn(serving, &argv, processes)?
             }
