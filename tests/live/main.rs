@@ -8,6 +8,7 @@
 
 mod balancer;
 mod breakages;
+mod conntrack;
 mod crowds;
 mod kills;
 mod labs;
@@ -30,13 +31,17 @@ use support::{Run, Test, User, host::Host};
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {
+    if let Some(code) = conntrack::helper() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 12] = [
+    let rooms: [(&str, &'static [Test]); 13] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),
+        ("conntrack", conntrack::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
