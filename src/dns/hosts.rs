@@ -66,7 +66,6 @@ mod tests {
         node = "node2"
         hostname = "first"
         subdomain = "db"
-        labels = { app = "db" }
         namespace = "shop"
         labels = { app = "db" }
         [[pod]]
