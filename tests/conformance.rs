@@ -19,7 +19,7 @@ use netlab::{
         link::{self, Hearing},
         protocol::{Reply, Request},
     },
-    conformance::{self, Health, Path, Proof, Row, Seen, Setting, answerer},
+    conformance::{self, Ask, Health, Path, Proof, Row, Seen, Setting, answerer},
     diag::Colour,
     lab::{
         load,
@@ -314,6 +314,7 @@ struct Asking<'a> {
 enum Question<'a> {
     Path(&'a Row, &'a Path),
     Health(&'a Row, &'a Health),
+    Names(&'a Row, &'a Ask),
 }
 
 impl Asking<'_> {
@@ -328,6 +329,7 @@ impl Asking<'_> {
                     questions.extend(said.map(|path| Question::Path(row, path)));
                 }
                 Proof::Health(_, asks) => questions.extend(asks.iter().map(|ask| Question::Health(row, ask))),
+                Proof::Names(_, asks) => questions.extend(asks.iter().map(|ask| Question::Names(row, ask))),
                 Proof::NoRules(_, service) => wrong.extend(self.no_rules(row, service)),
                 Proof::Forgets(_, paths, seconds) => {
                     wrong.extend(paths.iter().filter_map(|path| self.forgets(row, path, *seconds)));
@@ -339,7 +341,7 @@ impl Asking<'_> {
             Question::Path(_, path) => {
                 path.bytes.is_none() && path.source_port.is_none() && path.protocol != Protocol::Sctp
             }
-            Question::Health(..) => true,
+            Question::Health(..) | Question::Names(..) => true,
         };
         let orders = questions.iter().enumerate().filter(|(_, question)| by_agent(question));
         let (silent, open): (Vec<Order>, Vec<Order>) =
@@ -356,7 +358,10 @@ impl Asking<'_> {
                 (Question::Path(row, path), _) if !by_agent(question) => self.by_client(row, path),
                 (Question::Path(row, path), Some(outcome)) => seen(stage, row, path, &outcome.tries),
                 (Question::Health(row, health), Some(outcome)) => answered(stage, row, health, &outcome.tries),
-                (Question::Path(row, _) | Question::Health(row, _), None) => Some(format!("{}: no outcome", row.id)),
+                (Question::Names(row, ask), Some(outcome)) => named(stage, row, ask, &outcome.tries),
+                (Question::Path(row, _) | Question::Health(row, _) | Question::Names(row, _), None) => {
+                    Some(format!("{}: no outcome", row.id))
+                }
             };
             wrong.extend(found);
         }
@@ -457,6 +462,8 @@ fn heard(line: &str) -> Try {
 
 /// An answer that should come is waited for this long; silence is believed sooner.
 const PATIENCE_MS: u32 = 5000;
+/// The cluster's DNS waits for five seconds itself before it says that the upstream is gone.
+const NAMES_PATIENCE_MS: u32 = 9000;
 const SILENCE_MS: u32 = 1000;
 
 fn patience(order: &Order) -> u32 {
@@ -471,6 +478,11 @@ fn patience(order: &Order) -> u32 {
 
 fn order(stage: &Stage, id: usize, question: &Question<'_>) -> Order {
     match question {
+        Question::Names(_, ask) => {
+            let netns = stage.lab.netns(stage.lab.find(ask.from).expect("a place"));
+            let what = What::Names { question: ask.question(&stage.lab), timeout_ms: NAMES_PATIENCE_MS };
+            Order { id, netns, what, times: 2 }
+        }
         Question::Health(_, Health { from, to, .. }) => {
             let (from, to) = (stage.lab.find(from).expect("checked"), to.parse().expect("an address"));
             let what = What::Http { to, path: "/".to_owned(), timeout_ms: PATIENCE_MS };
@@ -552,6 +564,18 @@ fn answered(stage: &Stage, row: &Row, health: &Health, tries: &[Try]) -> Option<
         one.result.as_ref().is_ok_and(|answer| answer.status == health.status && answer.body.contains(health.says))
     };
     (!tries.iter().all(good)).then(|| format!("{} {}: {health:?}: {tries:?}", row.id, stage.mode))
+}
+
+/// What is wrong with what a name server said.
+fn named(stage: &Stage, row: &Row, ask: &Ask, tries: &[Try]) -> Option<String> {
+    let good = |one: &Try| {
+        let Some(said) = one.result.as_ref().ok().and_then(|answer| answer.names.as_ref()) else { return false };
+        // The answer is about the name as it was asked, letter by letter.
+        let about = said.answers.first().is_none_or(|found| found.name == said.name);
+        let lasts = said.answers.iter().all(|found| ask.ttl.is_none_or(|ttl| ttl == found.ttl));
+        conformance::said(said) == ask.says && about && lasts
+    };
+    (!tries.iter().all(good)).then(|| format!("{} {}: {ask:?}: {tries:?}", row.id, stage.mode))
 }
 
 /// A sight in a few words: `b1<10.244.1.1` says who answers, and which client it sees.

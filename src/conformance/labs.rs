@@ -88,6 +88,7 @@ ports = [{ container_port = 80 }, { container_port = 80, protocol = "UDP" }]
 }
 
 mod conditions;
+mod names;
 mod policies;
 mod restarts;
 mod sctp;
@@ -96,6 +97,7 @@ pub(super) use conditions::{
     ALL_GONE, ALL_LEAVING, ALL_LEAVING_NEAR, ALL_UNREADY, ONE_LEAVING, ONE_LEAVING_NEAR, ONE_OF_EACH, ONE_OF_EACH_NEAR,
     PUBLISHED,
 };
+pub(super) use names::{NAMES, NO_UPSTREAM};
 pub(super) use policies::{BY_BRIDGE, BY_NODE, MASQUERADED, POLICY, UNTOLD};
 pub(super) use restarts::{AFTER, BEFORE, EARLY, FORGETFUL, LATE};
 pub(super) use sctp::{SCTP, SCTP_NEAR};

@@ -13,9 +13,14 @@ mod page;
 mod rows;
 
 use crate::{
+    dns::resolv,
     lab::{
         load,
         model::{Lab, Place, Protocol, ProxyMode},
+    },
+    probe::{
+        judge::in_order,
+        question::{Found, Question, RecordKind, Resolver, Response, Said, Transport},
     },
     proxy::{
         ladder,
@@ -47,6 +52,8 @@ pub enum Proof {
     NoRules(&'static Setting, &'static str),
     /// A node answers a load balancer's question about its endpoints.
     Health(&'static Setting, &'static [Health]),
+    /// The name servers of a lab answer these questions.
+    Names(&'static Setting, &'static [Ask]),
     /// A Service with these keys is refused, with this sentence, before anything is touched.
     Invalid(&'static str, &'static str),
     /// A Service with these keys means this.
@@ -122,6 +129,23 @@ pub enum Source {
     Either,
 }
 
+/// A question about a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Who asks: by its own resolver, and at the cluster's DNS for a name with a dot at its end.
+    pub from: &'static str,
+    /// The name.
+    pub name: &'static str,
+    /// What is asked about it.
+    pub kind: RecordKind,
+    /// Over what.
+    pub transport: Transport,
+    /// For how many seconds the answer lasts, if it is said.
+    pub ttl: Option<u32>,
+    /// What must be said, in the words of [`said`].
+    pub says: &'static str,
+}
+
 /// A question about a node's endpoints.
 #[derive(Debug, Clone, Copy)]
 pub struct Health {
@@ -147,6 +171,7 @@ impl Row {
             Proof::Paths(setting, _)
             | Proof::NoRules(setting, _)
             | Proof::Health(setting, _)
+            | Proof::Names(setting, _)
             | Proof::Forgets(setting, ..) => vec![(setting, *self)],
             Proof::Restarted(acts) => acts
                 .iter()
@@ -281,6 +306,28 @@ impl Source {
     }
 }
 
+impl Ask {
+    /// The question, as it is asked in a lab.
+    pub fn question(&self, lab: &Lab) -> Question {
+        let own = lab.find(self.from).map(|place| resolv::Resolver::of(lab, place).to_string());
+        let resolver = Resolver::of_file(&own.unwrap_or_default());
+        Question { name: self.name.to_owned(), kind: self.kind, transport: self.transport, resolver }
+    }
+}
+
+/// What a name server says, in a few words: its code if there is no answer, the records, and whose
+/// name it is in a negative answer of the cluster.
+pub fn said(response: &Response) -> String {
+    let answers: Vec<Said> = response.answers.iter().map(|found| found.data.clone()).collect();
+    let mut words: Vec<String> = in_order(&answers).iter().map(ToString::to_string).collect();
+    if words.is_empty() {
+        words.push(response.rcode.to_string());
+        let is_soa = |found: &&Found| matches!(found.data, Said::Authority(_)) && !found.name.is_empty();
+        words.extend(response.authority.iter().find(is_soa).map(|found| format!("SOA of {}", found.name)));
+    }
+    words.join(", ")
+}
+
 /// Who answers: a pod, a machine outside, or an address.
 pub fn answerer(lab: &Lab, choice: &Choice) -> String {
     let ip = choice.endpoint.ip();
@@ -293,5 +340,29 @@ pub fn answerer(lab: &Lab, choice: &Choice) -> String {
             .or_else(external)
             .or_else(host)
             .map_or_else(|| choice.endpoint.to_string(), |place| lab.netns(place)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::rehearsal::response;
+
+    /// The built-in server says what the rows say, without a kernel.
+    #[test]
+    fn the_built_in_server_agrees_with_every_row() {
+        let mut asked = 0;
+        for row in rows() {
+            let Proof::Names(setting, asks) = row.proof else { continue };
+            let lab = setting.lab(ProxyMode::Iptables);
+            for ask in asks {
+                let response = response(&lab, &ask.question(&lab));
+                assert_eq!(said(&response), ask.says, "{}: {} {}", row.id, ask.kind, ask.name);
+                let lasts = response.answers.iter().all(|found| ask.ttl.is_none_or(|ttl| ttl == found.ttl));
+                assert!(lasts, "{}: {} {}: {response:?}", row.id, ask.kind, ask.name);
+                asked += 1;
+            }
+        }
+        assert!(asked > 50, "only {asked} questions");
     }
 }

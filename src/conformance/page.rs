@@ -14,6 +14,7 @@ it as it is. `cargo test --test conformance` asks every row of three opinions, w
 
 - *served*: every endpoint that should answer does, and no other; *source kept* or *masqueraded* is what they see;
 - *refused*: an ICMP port-unreachable at once; *timeout*: nothing; *unreachable*: no way there;
+- *answered*: the cluster's DNS says what it must about each name, to pods by their own resolvers;
 - where the cells of a row differ, Kubernetes' proxies differ (or the ladder does, whose flat rules masquerade all that
   they translate); `-` means that the proxy has no such behaviour;
 - *→*: another lab is brought up in the place of the first (`up --replace`), as netlab does not change a lab that runs:
@@ -68,6 +69,8 @@ impl Row {
             Proof::NoRules(..) => "no rules".to_owned(),
             Proof::Health(setting, _) if setting.refused_by(mode).is_some() => "-".to_owned(),
             Proof::Health(..) => "served".to_owned(),
+            Proof::Names(setting, _) if setting.refused_by(mode).is_some() => "-".to_owned(),
+            Proof::Names(..) => "answered".to_owned(),
             Proof::Invalid(..) => "refused before anything is built".to_owned(),
             Proof::Valid(_, _, meaning) => format!("`{meaning}`"),
             Proof::NotYet(why) => format!("{NOT_YET}{why}"),

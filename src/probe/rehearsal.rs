@@ -3,6 +3,8 @@
 
 mod names;
 
+pub(crate) use names::response;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, str::FromStr};
 
 use super::{

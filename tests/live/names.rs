@@ -104,6 +104,9 @@ fn no_internet(world: &Arc<World>) {
     for id in ["names/web-0/A/web", "names/client.shop/A/db.default", "names/web-0/url/web"] {
         assert!(!failed.contains(&id), "{id} is among {failed:#?}");
     }
+    let probes = report["probes"].as_array().expect("a list");
+    let probe = probes.iter().find(|probe| probe["id"] == "names/web-0/A/api.ipify.org").expect("it is asked");
+    assert_eq!(probe["happened"], "api.ipify.org: SERVFAIL", "{probe:#}");
 }
 
 /// A resolver that hears a lie: the answer and what it should be are told.

@@ -6,6 +6,7 @@ mod elsewhere;
 mod empty;
 mod files;
 mod local;
+mod names;
 mod node_port;
 mod outer;
 mod pods;
@@ -14,11 +15,11 @@ mod sctp;
 mod sticky;
 mod zones;
 
-use super::{Health, Path, Proof, Row, Seen, Setting, Source};
+use super::{Ask, Health, Path, Proof, Row, Seen, Setting, Source};
 use crate::lab::model::Protocol;
 
 /// All of them, in the order of the page.
-pub(super) const ALL: [&[Row]; 13] = [
+pub(super) const ALL: [&[Row]; 14] = [
     pods::ROWS,
     cluster_ip::ROWS,
     node_port::ROWS,
@@ -30,6 +31,7 @@ pub(super) const ALL: [&[Row]; 13] = [
     zones::ROWS,
     conditions::ROWS,
     restarts::ROWS,
+    names::ROWS,
     files::ROWS,
     elsewhere::ROWS,
 ];

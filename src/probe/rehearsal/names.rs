@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What the first name of the search list that is found is answered by.
-pub(super) fn response(lab: &Lab, question: &Question) -> Response {
+pub(crate) fn response(lab: &Lab, question: &Question) -> Response {
     let mut best: Option<Response> = None;
     for name in question.resolver.candidates(&question.name) {
         let response = about(lab, &name, question);
@@ -54,7 +54,11 @@ fn about(lab: &Lab, name: &str, question: &Question) -> Response {
         Some(cluster) if !upstream => match cluster.react(&asked, over, 1) {
             Reaction::Answer(answer) => answer.bytes,
             Reaction::Ask(ask) => {
-                let heard = Heard::Answer(internet(ask.question(), over));
+                let dns = lab.dns.as_ref().expect("somebody has answered");
+                let heard = match dns.upstream.contains(&lab.cluster.gateway) {
+                    true => Heard::Answer(internet(ask.question(), over)),
+                    false => Heard::Nothing,
+                };
                 cluster.resume(ask.pending, heard).bytes
             }
             Reaction::Silence => panic!("a question about {name} is met by silence"),

@@ -30,8 +30,11 @@ use zone::Zone;
 const MOST_QUESTIONS: usize = 600;
 /// More endpoints of a headless Service than this are not all asked for by their own names.
 const MOST_HOSTS: usize = 4;
-/// As long is an answer waited for: some of them go by way of a second name server.
+/// As long is an answer waited for: a lost datagram is repeated after a second or so.
 const PATIENCE_MS: u32 = 4000;
+/// The same where another name server has to be asked: the cluster's DNS gives up after five seconds,
+/// and says so.
+const OUTER_PATIENCE_MS: u32 = 7000;
 /// A namespace that every cluster has, and few labs put anything into.
 const ELSEWHERE: [&str; 2] = ["kube-public", "kube-node-lease"];
 
@@ -111,7 +114,8 @@ fn probe(scene: &Scene<'_>, ask: &Ask, seen: &mut Answering) -> Probe {
         service: cluster.map(|dns| rule_name(lab.service(dns.service))),
     };
     let expect = Expect::Says(Saying { by: by.clone(), ..saying.clone() });
-    let what = What::Names { question: question.clone(), timeout_ms: PATIENCE_MS };
+    let timeout_ms = if *outer { OUTER_PATIENCE_MS } else { PATIENCE_MS };
+    let what = What::Names { question: question.clone(), timeout_ms };
     let order = Order { id: 0, netns: lab.netns(*from), what, times: 1 };
     let draft = Draft { group: Group::Names, from: *from, target, entry: None, expect, why: (*why).to_owned() };
     let mut probe = scene.probe_by(draft, vec![order]);

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
+    conformance,
     lab::{
         load,
-        model::{ExternalNames, PodRecords},
+        model::{ExternalNames, PodRecords, ProxyMode},
     },
     probe::{
         drift::DriftKind,
@@ -56,6 +57,30 @@ fn the_questions_of_a_lab() {
     crate::probe::rehearsal::golden("names.txt", &suite.probes.iter().map(line).collect::<String>());
     let ids: BTreeSet<&String> = suite.probes.iter().map(|probe| &probe.id).collect();
     assert_eq!(ids.len(), suite.probes.len());
+}
+
+/// The third opinion on the rows of the table.
+#[test]
+fn what_must_be_said_is_what_the_table_of_conformance_says() {
+    let mut asked = 0;
+    for row in conformance::rows() {
+        let conformance::Proof::Names(setting, asks) = row.proof else { continue };
+        let lab = setting.lab(ProxyMode::Iptables);
+        let is_there = lab.dns.as_ref().is_some_and(|dns| dns.upstream.contains(&lab.cluster.gateway));
+        let zone = Zone::new(&lab).expect("it has DNS");
+        for ask in asks.iter().filter(|_| is_there) {
+            let (Saying { rcode, records, ttl, zone, .. }, _) = zone.saying(&ask.question(&lab));
+            let mut words: Vec<String> = records.iter().map(ToString::to_string).collect();
+            if words.is_empty() {
+                words.push(rcode.to_string());
+                words.extend(zone.map(|zone| format!("SOA of {zone}")));
+            }
+            assert_eq!(words.join(", "), ask.says, "{}: {} {}", row.id, ask.kind, ask.name);
+            assert!(ask.ttl.is_none_or(|said| Some(said) == ttl), "{}: {} {}: {ttl:?}", row.id, ask.kind, ask.name);
+            asked += 1;
+        }
+    }
+    assert!(asked > 50, "only {asked} questions");
 }
 
 /// Whatever is changed in whichever right answer, it is a wrong one.
@@ -217,6 +242,74 @@ fn a_large_lab_is_sampled() {
         let name = format!("svc{s}.");
         assert!(probes.iter().any(|probe| probe.id.contains(&name)), "nobody asks for {name}");
     }
+}
+
+/// Whoever has nothing to say but names is asked for one, wherever others are asked who they are.
+#[test]
+fn dns_pods_are_asked_for_names() {
+    use crate::probe::order::What;
+    let text = include_str!("lab.toml").replacen("engine", "replicas = 2\nengine", 1);
+    let lab = load(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let suite = suite(&lab, &SuiteOptions::default());
+    let asks = |id: &str| {
+        let probe = suite.probes.iter().find(|probe| probe.id == id).unwrap_or_else(|| panic!("there is no {id}"));
+        let transport = match &probe.orders[0].what {
+            What::Names { question, .. } => format!("{:?} {}", question.transport, question.resolver.servers[0]),
+            What::Curl { url, .. } => url.clone(),
+            other => format!("{other:?}"),
+        };
+        (transport, probe.orders[0].times)
+    };
+    assert_eq!(asks("pods/web-0/pod/coredns-0.kube-system:53"), ("Tcp 10.244.1.5:53".to_owned(), 1));
+    assert_eq!(asks("pods/web-0/pod/coredns-0.kube-system:53/udp"), ("Udp 10.244.1.5:53".to_owned(), 1));
+    assert_eq!(asks("nodes/node1/pod/coredns-1.kube-system:53"), ("Tcp 10.244.0.6:53".to_owned(), 1));
+    // As often as it takes to meet both of them.
+    let kube_dns = |port: &str| format!("services/web-0/cluster-ip/kube-dns.kube-system:{port}");
+    assert_eq!(asks(&kube_dns("53/udp")), ("Udp 10.96.0.10:53".to_owned(), 30));
+    assert_eq!(asks(&kube_dns("9153")), ("http://10.96.0.10:9153/metrics".to_owned(), 1));
+    // What must not be answered is no less a question.
+    assert_eq!(asks("negative/host/cluster-ip/kube-dns.kube-system:53/udp"), ("Udp 10.96.0.10:53".to_owned(), 1));
+    assert!(suite.probes.iter().all(|probe| probe.group != super::Group::Balance || !probe.id.contains("kube-dns")));
+    assert!(suite.probes.iter().any(|probe| probe.id == "pods/coredns-0.kube-system/pod/web-0:80"));
+}
+
+/// An answer is not enough: it must be one that only a cluster's DNS gives.
+#[test]
+fn a_dns_pod_must_say_what_it_is() {
+    use crate::probe::order::{Answer, Try};
+    let lab = lab();
+    let suite = suite(&lab, &SuiteOptions::default());
+    let outcomes = perform(&lab, &suite, &Breakage::NONE);
+    let verdict = |id: &str, change: fn(&mut Answer)| {
+        let probe = suite.probes.iter().find(|probe| probe.id == id).unwrap_or_else(|| panic!("there is no {id}"));
+        let mut outcome =
+            outcomes.iter().find(|outcome| outcome.id == probe.orders[0].id).expect("it was tried").clone();
+        let Try { result: Ok(answer), .. } = &mut outcome.tries[0] else { panic!("{outcome:?}") };
+        change(answer);
+        match judge::judge(probe, &[&outcome], 0.001).verdict {
+            judge::Verdict::Fail(fault) => Some((fault.kind, fault.happened)),
+            _ => None,
+        }
+    };
+    let udp = "services/web-0/cluster-ip/kube-dns.kube-system:53/udp";
+    let wrong = Some((judge::FaultKind::WrongContent, "dns-version.cluster.local: NXDOMAIN".to_owned()));
+    assert_eq!(verdict(udp, |_| {}), None);
+    let unknown = |answer: &mut Answer| {
+        let said = answer.names.as_mut().expect("names");
+        (said.rcode, said.answers) = (Rcode::NxDomain, Vec::new());
+    };
+    assert_eq!(verdict(udp, unknown), wrong);
+    let metrics = "services/web-0/cluster-ip/kube-dns.kube-system:9153";
+    assert_eq!(verdict(metrics, |_| {}), None);
+    let wrong = Some((judge::FaultKind::WrongContent, "status 404".to_owned()));
+    assert_eq!(verdict(metrics, |answer| answer.status = 404), wrong);
+    // The machine that says the client's address and nothing else.
+    let my_ip = "names/client.shop/url/my-ip.default";
+    let body = |answer: &mut Answer| {
+        (answer.pod, answer.client, answer.body) = (None, None, "10.244.0.5\n".to_owned());
+    };
+    let wrong = "api.ipify.org saw the client as 10.244.0.5 instead of 10.30.45.11".to_owned();
+    assert_eq!(verdict(my_ip, body), Some((judge::FaultKind::WrongSource, wrong)));
 }
 
 #[test]
