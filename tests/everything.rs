@@ -50,7 +50,7 @@ fn lab(mode: ProxyMode) -> Lab {
 #[test]
 fn it_has_what_its_name_says() {
     let lab = lab(ProxyMode::Iptables);
-    assert_eq!((lab.nodes.len(), lab.pods.len(), lab.services.len()), (4, 24, 11));
+    assert_eq!((lab.nodes.len(), lab.pods.len(), lab.services.len()), (4, 25, 13));
     assert!(ladder::cannot_express(&lab).len() >= 6);
     assert!(ladder::cannot_express(&self::lab(ProxyMode::Ladder)).is_empty());
 }

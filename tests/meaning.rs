@@ -9,8 +9,10 @@ use netlab::{
     proxy::endpoints::conditions,
 };
 
+/// The lab of a text; without a DNS, whose pods and Service are no business of most tests.
 fn lab(text: &str) -> Lab {
-    load(text).unwrap_or_else(|problems| panic!("{}", problems.render("lab.toml", text, Colour::Off)))
+    let text = if text.contains("[dns]") { text.to_owned() } else { format!("{text}\n[dns]\nengine = \"none\"\n") };
+    load(&text).unwrap_or_else(|problems| panic!("{}", problems.render("lab.toml", &text, Colour::Off)))
 }
 
 fn pods(lab: &Lab) -> Vec<String> {
