@@ -19,11 +19,11 @@ use crate::{
     error::{Error, Result},
     kernel::{
         apply::{Applier, StepError},
-        netns, sync, view,
+        netns, stale, sync, view,
     },
     lab::{
         self, Kept,
-        difference::differences,
+        difference::{Difference, differences},
         model::{Lab, Pod},
     },
     plan::{
@@ -52,15 +52,29 @@ pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Pr
 async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
     let _turn = state.turn().await;
     let was = state.now();
-    let lab = Arc::new(read(text, &was.lab)?);
+    let lab = read(text, &was.lab)?;
+    let kept = Kept::of(&lab);
+    let differences = turn_into(state, &was, lab, || state.write_down(text, &kept)).await?;
+    Ok(Applied { differences })
+}
+
+/// Makes the lab another one; whoever calls has the turn. `settled` comes when it is so, and before
+/// what is left over ends.
+pub(super) async fn turn_into(
+    state: &State,
+    was: &Now,
+    lab: Lab,
+    settled: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Difference>, Problem> {
+    let lab = Arc::new(lab);
     let differences = differences(&was.lab, &lab);
-    let now = Now::after(&was, Arc::clone(&lab));
-    let turn = Turn { state, was: &was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
+    let now = Now::after(was, Arc::clone(&lab));
+    let turn = Turn { state, was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
     turn.take().await?;
     state.becomes(now.clone());
-    state.write_down(text, &Kept::of(&lab))?;
+    settled()?;
     turn.end_the_rest().await?;
-    Ok(Applied { differences })
+    Ok(differences)
 }
 
 fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
@@ -102,7 +116,9 @@ impl Turn<'_> {
             return Err(problem(error));
         }
         sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
+        stale::forget(&was.lab, &now.lab).await?;
         state.servers.tell(&now.lab, &now.plan)?;
+        state.servers.tell_coredns(&now.lab).await?;
         Ok(view::know_again(&now.lab)?)
     }
 

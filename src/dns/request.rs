@@ -73,8 +73,7 @@ pub(super) fn read(bytes: &[u8], transport: Transport) -> Result<Request, Reacti
         Transport::Udp => said.clamp(SMALLEST, DATAGRAM),
         Transport::Tcp => u16::MAX,
     };
-    let mut metadata = Metadata::response_from_request(&metadata);
-    metadata.authoritative = false;
+    let metadata = Metadata::response_from_request(&metadata);
     let request = Request { query, metadata, edns, limit: limit.into() };
     let refusal = match &request {
         it if it.query.query_class() != DNSClass::IN => Some(ResponseCode::Refused),

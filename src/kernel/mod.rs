@@ -33,6 +33,7 @@ pub mod requirements;
 pub mod rules;
 mod scope;
 pub mod serve;
+pub mod stale;
 pub mod sync;
 pub mod tools;
 pub mod trace;

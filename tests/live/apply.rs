@@ -14,7 +14,8 @@ use crate::{
 pub(crate) const TESTS: &[Test] = tests![
     shared: nothing_to_do, pods_and_services_come_and_go, a_node_comes_and_goes, a_pod_is_replaced,
     every_proxy_in_turn, a_refused_change_changes_nothing, names_follow, a_rolling_replacement_fails_no_request,
-    a_download_outlives_its_service, killed_in_the_middle, addresses_stay;
+    a_download_outlives_its_service, killed_in_the_middle, addresses_stay,
+    a_datagram_finds_its_way_from_the_same_port;
     alone:
 ];
 
@@ -330,4 +331,65 @@ ports = [{{ port = 80 }}]
     running.apply(&lab(&first.replace("\"a\"", "\"b\""))).succeeds();
     assert_eq!(shown(), before);
     running.verify().succeeds();
+}
+
+/// A UDP client that never changes its port: conntrack would lead it to where nobody is any more.
+fn a_datagram_finds_its_way_from_the_same_port(world: &Arc<World>) {
+    const ASK: &str = r#"
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind(("", 5353))
+client.settimeout(1)
+for _ in range(5):
+    try:
+        client.sendto(b"hostname", ("10.96.1.100", 53))
+        print(client.recv(100).decode())
+        sys.exit()
+    except OSError as error:
+        last = error
+sys.exit(f"nobody answers: {last}")
+"#;
+    let text = |mode: &str, backends: &[&str]| {
+        let pods: String = backends
+            .iter()
+            .map(|name| {
+                let ports = "ports = [{ container_port = 53, protocol = \"UDP\" }]";
+                format!("[[pod]]\nname = \"{name}\"\nlabels = {{ app = \"dns\" }}\n{ports}\n")
+            })
+            .collect();
+        format!(
+            r#"
+[cluster]
+proxy = "{mode}"
+
+[[pod]]
+name = "client"
+
+{pods}
+[[service]]
+name = "dns"
+cluster_ip = "10.96.1.100"
+selector = {{ app = "dns" }}
+ports = [{{ port = 53, protocol = "UDP" }}]
+"#
+        )
+        .replace(
+            "selector = { app = \"dns\" }",
+            if backends.is_empty() { "endpoints = []" } else { "selector = { app = \"dns\" }" },
+        )
+    };
+    for mode in ["iptables", "nftables"] {
+        let lab = world.up(&text(mode, &["one"]));
+        let ask = || lab.exec("client", ["python3", "-c", ASK]);
+        ask().succeeds().prints_exactly("one\n");
+        lab.apply(&text(mode, &["two"])).succeeds();
+        ask().succeeds().prints_exactly("two\n");
+        lab.apply(&text(mode, &[])).succeeds();
+        ask().fails(1);
+        lab.apply(&text(mode, &["three"])).succeeds();
+        ask().succeeds().prints_exactly("three\n");
+        lab.apply(&text(mode, &["three", "four"])).succeeds();
+        ask().succeeds().prints_exactly("three\n");
+        lab.down();
+    }
 }

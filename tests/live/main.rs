@@ -10,6 +10,7 @@ mod apply;
 mod balancer;
 mod breakages;
 mod conditions;
+mod conntrack;
 mod coredns;
 mod crowds;
 mod kills;
@@ -35,9 +36,12 @@ use support::{Run, Test, User, host::Host};
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {
+    if let Some(code) = conntrack::helper() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 17] = [
+    let rooms: [(&str, &'static [Test]); 18] = [
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         ("breakages", breakages::TESTS),
         ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
+        ("conntrack", conntrack::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),

@@ -5,6 +5,7 @@ mod bless;
 mod ci;
 mod conformance;
 mod demo;
+mod fuzz;
 mod run;
 mod test;
 mod tools;
@@ -39,6 +40,12 @@ enum Task {
     Conformance,
     /// Rewrite the files that hold expected output
     Bless,
+    /// Send arbitrary bytes to what reads what others send; needs cargo-fuzz
+    Fuzz {
+        /// How long for each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// What `bench` has a release build of this program do
     #[command(hide = true)]
     Measure(bench::Options),
@@ -61,6 +68,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::bench(&options),
         Task::Conformance => conformance::conformance(),
         Task::Bless => bless::bless(),
+        Task::Fuzz { seconds } => fuzz::fuzz(seconds),
         Task::Measure(options) => bench::measure(&options),
         Task::Floor { plan } => bench::floor::floor(&plan).map(|took| println!("{}", took.as_nanos())),
         Task::Settle => bench::settle::settle(),

@@ -111,6 +111,7 @@ fn what_the_upstream_says_is_passed_on_whole() {
     let bytes = bytes(&answer);
     assert_eq!(ask.judge(&bytes), Judgement::Answer);
     let mut got = resumed(&cluster, ask, Heard::Answer(bytes));
+    assert_eq!(got.metadata.id, 0x1234, "the client's id, not the one that the upstream was asked under");
     got.metadata.id = answer.metadata.id;
     got.additionals.reverse();
     assert_eq!(got, answer);

@@ -18,16 +18,15 @@ const FIRST: Duration = Duration::from_secs(3);
 const FURTHER: Duration = Duration::from_secs(10);
 /// So many connections may be open; one more closes the oldest, which has had its time.
 const CONNECTIONS: usize = 512;
-/// How long to let others end when there is no descriptor left.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Answers over every connection, for as long as the agent lives.
 pub(super) async fn serve(server: Arc<NameServer>, listener: TcpListener) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: the kernel has no event for one that becomes free.
-            tokio::time::sleep(PAUSE).await;
+            // Out of descriptors, or a client that has gone: the oldest connection gives up its own.
+            open.pop_front().inspect(AbortHandle::abort);
+            tokio::task::yield_now().await;
             continue;
         };
         open.retain(|connection| !connection.is_finished());

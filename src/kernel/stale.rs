@@ -1,0 +1,34 @@
+//! Forgets the conntrack entries of nodes that lead to where nobody serves any more. It comes after
+//! the rules: earlier, the old rules could make the same entries again.
+
+use tokio::runtime;
+
+use super::conntrack::{Conntrack, Which};
+use crate::{
+    error::Result,
+    lab::model::Lab,
+    proxy::{flow::Transport, stale::Stale, view},
+};
+
+/// Forgets what a change from one lab to another has made stale, on the nodes of both.
+///
+/// # Errors
+///
+/// When a kernel refuses.
+pub async fn forget(old: &Lab, new: &Lab) -> Result<()> {
+    let runtime = runtime::Handle::current();
+    for id in new.node_ids() {
+        let node = new.node(id);
+        let Some(had) = old.node_ids().find(|old_id| old.node(*old_id).name == node.name) else { continue };
+        let stale = Stale::of(&view::view(old, had), &view::view(new, id));
+        if stale.is_nothing() {
+            continue;
+        }
+        let conntrack = Conntrack::open_in(node.name.as_str(), &runtime)?;
+        let gone = conntrack.delete_if(Which::Of(Transport::Udp), |it| stale.is_stale(&it.flow)).await?;
+        if gone > 0 {
+            eprintln!("{}: conntrack has forgotten {gone} entries that led nowhere", node.name);
+        }
+    }
+    Ok(())
+}
