@@ -69,6 +69,9 @@ const CLOSED: &str = "the node itself refuses a port on which nothing listens";
 
 /// Every sort of rule on `node1`, and little besides.
 const LAB: &str = r#"
+[dns]
+engine = "embedded"
+
 [[node]]
 name = "node1"
 ip = "10.30.45.11"

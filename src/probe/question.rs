@@ -173,8 +173,8 @@ impl Resolver {
                 // The last one counts.
                 Some("search" | "domain") => resolver.search = words.map(str::to_owned).collect(),
                 Some("options") => {
-                    let ndots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse::<u8>().ok()).last();
-                    resolver.ndots = ndots.unwrap_or(resolver.ndots).min(MOST_NDOTS);
+                    let ndots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse::<u8>().ok());
+                    resolver.ndots = ndots.fold(resolver.ndots, |_, last| last.min(MOST_NDOTS));
                 }
                 _ => {}
             }
