@@ -15,14 +15,16 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "README.md",
+    "docs/apply.md",
     "docs/architecture.md",
     "docs/dns.md",
     "docs/how-it-works.md",
     "docs/lab-file.md",
     "docs/limits.md",
     "docs/trace.md",
+    "docs/troubleshooting.md",
 ];
 
 /// A fenced block of a page.

@@ -56,6 +56,8 @@ pub(super) enum Verb {
     Up(Up),
     /// Change a running lab into what its file says now
     Apply(Apply),
+    /// List what the kernel has otherwise than the lab file says
+    Diff(Diff),
     /// Probe every path of a running lab, and test its load balancing
     Verify(Verify),
     /// End a lab; nothing is left of it
@@ -141,6 +143,16 @@ pub(super) struct Apply {
     /// Say what would change, and how, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The lab, by name or file [default: the only one that runs]
+    #[arg(value_name = "LAB")]
+    pub(super) lab: Option<String>,
+    /// How to list
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: ListFormat,
 }
 
 #[derive(Debug, Args)]
@@ -271,9 +283,9 @@ pub(super) struct Get {
     /// What to list
     #[arg(value_name = "KIND")]
     pub(super) kind: Kind,
-    /// Of this node only: for conntrack
-    #[arg(value_name = "NODE")]
-    pub(super) node: Option<String>,
+    /// Only the one of this name: of the node, for routes, rules and conntrack
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
     #[command(flatten)]
     pub(super) lab: OfLab,
     /// How to list

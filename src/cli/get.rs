@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     args::{self, Kind, ListFormat},
     conntrack, labs, ls,
-    output::{Listing, Terminal, print},
+    output::{Form, Listing, Terminal, print},
 };
 use crate::{
     agent::{
@@ -28,25 +28,21 @@ use crate::{
 };
 
 pub(super) fn get(args: &args::Get, terminal: &Terminal) -> Result<ExitCode> {
-    if let (Some(node), true) = (&args.node, args.kind != Kind::Conntrack) {
-        let error = Error::usage("only conntrack is listed by node");
-        return Err(error.hint(format!("for all about one: netlab describe {node}")));
-    }
     if args.kind == Kind::Labs {
         return ls::ls(&args::Ls { output: args.output }, terminal);
     }
     let directory = labs::choose(args.lab.lab.as_deref())?;
     let lab = labs::load(&directory)?;
-    let format = args.output;
+    let form = Form { format: args.output, only: args.name.as_deref() };
     match args.kind {
         Kind::Labs => {}
-        Kind::Nodes => nodes(&lab, format)?,
-        Kind::Pods => pods(&lab, &status(&directory)?, format)?,
-        Kind::Services => services(&lab, format)?,
-        Kind::Endpoints => endpoints(&lab, format)?,
-        Kind::Routes => routes(&lab, format)?,
-        Kind::Rules => rules(&lab, format)?,
-        Kind::Conntrack => conntrack::list(&directory, args.node.as_deref(), format)?,
+        Kind::Nodes => nodes(&lab, form)?,
+        Kind::Pods => pods(&lab, &status(&directory)?, form)?,
+        Kind::Services => services(&lab, form)?,
+        Kind::Endpoints => endpoints(&lab, form)?,
+        Kind::Routes => routes(&lab, form)?,
+        Kind::Rules => rules(&lab, form)?,
+        Kind::Conntrack => conntrack::list(&directory, args.name.as_deref(), args.output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,7 +66,7 @@ struct NodeRow {
     zone: Option<String>,
 }
 
-fn nodes(lab: &Lab, format: ListFormat) -> Result<()> {
+fn nodes(lab: &Lab, form: Form<'_>) -> Result<()> {
     let rows: Vec<NodeRow> = lab
         .node_ids()
         .map(|id| {
@@ -89,7 +85,7 @@ fn nodes(lab: &Lab, format: ListFormat) -> Result<()> {
         })
         .collect();
     let listing = Listing { kind: "nodes", header: &["NAME", "IP", "POD-SUBNET", "PODS"], wide: &["ATTACH", "ZONE"] };
-    listing.print(format, &rows, |row| {
+    listing.print(form, &rows, |row| {
         let zone = row.zone.clone().unwrap_or_else(|| "-".to_owned());
         vec![row.name.clone(), row.ip.clone(), row.pod_subnet.clone(), row.pods.to_string(), row.attach.clone(), zone]
     })
@@ -108,14 +104,14 @@ pub(super) struct PodRow {
     pub(super) labels: String,
 }
 
-fn pods(lab: &Lab, status: &Status, format: ListFormat) -> Result<()> {
+fn pods(lab: &Lab, status: &Status, form: Form<'_>) -> Result<()> {
     let rows: Vec<PodRow> = lab.pod_ids().map(|id| pod_row(lab, id, status)).collect();
     let listing = Listing {
         kind: "pods",
         header: &["NAME", "READY", "STATUS", "RESTARTS", "IP", "NODE"],
         wide: &["NAMESPACE", "LABELS"],
     };
-    listing.print(format, &rows, |row| {
+    listing.print(form, &rows, |row| {
         let PodRow { namespace, name, ready, status, restarts, ip, node, labels } = row;
         [name, ready, status, &restarts.to_string(), ip, node, namespace, labels].map(Clone::clone).to_vec()
     })
@@ -160,14 +156,14 @@ struct ServiceRow {
     selector: String,
 }
 
-fn services(lab: &Lab, format: ListFormat) -> Result<()> {
+fn services(lab: &Lab, form: Form<'_>) -> Result<()> {
     let rows: Vec<ServiceRow> = lab.services.iter().map(service_row).collect();
     let listing = Listing {
         kind: "services",
         header: &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"],
         wide: &["NAMESPACE", "SELECTOR"],
     };
-    listing.print(format, &rows, |row| {
+    listing.print(form, &rows, |row| {
         let ServiceRow { namespace, name, r#type, cluster_ip, external_ip, ports, selector } = row;
         [name, r#type, cluster_ip, external_ip, ports, namespace, selector].map(Clone::clone).to_vec()
     })
@@ -238,7 +234,7 @@ impl ConditionsRow {
     }
 }
 
-fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
+fn endpoints(lab: &Lab, form: Form<'_>) -> Result<()> {
     let rows: Vec<EndpointsRow> = lab
         .services
         .iter()
@@ -257,7 +253,7 @@ fn endpoints(lab: &Lab, format: ListFormat) -> Result<()> {
         .collect();
     let listing =
         Listing { kind: "endpoints", header: &["SERVICE", "PORT", "ENDPOINTS"], wide: &["NAMESPACE", "CONDITIONS"] };
-    listing.print(format, &rows, |row| {
+    listing.print(form, &rows, |row| {
         let text = |list: Vec<String>, between| if list.is_empty() { "<none>".to_owned() } else { list.join(between) };
         let conditions = text(row.conditions.iter().map(ConditionsRow::in_full).collect(), ", ");
         let endpoints = text(row.endpoints.clone(), ",");
@@ -288,7 +284,7 @@ struct RouteRow {
     dev: Option<String>,
 }
 
-fn routes(lab: &Lab, format: ListFormat) -> Result<()> {
+fn routes(lab: &Lab, form: Form<'_>) -> Result<()> {
     let steps = plan::plan(lab).stages.into_iter().flat_map(|stage| stage.steps);
     let rows: Vec<RouteRow> = steps
         .filter_map(|step| match step.step {
@@ -305,7 +301,7 @@ fn routes(lab: &Lab, format: ListFormat) -> Result<()> {
         })
         .collect();
     let listing = Listing { kind: "routes", header: &["WHERE", "TO", "VIA", "DEV"], wide: &[] };
-    listing.print(format, &rows, |row| {
+    listing.print(form, &rows, |row| {
         let text = |it: &Option<String>| it.clone().unwrap_or_else(|| "-".to_owned());
         vec![row.netns.clone(), row.to.clone(), text(&row.via), text(&row.dev)]
     })
@@ -320,7 +316,7 @@ struct RulesRow {
     text: String,
 }
 
-fn rules(lab: &Lab, format: ListFormat) -> Result<()> {
+fn rules(lab: &Lab, form: Form<'_>) -> Result<()> {
     let rows: Vec<RulesRow> = lab
         .node_ids()
         .map(|id| {
@@ -334,12 +330,12 @@ fn rules(lab: &Lab, format: ListFormat) -> Result<()> {
             }
         })
         .collect();
-    if format == ListFormat::Wide {
-        for row in &rows {
+    if form.format == ListFormat::Wide {
+        for row in rows.iter().filter(|row| form.only.is_none_or(|only| only == row.node)) {
             print(&format!("# {}\n{}\n", row.node, row.text));
         }
         return Ok(());
     }
     let listing = Listing { kind: "rules", header: &["NODE", "PROXY", "RULES"], wide: &[] };
-    listing.print(format, &rows, |row| vec![row.node.clone(), row.proxy.clone(), row.rules.to_string()])
+    listing.print(form, &rows, |row| vec![row.node.clone(), row.proxy.clone(), row.rules.to_string()])
 }

@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod conntrack;
 mod describe;
+mod diff;
 mod doctor;
 mod down;
 mod exec;
@@ -63,6 +64,7 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
     match verb {
         Verb::Up(args) => up::up(&args, terminal),
         Verb::Apply(args) => apply::apply(&args, terminal),
+        Verb::Diff(args) => diff::diff(&args, terminal),
         Verb::Verify(args) => verify::verify(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),
         Verb::Run(args) => run::run(&args, terminal),

@@ -128,25 +128,46 @@ pub(super) struct Listing<'a> {
 struct Document<'a, T> {
     version: u32,
     kind: &'a str,
-    items: &'a [T],
+    items: &'a [&'a T],
+}
+
+/// In what form things are listed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form<'a> {
+    /// The format.
+    pub(super) format: ListFormat,
+    /// Only those whose first column says this.
+    pub(super) only: Option<&'a str>,
+}
+
+impl From<ListFormat> for Form<'_> {
+    fn from(format: ListFormat) -> Self {
+        Form { format, only: None }
+    }
 }
 
 impl Listing<'_> {
     /// Prints `items`; `row` gives the texts of all columns, the wide ones last.
-    pub(super) fn print<T: serde::Serialize>(
+    pub(super) fn print<'f, T: serde::Serialize>(
         &self,
-        format: ListFormat,
+        form: impl Into<Form<'f>>,
         items: &[T],
         row: impl Fn(&T) -> Vec<String>,
     ) -> Result<()> {
-        let document = Document { version: 1, kind: self.kind, items };
+        let Form { format, only } = form.into();
+        let is_wanted = |item: &&T| only.is_none_or(|only| row(item).first().is_some_and(|name| name == only));
+        let items: Vec<&T> = items.iter().filter(is_wanted).collect();
+        if let (Some(only), []) = (only, items.as_slice()) {
+            return Err(Error::usage(format!("there is no {only} among the {}", self.kind)));
+        }
+        let document = Document { version: 1, kind: self.kind, items: &items };
         let text = match format {
             ListFormat::Table => {
                 table(self.header, items.iter().map(|item| row(item).into_iter().take(self.header.len()).collect()))
             }
             ListFormat::Wide => {
                 let header: Vec<&str> = self.header.iter().chain(self.wide).copied().collect();
-                table(&header, items.iter().map(&row))
+                table(&header, items.iter().map(|item| row(item)))
             }
             ListFormat::Json => serde_json::to_string_pretty(&document).context("cannot write JSON")? + "\n",
             ListFormat::Yaml => serde_norway::to_string(&document).context("cannot write YAML")?,

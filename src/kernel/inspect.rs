@@ -293,11 +293,7 @@ fn is_spread(route: &RouteMessage, to: ipnet::IpNet, gateways: &[std::net::IpAdd
 }
 
 async fn rules(netns: &str, proxy: ProxyMode, text: &str, processes: &Processes) -> Result<Vec<Drift>> {
-    let scratch = netns::unnamed()?;
-    let inside =
-        || -> Result<Entrance> { Ok(Entrance::to_file(scratch.try_clone().context("cannot share a namespace")?)) };
-    rules::load_into(inside()?, proxy, text.to_owned(), processes).await?;
-    let wanted = rules::save_from(inside()?, proxy, text.len(), processes).await?;
+    let wanted = rules::printed(proxy, text, processes).await?;
     let found = rules::save_from(Entrance::to_netns(netns)?, proxy, text.len(), processes).await?;
     Ok(ruleset::compare(netns, proxy, &wanted, &found))
 }

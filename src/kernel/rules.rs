@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use super::process::{Entrance, Output, Processes};
+use super::{
+    netns,
+    process::{Entrance, Output, Processes},
+};
 use crate::{
     error::{Context, Error, Result},
     lab::model::ProxyMode,
@@ -107,6 +110,20 @@ pub async fn is_legacy(proxy: ProxyMode, loaded: usize, processes: &Processes) -
     let version = Tool { program: tool.program, arguments: &["--version"] };
     let output = run(&version, Entrance::to_netns(super::netns::HOST)?, Vec::new(), processes).await?;
     Ok(!String::from_utf8_lossy(&output.stdout).contains("nf_tables"))
+}
+
+/// Rules as the tool prints them once they are loaded: neither rounding nor spelling differs from what
+/// it prints of a node that has them. They are loaded where nobody is.
+///
+/// # Errors
+///
+/// When the tool is missing, or does not take the rules.
+pub async fn printed(proxy: ProxyMode, text: &str, processes: &Processes) -> Result<String> {
+    let scratch = netns::unnamed()?;
+    let inside =
+        || -> Result<Entrance> { Ok(Entrance::to_file(scratch.try_clone().context("cannot share a namespace")?)) };
+    load_into(inside()?, proxy, text.to_owned(), processes).await?;
+    save_from(inside()?, proxy, text.len(), processes).await
 }
 
 /// Whether texts of these lengths are loaded by the same tool of iptables.

@@ -91,7 +91,8 @@ async fn go(had: Loaded<'_>, wanted: Loaded<'_>, processes: &Processes) -> Resul
 /// From whatever is there.
 async fn mend(had: Loaded<'_>, wanted: Loaded<'_>, processes: &Processes) -> Result<()> {
     let found = save(wanted, processes).await?;
-    if let Some(text) = sync::repair(wanted.mode, &found, wanted.text) {
+    let printed = rules::printed(wanted.mode, wanted.text, processes).await?;
+    if let Some(text) = sync::repair(wanted.mode, &found, &printed) {
         load(wanted, text, processes).await?;
     }
     if had.mode != wanted.mode || !rules::same_tool(had.text.len(), wanted.text.len()) {
