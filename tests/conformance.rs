@@ -41,8 +41,8 @@ use program::{
     clients::{FORGETS, FROM_PORT, LARGE_TCP, LARGE_UDP, SCTP},
 };
 
-/// A pod in front of every Service of a row about lab files.
-const WEB: &str = "[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n[[service]]\n";
+/// What is in front of every Service of a row about lab files: a pod, and no Service besides.
+const WEB: &str = "[dns]\nengine = \"none\"\n[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n[[service]]\n";
 /// How many labs are up at a time.
 const AT_ONCE: usize = 4;
 /// How many orders a lab carries out at a time, each of up to 64 connections: more, and a small
