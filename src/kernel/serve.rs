@@ -53,11 +53,14 @@ pub struct Servers {
     spreads: Spreads,
     scopes: Scopes,
     pub(super) files: coredns::Files,
-    healths: Arc<Mutex<BTreeMap<(String, u16), watch::Sender<Health>>>>,
+    healths: Arc<Mutex<Healths>>,
     pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
 }
+
+/// By node and port.
+pub(super) type Healths = BTreeMap<(String, u16), watch::Sender<Health>>;
 
 /// By pod and container, both by name: ids change with the lab.
 pub(super) type States = BTreeMap<(String, String), watch::Receiver<ServerState>>;
@@ -268,7 +271,7 @@ impl Servers {
         &self.scopes
     }
 
-    pub(super) fn healths(&self) -> MutexGuard<'_, BTreeMap<(String, u16), watch::Sender<Health>>> {
+    pub(super) fn healths(&self) -> MutexGuard<'_, Healths> {
         self.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -13,6 +13,7 @@ mod conditions;
 mod conntrack;
 mod coredns;
 mod crowds;
+mod engines;
 mod kills;
 mod labs;
 mod lesson;
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 18] = [
+    let rooms: [(&str, &'static [Test]); 19] = [
+        ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
