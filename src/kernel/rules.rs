@@ -13,10 +13,10 @@ use crate::{
 
 /// In a user namespace nft's and iptables-nft's netlink transaction must fit the send buffer
 /// that a socket begins with (`net.core.wmem_default`, 212,992 bytes): they enlarge it with
-/// SO_SNDBUFFORCE, which is not allowed there, and try nothing else. In text, rules are about
-/// half the size of what they become; a set over this many bytes goes to iptables-legacy,
+/// SO_SNDBUFFORCE, which is not allowed there, and try nothing else. What rules become is about
+/// four times their text (54,329 bytes of it were too much); a longer set goes to iptables-legacy,
 /// which hands over a table in one piece and has no such limit.
-const NFT_TEXT_LIMIT: usize = 64 << 10;
+const NFT_TEXT_LIMIT: usize = 40 << 10;
 
 /// A tool and its arguments.
 struct Tool {

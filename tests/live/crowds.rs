@@ -37,7 +37,7 @@ fn a_hundred_pods(world: &Arc<World>) {
     text.push_str("[[service]]\nname = \"shop\"\nselector = { app = \"web\" }\nports = [{ port = 80 }]\n");
     let lab = world.up(&text);
     let names = lab.world.netlab(["get", "pods", "--lab", &lab.name, "-o", "name"]).succeeds();
-    assert_eq!(names.stdout.lines().count(), 100, "{names}");
+    assert_eq!(names.stdout.lines().filter(|name| name.starts_with("web-")).count(), 100, "{names}");
     lab.verify().args(["--engine", "builtin"]).succeeds();
     lab.down();
 }
@@ -57,7 +57,7 @@ fn more_services_than_fit_a_transaction(world: &Arc<World>) {
     let services: serde_json::Value = serde_json::from_str(&services.stdout).expect("it is JSON");
     let last = services["items"]
         .as_array()
-        .and_then(|items| items.last())
+        .and_then(|items| items.iter().find(|item| item["name"] == "s299"))
         .unwrap_or_else(|| panic!("no services in {services}"));
     let ip = last["cluster_ip"].as_str().unwrap_or_else(|| panic!("no address in {last}"));
     for place in ["node1", "web-0", "web-1"] {

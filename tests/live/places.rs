@@ -46,7 +46,7 @@ fn a_place_has_its_own_view(world: &Arc<World>) {
     lab.exec("node1", ["ls", "/sys/class/net"]).succeeds().prints("br0\n");
     lab.script("host", "ip netns list | cut -d' ' -f1 | sort | xargs")
         .succeeds()
-        .prints_exactly("host laptop node1 node2 pod1a pod1b pod2\n");
+        .prints_exactly("coredns.kube-system host laptop node1 node2 pod1a pod1b pod2\n");
     lab.script("host", "ip netns exec pod2 hostname -I").succeeds().prints("192.168.2.20");
 }
 

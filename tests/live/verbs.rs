@@ -106,7 +106,7 @@ fn one_up(world: &Arc<World>) {
         .netlab(["up", &file.to_string_lossy()])
         .succeeds()
         .prints("minimal is up")
-        .prints("2 nodes, 3 pods, 1 service");
+        .prints("2 nodes, 4 pods, 2 services");
     world.netlab(["ls", "-o", "name"]).succeeds().prints_exactly("minimal\n");
     world.netlab(["ls"]).succeeds().prints("Running");
     world.netlab(["exec", "web-0", "--", "hostname"]).succeeds().prints_exactly("web-0\n");
