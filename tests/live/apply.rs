@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     shared: nothing_to_do, pods_and_services_come_and_go, a_node_comes_and_goes, a_pod_is_replaced,
     every_proxy_in_turn, a_refused_change_changes_nothing, names_follow, a_rolling_replacement_fails_no_request,
     a_download_outlives_its_service, killed_in_the_middle, addresses_stay,
-    a_datagram_finds_its_way_from_the_same_port;
+    a_datagram_finds_its_way_from_the_same_port, an_alias_changes, a_name_server_less;
     alone:
 ];
 
@@ -392,4 +392,52 @@ ports = [{{ port = 53, protocol = "UDP" }}]
         ask().succeeds().prints_exactly("three\n");
         lab.down();
     }
+}
+
+/// The next question gets the new alias: nobody keeps names of the cluster.
+fn an_alias_changes(world: &Arc<World>) {
+    for engine in ["embedded", "coredns"] {
+        let text = |target: &str| {
+            format!(
+                r#"
+[dns]
+engine = "{engine}"
+
+[[pod]]
+name = "client"
+
+[[service]]
+name = "alias"
+type = "ExternalName"
+external_name = "{target}"
+
+[[external]]
+name = "one.example.org"
+ip = "198.51.100.1"
+
+[[external]]
+name = "two.example.org"
+ip = "198.51.100.2"
+"#
+            )
+        };
+        let lab = world.up(&text("one.example.org"));
+        let asked = || lab.exec("client", ["dig", "+short", "+search", "alias"]).succeeds();
+        asked().prints_exactly("one.example.org.\n198.51.100.1\n");
+        lab.apply(&text("two.example.org")).succeeds().prints("~ service alias: type");
+        asked().prints_exactly("two.example.org.\n198.51.100.2\n");
+        lab.down();
+    }
+}
+
+/// One of two name servers goes, and who asks from the same port all the time is answered by the other.
+fn a_name_server_less(world: &Arc<World>) {
+    const ASK: &str = "for i in $(seq 20); do dig -b 0.0.0.0#5353 +short +tries=1 +time=1 kube-dns.kube-system.svc.cluster.local; done";
+    let text = |replicas: u32| format!("[[pod]]\nname = \"client\"\n[dns]\nreplicas = {replicas}\n");
+    let lab = world.up(&text(2));
+    let all = "10.96.0.10\n".repeat(20);
+    lab.script("client", ASK).succeeds().prints_exactly(&all);
+    lab.apply(&text(1)).succeeds();
+    lab.script("client", ASK).succeeds().prints_exactly(&all);
+    lab.verify().succeeds();
 }

@@ -4,12 +4,13 @@
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use crate::{
-    support::{Lab, Test, World},
+    support::{Lab, Test, World, world::book},
     tests,
 };
 
 pub(crate) const TESTS: &[Test] = tests![
-    shared: the_engines_say_the_same, the_engines_rewrite_alike, long_answers_are_cut_alike;
+    shared: the_engines_say_the_same, the_engines_rewrite_alike, long_answers_are_cut_alike,
+    the_quote_of_the_day;
     alone:
 ];
 
@@ -292,4 +293,18 @@ fn long_answers_are_cut_alike(world: &Arc<World>) {
     assert_eq!(embedded, counted("coredns"));
     assert_eq!(embedded[3], (100, false), "by TCP it is whole");
     assert!(embedded[0].1, "in 512 bytes it is not");
+}
+
+/// Three Services that find each other by name, whoever tells them.
+fn the_quote_of_the_day(world: &Arc<World>) {
+    for engine in ["embedded", "coredns"] {
+        let lab = world.up(&format!("{}\n[dns]\nengine = \"{engine}\"\n", book("quote.toml")));
+        let forty = "for i in $(seq 40); do curl -s -m 5 http://10.30.45.100:31080/; done";
+        let answers = lab.script("host", forty).succeeds().stdout;
+        let count = |what: &str| answers.lines().filter(|line| line.contains(what)).count();
+        assert_eq!((count("Quote: \""), count("Time: ")), (40, 40), "{engine}: {answers}");
+        assert!(count("(says quote-0)") > 0 && count("(says quote-1)") > 0, "{engine}: {answers}");
+        lab.verify().succeeds();
+        lab.down();
+    }
 }
