@@ -13,7 +13,7 @@ use tokio::{runtime, task};
 
 use super::{
     protocol::{Applied, Problem},
-    state::{Now, State},
+    state::{Now, State, Told},
 };
 use crate::{
     error::{Error, Result},
@@ -33,9 +33,6 @@ use crate::{
     },
 };
 
-/// How long a pod that ends has for it (`terminationGracePeriodSeconds`).
-const GRACE: Duration = Duration::from_secs(30);
-
 /// Makes the lab what a text says, to the end, even if whoever asked for it has gone; says what has
 /// changed.
 ///
@@ -52,9 +49,13 @@ pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Pr
 async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
     let _turn = state.turn().await;
     let was = state.now();
-    let lab = read(text, &was.lab)?;
-    let kept = Kept::of(&lab);
-    let differences = turn_into(state, &was, lab, || state.write_down(text, &kept)).await?;
+    let before = state.told();
+    let whole = Arc::new(read(text, &before.whole)?);
+    let mut overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
+    overrides.keep_known(&whole);
+    let lab = overrides.over(&whole);
+    let told = Told { text: text.to_owned(), whole, overrides };
+    let differences = turn_into(state, &was, lab, || state.is_told(told)).await?;
     Ok(Applied { differences })
 }
 
@@ -77,9 +78,12 @@ pub(super) async fn turn_into(
     Ok(differences)
 }
 
-fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
-    let mut lab = lab::load_after(text, &was.name, &Kept::of(was))
-        .map_err(|_| Error::usage("the lab file is wrong").hint("netlab check FILE says where"))?;
+/// Reads a text as what the lab shall be; what was there in any way keeps what it has.
+pub(super) fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
+    let mut lab = lab::load_after(text, &was.name, &Kept::of(was)).map_err(|problems| {
+        let first = problems.0.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
+        Error::usage(format!("the lab file is wrong{first}")).hint("netlab check FILE says where")
+    })?;
     lab.name = was.name.clone();
     if let Some(key) = change::fixed(was, &lab) {
         let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
@@ -182,7 +186,11 @@ impl Turn<'_> {
     /// Ends pods, then namespaces: a node's pods before the node.
     async fn end(&self, names: &BTreeSet<String>) -> Result<(), Problem> {
         let pods = names.iter().filter(|name| self.change.gone_pods.contains(*name));
-        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, GRACE))).await;
+        let grace = |pod: &String| {
+            let pod = self.was.lab.pods.iter().find(|it| it.full_name() == *pod);
+            pod.map_or(Duration::ZERO, |pod| pod.termination_grace_period)
+        };
+        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, grace(pod)))).await;
         let mut applier =
             Applier::new(Arc::clone(&self.was.lab), self.state.processes.clone(), self.state.servers.clone());
         let unplugged = self.change.unplugged.iter().filter(|it| match &it.step {

@@ -5,6 +5,7 @@ mod build;
 mod changing;
 pub mod directory;
 pub mod link;
+mod living;
 pub mod protocol;
 mod requests;
 mod state;

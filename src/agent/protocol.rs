@@ -96,6 +96,28 @@ pub enum Request {
         /// The text of a lab file.
         text: String,
     },
+    /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
+    Ready {
+        /// Each with whether it shall be.
+        pods: Vec<(String, bool)>,
+    },
+    /// Delete these pods. Answered by [`Reply::Applied`] when they are gone.
+    Delete {
+        /// The pods.
+        pods: Vec<String>,
+    },
+    /// Give a `[[pod]]` another number of replicas. Answered by [`Reply::Applied`].
+    Scale {
+        /// Its name in the lab file.
+        name: String,
+        /// How many there shall be.
+        replicas: u32,
+    },
+    /// Kill the processes of these pods. Answered by [`Reply::Done`].
+    Kill {
+        /// The pods.
+        pods: Vec<String>,
+    },
     /// Which connections does conntrack know? Answered by [`Reply::Conntrack`].
     Conntrack {
         /// On this node only.

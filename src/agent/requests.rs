@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    changing,
+    changing, living,
     protocol::{NodeConnections, Phase, Reply, Request},
     state::{Now, State},
 };
@@ -85,6 +85,22 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
         Request::Apply { text } => {
             let applied = changing::apply(Arc::clone(state), text).await;
             say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Ready { pods } => {
+            let applied = living::ready(Arc::clone(state), pods).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Delete { pods } => {
+            let applied = living::delete(Arc::clone(state), pods).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Scale { name, replicas } => {
+            let applied = living::scale(Arc::clone(state), name, replicas).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Kill { pods } => {
+            let killed = living::kill(state, &pods);
+            say(&mut writer, &killed.map_or_else(|error| Reply::Problem(error.into()), |()| Reply::Done)).await
         }
         Request::Conntrack { node } => {
             let known = connections(state, node.as_deref()).await;

@@ -56,6 +56,7 @@ pub struct Servers {
     pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
+    ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 /// By pod and container, both by name: ids change with the lab.
@@ -161,7 +162,14 @@ impl Servers {
             watched: Arc::default(),
             names: Arc::default(),
             internet: Arc::default(),
+            ending: Arc::default(),
         }
+    }
+
+    /// Whose holder may end a pod of this name.
+    pub(super) fn ending(&self, pod: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(ending.entry(pod.to_owned()).or_default())
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, States> {

@@ -15,6 +15,7 @@ mod crowds;
 mod kills;
 mod labs;
 mod lesson;
+mod life;
 mod names_embedded;
 mod places;
 mod refusals;
@@ -36,7 +37,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 16] = [
+    let rooms: [(&str, &'static [Test]); 17] = [
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
+        ("life", life::TESTS),
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
