@@ -443,9 +443,13 @@ fn heard(line: &str) -> Try {
     let result = match (line, line.split_once(' ')) {
         ("refused", _) => Err(failure(FailureKind::Refused)),
         ("timeout", _) => Err(failure(FailureKind::Timeout)),
-        (_, Some((pod, client))) => {
-            Ok(Answer { status: 0, pod: Some(pod.to_owned()), client: client.parse().ok(), body: String::new() })
-        }
+        (_, Some((pod, client))) => Ok(Answer {
+            status: 0,
+            pod: Some(pod.to_owned()),
+            client: client.parse().ok(),
+            body: String::new(),
+            names: None,
+        }),
         _ => Err(failure(FailureKind::Other)),
     };
     Try { result, micros: 0 }
@@ -457,7 +461,11 @@ const SILENCE_MS: u32 = 1000;
 
 fn patience(order: &Order) -> u32 {
     match order.what {
-        What::Curl { timeout_ms, .. } | What::Http { timeout_ms, .. } | What::Udp { timeout_ms, .. } => timeout_ms,
+        What::Curl { timeout_ms, .. }
+        | What::Http { timeout_ms, .. }
+        | What::HttpByName { timeout_ms, .. }
+        | What::Udp { timeout_ms, .. }
+        | What::Names { timeout_ms, .. } => timeout_ms,
     }
 }
 

@@ -15,9 +15,10 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "docs/architecture.md",
+    "docs/dns.md",
     "docs/how-it-works.md",
     "docs/lab-file.md",
     "docs/limits.md",

@@ -122,6 +122,7 @@ impl Turn<'_> {
         sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
         stale::forget(&was.lab, &now.lab).await?;
         state.servers.tell(&now.lab, &now.plan)?;
+        state.servers.tell_coredns(&now.lab).await?;
         Ok(view::know_again(&now.lab)?)
     }
 

@@ -125,19 +125,9 @@ impl State {
         let Now { lab, .. } = self.now();
         let progress = self.progress();
         let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
-            let pid = match state {
-                ServerState::Running { pid, .. } => Some(pid),
-                _ => None,
-            };
-            ServerStatus {
-                pod,
-                container,
-                running: !state.is_down(),
-                pid,
-                text: state.to_string(),
-                restarts: state.restarts(),
-                again: matches!(state, ServerState::Waiting { .. }),
-            }
+            let (running, text, restarts) = (!state.is_down(), state.to_string(), state.restarts());
+            let again = matches!(state, ServerState::Waiting { .. });
+            ServerStatus { pod, container, running, pid: state.pid(), text, restarts, again }
         });
         Status {
             name: lab.name.to_string(),

@@ -54,7 +54,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
     let suite = suite::suite(&lab, &options);
     if suite.probes.is_empty() {
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));
-        return Err(error.hint("the groups are: pods, nodes, egress, services, negative, balance, yours"));
+        return Err(error.hint("the groups are: pods, nodes, egress, services, names, negative, balance, yours"));
     }
     let overflows = neighbours::overflows();
     let (crowds, first): (Vec<_>, Vec<_>) = suite.first_orders().into_iter().partition(|order| order.times > 1);

@@ -66,8 +66,8 @@ mod tests {
         node = "node2"
         hostname = "first"
         subdomain = "db"
-        labels = { app = "db" }
         namespace = "shop"
+        labels = { app = "db" }
         [[pod]]
         name = "db-1"
         node = "node1"

@@ -15,11 +15,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{curl, echo, netns, process::Processes};
+use super::{curl, echo, netns, process::Processes, questions};
 use crate::{
     error::{Context, Result},
     lab::model::{Lab, Place},
-    probe::order::{Answer, CLIENT_HEADER, Failure, FailureKind, Order, Outcome, POD_HEADER, Try, What},
+    probe::{
+        order::{Answer, CLIENT_HEADER, Failure, FailureKind, Order, Outcome, POD_HEADER, Try, What},
+        question::Resolver,
+    },
 };
 
 /// How many connections of one order are open at a time.
@@ -46,6 +49,15 @@ pub async fn attempt(order: Order, lab: &Lab, processes: &Processes) -> Outcome 
         What::Udp { to, timeout_ms } => {
             let limit = Duration::from_millis(timeout_ms.into());
             each_socket(&netns, times, || udp_socket(to), |socket| udp(socket, to, limit)).await
+        }
+        What::HttpByName { host, port, path, resolver, timeout_ms } => {
+            let limit = Duration::from_millis(timeout_ms.into());
+            let named = Named { host: &host, port, path: &path, resolver: &resolver };
+            let tries = (0..times).map(|_| http_by_name(&netns, named, limit));
+            stream::iter(tries).buffer_unordered(AT_ONCE).collect().await
+        }
+        What::Names { question, timeout_ms } => {
+            questions::ask(&netns, &question, times, Duration::from_millis(timeout_ms.into())).await
         }
     };
     Outcome { id, tries }
@@ -99,7 +111,7 @@ pub(super) fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
+pub(super) async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
     let began = Instant::now();
     let result = timeout(limit, attempt).await.unwrap_or_else(|_| {
         let text = format!("no answer within {} ms", limit.as_millis());
@@ -126,7 +138,26 @@ pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: D
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
         let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
         conversation.abort();
-        Ok(Answer { status, pod, client: client.and_then(|ip| ip.parse::<IpAddr>().ok()), body })
+        Ok(Answer { status, pod, client: client.and_then(|ip| ip.parse::<IpAddr>().ok()), body, names: None })
+    })
+    .await
+}
+
+/// What is to be got from a machine that is known by its name.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    host: &'a str,
+    port: u16,
+    path: &'a str,
+    resolver: &'a Resolver,
+}
+
+async fn http_by_name(netns: &str, named: Named<'_>, limit: Duration) -> Try {
+    let Named { host, port, path, resolver } = named;
+    timed(limit, async {
+        let to = SocketAddr::new(questions::resolve(netns, host, resolver).await?, port);
+        let socket = questions::inside(netns, || tcp_socket(to))?;
+        http(socket, to, path, limit).await.result
     })
     .await
 }
@@ -147,12 +178,12 @@ pub(super) async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> T
             Some((pod, client)) => (Some(pod.to_owned()), client.parse().ok()),
             None => (None, None),
         };
-        Ok(Answer { status: 0, pod, client, body })
+        Ok(Answer { status: 0, pod, client, body, names: None })
     })
     .await
 }
 
-fn failure(error: &io::Error) -> Failure {
+pub(super) fn failure(error: &io::Error) -> Failure {
     Failure { kind: kind(error.kind()), text: error.to_string() }
 }
 

@@ -92,7 +92,7 @@ impl Conntrack {
     ///
     /// When the kernel refuses, for instance because it has no ctnetlink.
     pub async fn connections(&self, which: Which) -> Result<Vec<Connection>> {
-        self.pick(which, |connection| Some(connection)).await
+        self.pick(which, Some).await
     }
 
     /// Deletes a connection of a protocol with ports; its next packet is a first one again, for

@@ -2,12 +2,18 @@
 
 use std::{
     env, fs,
+    io::Read,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{net::UdpSocket, sync::watch, time::timeout};
 
 use super::{
@@ -16,8 +22,7 @@ use super::{
     netns,
     process::Processes,
     rules,
-    scope::Pair,
-    serve::{ServerState, Serving},
+    serve::{ServerState, Servers, Serving, engine},
     view,
 };
 use crate::{
@@ -26,7 +31,7 @@ use crate::{
         environment,
     },
     error::{Context, Error, Result},
-    lab::model::Lab,
+    lab::model::{DnsEngine, Lab},
     proxy::endpoints::conditions,
 };
 
@@ -61,8 +66,8 @@ pub fn find() -> Result<PathBuf> {
 /// When it is not installed, or too old.
 pub fn check() -> Result<PathBuf> {
     let path = find()?;
-    let said = duct::cmd!(&path, "-version").stderr_to_stdout().unchecked().read().unwrap_or_default();
-    let first = said.lines().next().unwrap_or_default();
+    let said = said(&path);
+    let first = said.lines().next().unwrap_or("silent");
     if version(first).is_some_and(|version| version >= OLDEST) {
         return Ok(path);
     }
@@ -71,68 +76,136 @@ pub fn check() -> Result<PathBuf> {
     Err(Error::host(what).hint(format!("{INSTALL}, or set `engine = \"embedded\"` in `[dns]`")))
 }
 
+/// What it says of its version. How it ended does not matter, and where the agent asks, somebody else
+/// may have taken note of that.
+fn said(path: &Path) -> String {
+    let child = Command::new(path).arg("-version").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = child else { return String::new() };
+    let mut said = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        // What it said until something went wrong is what it said.
+        let _ = stdout.read_to_string(&mut said);
+    }
+    let _ = child.wait();
+    said
+}
+
 /// From `CoreDNS-1.13.1`.
 fn version(line: &str) -> Option<[u32; 3]> {
     let mut numbers = line.trim().strip_prefix("CoreDNS-")?.split('.').map_while(|number| number.parse().ok());
     Some([numbers.next()?, numbers.next()?, numbers.next()?])
 }
 
-/// Starts it in its pod, where it lives on: it is started again whenever it ends.
-///
-/// # Errors
-///
-/// When it is not installed, or its files cannot be written.
-pub(super) fn start(
-    serving: Serving<'_>,
-    log: PathBuf,
-    processes: &Processes,
-    pair: &Pair,
-) -> Result<watch::Receiver<ServerState>> {
-    let Serving { lab, pod, container, .. } = serving;
-    write(lab)?;
-    let kept = Kept {
-        what: format!("the DNS server of {}", lab.pod(pod).full_name()),
-        program: find()?,
-        arguments: vec!["-conf".to_owned(), Path::new(DIRECTORY).join(COREFILE).to_string_lossy().into_owned()],
-        environment: environment::of_container(lab, pod, container),
-        view: view::of_pod(lab, pod)?,
-        log,
-    };
-    kept.start(processes, pair)
-}
-
-/// Writes its files anew; the processes read them again when they get [`RELOAD`].
-///
-/// # Errors
-///
-/// When they cannot be written.
-pub(super) fn rewrite(lab: &Lab) -> Result<()> {
-    write(lab)
-}
-
-/// The signal at which CoreDNS reads its configuration again, and goes on answering meanwhile.
-pub(super) const RELOAD: Signal = Signal::SIGUSR1;
-
-/// Writes its files, each under another name first: other pods may be reading them.
-fn write(lab: &Lab) -> Result<()> {
-    const SERIAL: u32 = 1;
-    let directory = Path::new(DIRECTORY);
-    fs::create_dir_all(directory).context(format!("cannot make {DIRECTORY}"))?;
-    for (name, text) in corefile::files(lab, &conditions(lab), SERIAL) {
-        let path = directory.join(name);
-        let new = path.with_extension(format!("{:?}.new", std::thread::current().id()));
-        fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, &path))
-            .context(format!("cannot write {}", path.display()))?;
+impl Servers {
+    /// Starts CoreDNS in its pod, where it lives on: it is started again whenever it ends.
+    ///
+    /// # Errors
+    ///
+    /// When it is not installed, or its files cannot be written.
+    pub(super) fn start_coredns(
+        &self,
+        serving: Serving<'_>,
+        processes: &Processes,
+    ) -> Result<watch::Receiver<ServerState>> {
+        let Serving { lab, pod, container, .. } = serving;
+        self.files.write(lab)?;
+        let kept = Kept {
+            what: format!("the DNS server of {}", lab.pod(pod).full_name()),
+            program: find()?,
+            arguments: vec!["-conf".to_owned(), Path::new(DIRECTORY).join(COREFILE).to_string_lossy().into_owned()],
+            environment: environment::of_container(lab, pod, container),
+            view: view::of_pod(lab, pod)?,
+            log: self.log(lab, pod, container),
+            scope: self.scopes().of(&lab.pod(pod).full_name()).listeners,
+        };
+        kept.start(processes)
     }
-    Ok(())
+
+    /// Waits until CoreDNS answers in its pod, of the lab as its files have it now.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such namespace.
+    pub(super) async fn coredns_answers(&self, serving: Serving<'_>) -> Result<()> {
+        let Serving { lab, netns, pod, .. } = serving;
+        ready(netns, lab.pod(pod).ip, lab.cluster.domain.as_str(), self.files.serial()).await
+    }
+
+    /// Tells CoreDNS how the lab is now, and comes back when it says so too.
+    ///
+    /// # Errors
+    ///
+    /// When its files cannot be written.
+    pub async fn tell_coredns(&self, lab: &Lab) -> Result<()> {
+        if engine(lab) != DnsEngine::Coredns || !self.files.write(lab)? {
+            return Ok(());
+        }
+        for pod in lab.pods.iter().filter(|pod| pod.serves_dns()) {
+            let (name, netns) = (pod.full_name(), pod.full_name());
+            let state = self.states().into_iter().find(|((of, _), _)| *of == name).map(|(_, state)| state);
+            // One that is not there yet, or not any more, begins with the new files.
+            let Some(pid) = state.and_then(|state| state.pid()) else { continue };
+            if !is_ready(&netns, pod.ip).await? {
+                continue;
+            }
+            // That it has ended meanwhile is fine.
+            let _ = kill(Pid::from_raw(pid), REREAD);
+            let ready = ready(&netns, pod.ip, lab.cluster.domain.as_str(), self.files.serial());
+            if timeout(LONGEST_REREAD, ready).await.is_err() {
+                eprintln!("the DNS server of {name} has not read its new files after {LONGEST_REREAD:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What makes CoreDNS read its files again.
+const REREAD: Signal = Signal::SIGUSR1;
+/// It needs some milliseconds for that.
+const LONGEST_REREAD: Duration = Duration::from_secs(5);
+
+/// The files of CoreDNS, the same ones for all its pods.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Files(Arc<Mutex<u32>>);
+
+impl Files {
+    fn lock(&self) -> MutexGuard<'_, u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The serial number of the zones.
+    fn serial(&self) -> u32 {
+        *self.lock()
+    }
+
+    /// Writes them, if they are not what they should be; says whether that was so.
+    fn write(&self, lab: &Lab) -> Result<bool> {
+        let mut serial = self.lock();
+        let directory = Path::new(DIRECTORY);
+        let files = |serial| corefile::files(lab, &conditions(lab), serial);
+        let is =
+            |(name, text): (&String, &String)| fs::read_to_string(directory.join(name)).is_ok_and(|it| it == *text);
+        if files(*serial).iter().all(is) {
+            return Ok(false);
+        }
+        *serial += 1;
+        fs::create_dir_all(directory).context(format!("cannot make {DIRECTORY}"))?;
+        for (name, text) in files(*serial) {
+            let path = directory.join(name);
+            // Under another name first: CoreDNS may be reading.
+            let new = path.with_extension("new");
+            let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+            written.context(format!("cannot write {}", path.display()))?;
+        }
+        Ok(true)
+    }
 }
 
 /// Waits until it answers. It has no event to tell that by, so it is asked, and asked again a
 /// little later each time.
-pub(super) async fn ready(netns: &str, ip: IpAddr, domain: &str) -> Result<()> {
+async fn ready(netns: &str, ip: IpAddr, domain: &str, serial: u32) -> Result<()> {
     let mut pause = Duration::from_millis(5);
-    while !(is_ready(netns, ip).await? && answers(netns, ip, domain).await?) {
+    while !(is_ready(netns, ip).await? && answered(netns, ip, domain).await? == Some(serial)) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
@@ -150,7 +223,8 @@ async fn is_ready(netns: &str, ip: IpAddr) -> Result<bool> {
     Ok(answer.result.is_ok_and(|answer| answer.status == 200))
 }
 
-async fn answers(netns: &str, ip: IpAddr, domain: &str) -> Result<bool> {
+/// The serial number of the zone, if it is told.
+async fn answered(netns: &str, ip: IpAddr, domain: &str) -> Result<Option<u32>> {
     let to = SocketAddr::new(ip, 53);
     let socket = netns::inside(netns, || {
         let any = SocketAddr::new(if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
@@ -168,8 +242,15 @@ async fn answers(netns: &str, ip: IpAddr, domain: &str) -> Result<bool> {
         Ok::<_, std::io::Error>(answer[..length].to_vec())
     };
     // Whatever goes wrong means: not yet.
-    let answer = timeout(PATIENCE, ask).await;
-    Ok(matches!(answer, Ok(Ok(answer)) if answer.len() > 12 && answer[..2] == question[..2]))
+    let answer = timeout(PATIENCE, ask).await.ok().and_then(std::result::Result::ok);
+    Ok(answer.filter(|answer| answer.starts_with(&question[..2])).and_then(|answer| serial_in(&answer)))
+}
+
+/// The serial number in an answer that ends with the one SOA record it has: before four other numbers.
+fn serial_in(answer: &[u8]) -> Option<u32> {
+    let answers = answer.get(6..8)?;
+    let bytes = answer.get(answer.len().checked_sub(20)?..)?.first_chunk()?;
+    (answers == [0, 1]).then(|| u32::from_be_bytes(*bytes))
 }
 
 /// A question for the SOA record of a zone, as it is sent (RFC 1035, section 4.1).
@@ -200,5 +281,15 @@ mod tests {
     #[test]
     fn a_question_on_the_wire() {
         assert_eq!(question("a.bc")[12..], *b"\x01a\x02bc\x00\x00\x06\x00\x01");
+    }
+
+    #[test]
+    fn a_serial_number_on_the_wire() {
+        let mut answer = question("a.bc");
+        answer.extend([0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6]);
+        assert_eq!(serial_in(&answer), None, "a question");
+        answer[7] = 1;
+        assert_eq!(serial_in(&answer), Some(258));
+        assert_eq!(serial_in(&[0; 8]), None);
     }
 }

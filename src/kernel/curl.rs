@@ -75,7 +75,10 @@ fn read(output: &Output) -> Result<Answer, Failure> {
     };
     match output.status.code() {
         Some(0) => answer(&output.stdout).ok_or_else(|| failure(FailureKind::Broken)),
+        Some(6) => Err(failure(FailureKind::Unnamed)),
         Some(7) => Err(failure(connect_failure(&transcript))),
+        // The name servers say nothing, and curl's patience ends before its resolver's.
+        Some(28) if transcript.contains("Resolving timed out") => Err(failure(FailureKind::Unnamed)),
         Some(28) => Err(failure(FailureKind::Timeout)),
         Some(52 | 55 | 56) => Err(failure(FailureKind::Broken)),
         _ => Err(failure(FailureKind::Other)),
@@ -109,6 +112,7 @@ fn answer(stdout: &[u8]) -> Option<Answer> {
         pod: text(POD_HEADER),
         client: text(CLIENT_HEADER).and_then(|ip| ip.parse().ok()),
         body: String::from_utf8_lossy(&body[..body.len().min(BODY_LIMIT)]).into_owned(),
+        names: None,
     })
 }
 

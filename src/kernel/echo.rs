@@ -32,7 +32,7 @@ use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 /// One echo server: what it says of itself.
 #[derive(Debug, Clone)]
 pub(super) struct Echo {
-    /// The pod's name, or the machine's.
+    /// The pod's whole name (`web`, `web.shop`), or the machine's.
     pub(super) name: String,
     /// What it calls itself.
     pub(super) hostname: String,
@@ -88,7 +88,7 @@ impl Echo {
             .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
             .header(POD_HEADER, &self.name)
             .header(CLIENT_HEADER, client.ip().to_string());
-        // A name is a DNS label and an address is an address: both are header values.
+        // A name is DNS labels and an address is an address: both are header values.
         response.body(Full::new(Bytes::from(body))).unwrap_or_default()
     }
 

@@ -65,13 +65,13 @@ pub async fn drifts(lab: &Lab, plan: &Plan, processes: &Processes, servers: &Ser
 fn dead_servers(lab: &Lab, servers: &Servers) -> Vec<Drift> {
     let states = servers.states().into_iter();
     let down = states.filter(|(_, state)| state.is_down());
-    let drift = |((pod, container), state): ((String, String), ServerState)| {
-        let serves_dns = lab.pods.iter().any(|it| it.serves_dns() && it.full_name() == pod);
-        let text = match serves_dns {
-            true => format!("the DNS server of {pod} {state}"),
-            false => format!("the server of the container {container} of {pod} {state}"),
+    let drift = |((name, container), state): ((String, String), ServerState)| {
+        let dns = lab.pods.iter().any(|pod| pod.serves_dns() && pod.full_name() == name);
+        let text = match dns {
+            true => format!("the DNS server of {name} {state}"),
+            false => format!("the server of the container {container} of {name} {state}"),
         };
-        let netns = lab.find(&pod).map_or_else(|| pod.clone(), |place| lab.netns(place));
+        let netns = lab.find(&name).map_or_else(|| name.clone(), |place| lab.netns(place));
         Drift { netns, kind: DriftKind::Server, text, mend: None }
     };
     let balancer = lab.load_balancer.as_ref().zip(servers.balancer()).and_then(|(balancer, state)| {

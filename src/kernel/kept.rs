@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     process::{Processes, Spawned},
-    scope::{Pair, Scope},
+    scope::Scope,
     serve::{ServerState, describe},
     view,
 };
@@ -36,6 +36,8 @@ pub(super) struct Kept {
     pub(super) view: View,
     /// The file that gets what it prints.
     pub(super) log: PathBuf,
+    /// When this ends, it is not started again.
+    pub(super) scope: Scope,
 }
 
 /// What became of a program before.
@@ -48,21 +50,20 @@ pub struct Past {
 }
 
 impl Kept {
-    /// Starts it, and again whenever it ends, until its pod ends.
+    /// Starts it, and again whenever it ends, until its scope does.
     ///
     /// # Errors
     ///
     /// When it cannot be started the first time.
-    pub(super) fn start(self, processes: &Processes, pair: &Pair) -> Result<watch::Receiver<ServerState>> {
+    pub(super) fn start(self, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
         let first = self.spawn(processes)?;
         let (sender, state) = watch::channel(ServerState::Running { pid: first.pid.as_raw(), past: Past::default() });
         let processes = processes.clone();
-        let ending = pair.listeners.clone();
-        pair.whole.spawn(async move { self.keep(first, &sender, &processes, &ending).await });
+        tokio::spawn(async move { self.keep(first, &sender, &processes).await });
         Ok(state)
     }
 
-    async fn keep(self, first: Spawned, state: &watch::Sender<ServerState>, processes: &Processes, ending: &Scope) {
+    async fn keep(self, first: Spawned, state: &watch::Sender<ServerState>, processes: &Processes) {
         let mut pauses = Pauses::default();
         let mut past = Past::default();
         let mut next: Result<Spawned> = Ok(first);
@@ -72,30 +73,23 @@ impl Kept {
                 Ok(Spawned { ended, .. }) => ended.await.map_or_else(|_| "ended".to_owned(), describe),
                 Err(error) => error.to_string(),
             };
-            if ending.has_ended() {
-                // As below.
-                let _ = state.send(ServerState::Ended { how });
-                return;
+            if self.scope.has_ended() {
+                return said(state, ServerState::Ended { how });
             }
             let pause = pauses.after(began.elapsed());
             eprintln!("{} {how}; it starts again {}", self.what, when(pause));
-            past.how = Some(how);
-            // Nobody may be looking any more.
-            let _ = state.send(ServerState::Waiting { until: began + began.elapsed() + pause, past: past.clone() });
-            // The pause is what is wanted: a program that cannot live is not to keep the host busy.
+            past.how = Some(how.clone());
+            said(state, ServerState::Waiting { until: Instant::now() + pause, past: past.clone() });
             tokio::select! {
+                biased;
+                () = self.scope.ended() => return said(state, ServerState::Ended { how }),
+                // The pause is what is wanted: a program that cannot live is not to keep the host busy.
                 () = tokio::time::sleep(pause) => {}
-                () = ending.ended() => {
-                    let how = past.how.take().unwrap_or_default();
-                    let _ = state.send(ServerState::Ended { how });
-                    return;
-                }
             }
             past.restarts += 1;
             next = self.spawn(processes);
             if let Ok(Spawned { pid, .. }) = &next {
-                // As above.
-                let _ = state.send(ServerState::Running { pid: pid.as_raw(), past: past.clone() });
+                said(state, ServerState::Running { pid: pid.as_raw(), past: past.clone() });
             }
         }
     }
@@ -109,6 +103,11 @@ impl Kept {
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         processes.spawn(command, view::entrance(&self.view)?)
     }
+}
+
+fn said(state: &watch::Sender<ServerState>, how: ServerState) {
+    // Nobody may be looking any more.
+    let _ = state.send(how);
 }
 
 /// `at once`, or `in 10 s`.

@@ -28,6 +28,7 @@ pub mod nest;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+mod questions;
 pub mod requirements;
 pub mod rules;
 mod scope;

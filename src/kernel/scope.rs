@@ -30,14 +30,14 @@ impl Scope {
         self.tasks.spawn(async move { _ = task.await });
     }
 
-    /// It has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
     /// Waits until it ends.
     pub(super) async fn ended(&self) {
         self.token.cancelled().await;
+    }
+
+    /// It has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.token.is_cancelled()
     }
 
     /// Waits until all its tasks have ended, by themselves or with it.
@@ -75,15 +75,16 @@ impl Scopes {
         pair.clone()
     }
 
-    /// It takes no more connections, and nothing of it starts again.
-    pub(super) fn close(&self, owner: &str) {
+    /// It takes no more connections, and nothing of it is started again.
+    pub(super) fn shut(&self, owner: &str) {
         if let Some(pair) = self.table().get(owner) {
             pair.listeners.token.cancel();
         }
     }
 
-    /// Waits until what it does is over.
-    pub(super) async fn drained(&self, owner: &str) {
+    /// It takes no more connections; comes back when those that it has are over.
+    pub(super) async fn close(&self, owner: &str) {
+        self.shut(owner);
         let pair = self.table().get(owner).cloned();
         if let Some(pair) = pair {
             pair.listeners.drained().await;
@@ -117,8 +118,7 @@ mod tests {
         };
         pair.listeners.spawn(hold(listening));
         pair.whole.spawn(hold(talking));
-        scopes.close("pod");
-        let mut closing = Box::pin(scopes.drained("pod"));
+        let mut closing = Box::pin(scopes.close("pod"));
         assert!(futures::poll!(&mut closing).is_pending());
         assert!((&mut listener).await.is_err());
         assert!(futures::poll!(&mut closing).is_pending());

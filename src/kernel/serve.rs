@@ -52,6 +52,7 @@ pub struct Servers {
     balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
     spreads: Spreads,
     scopes: Scopes,
+    pub(super) files: coredns::Files,
     healths: Arc<Mutex<BTreeMap<(String, u16), watch::Sender<Health>>>>,
     pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
@@ -109,6 +110,14 @@ impl ServerState {
         matches!(self, ServerState::Ended { .. } | ServerState::Waiting { .. })
     }
 
+    /// Its process, if it is one that runs.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            ServerState::Running { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
     /// How often it was started again.
     pub fn restarts(&self) -> u32 {
         match self {
@@ -158,9 +167,10 @@ impl Servers {
             balancer: Arc::default(),
             spreads: Spreads::default(),
             scopes: Scopes::default(),
+            names: Arc::default(),
+            files: coredns::Files::default(),
             healths: Arc::default(),
             watched: Arc::default(),
-            names: Arc::default(),
             internet: Arc::default(),
             ending: Arc::default(),
         }
@@ -197,7 +207,7 @@ impl Servers {
         let it = &lab.pod(pod).containers[container];
         let state = match &it.server {
             Server::Echo => {
-                let (name, hostname) = (lab.pod(pod).name.to_string(), lab.pod(pod).own_name().to_string());
+                let (name, hostname) = (lab.pod(pod).full_name(), lab.pod(pod).own_name().to_string());
                 let echo = Echo { name, hostname };
                 let pair = self.scopes.of(&lab.pod(pod).full_name());
                 for port in &it.ports {
@@ -207,7 +217,7 @@ impl Servers {
             }
             Server::Python => {
                 let ports = it.ports.iter().map(|port| port.container_port.to_string());
-                let mut argv = vec![python()?, view::HTTP_SERVER.to_owned(), lab.pod(pod).name.to_string()];
+                let mut argv = vec![python()?, view::HTTP_SERVER.to_owned(), lab.pod(pod).full_name()];
                 argv.extend(ports);
                 self.spawn(serving, &argv, processes)?
             }
@@ -306,7 +316,7 @@ impl Servers {
 
     /// Starts the cluster's DNS in one of its pods.
     fn start_dns(&self, serving: Serving<'_>, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
-        let Serving { lab, netns, pod, container } = serving;
+        let Serving { lab, netns, pod, .. } = serving;
         let pair = self.scopes.of(&lab.pod(pod).full_name());
         match engine(lab) {
             DnsEngine::Embedded => {
@@ -319,7 +329,7 @@ impl Servers {
                 dns::serve_cluster(lab, names, netns, &pair)?;
                 Ok(watch::channel(ServerState::BuiltIn).1)
             }
-            DnsEngine::Coredns => coredns::start(serving, self.log(lab, pod, container), processes, &pair),
+            DnsEngine::Coredns => self.start_coredns(serving, processes),
         }
     }
 
@@ -339,8 +349,9 @@ impl Servers {
             environment: environment::of_container(lab, pod, container),
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
+            scope: self.scopes.of(&name).listeners,
         };
-        kept.start(processes, &self.scopes.of(&name))
+        kept.start(processes)
     }
 
     /// Waits until every TCP port of a process is open. What tells is the port itself: a
@@ -355,7 +366,7 @@ impl Servers {
         let mut state = state.ok_or_else(|| Error::bug("a server that was never started"))?;
         let open = async {
             if it.server == Server::Dns {
-                return coredns::ready(netns, lab.pod(pod).ip, lab.cluster.domain.as_str()).await;
+                return self.coredns_answers(serving).await;
             }
             for port in it.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
                 opened(netns, lab.pod(pod).ip, port.container_port).await?;
@@ -364,7 +375,7 @@ impl Servers {
         };
         tokio::select! {
             open = open => open,
-            how = end_of(&mut state) => {
+            how = first_end_of(&mut state) => {
                 let last = last_line(&self.log(lab, pod, container));
                 Err(Error::refused(format!("the server of {} {how}{last}", lab.pod(pod).full_name())))
             }
@@ -395,11 +406,18 @@ fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> 
     state
 }
 
-/// Waits until a server has ended for the first time, and says how.
+/// Waits until a server has ended for good, and says how.
 pub(super) async fn end_of(state: &mut watch::Receiver<ServerState>) -> String {
-    let gone = state.wait_for(|state| state.how_it_ended().is_some()).await;
-    let how = gone.as_deref().ok().and_then(ServerState::how_it_ended).map(str::to_owned);
-    drop(gone);
+    told(state, |state| matches!(state, ServerState::Ended { .. })).await
+}
+
+/// Waits until a server has ended, for good or not, and says how.
+async fn first_end_of(state: &mut watch::Receiver<ServerState>) -> String {
+    told(state, |state| state.how_it_ended().is_some()).await
+}
+
+async fn told(state: &mut watch::Receiver<ServerState>, is: impl FnMut(&ServerState) -> bool) -> String {
+    let how = state.wait_for(is).await.ok().and_then(|state| state.how_it_ended().map(str::to_owned));
     match how {
         Some(how) => how,
         None => std::future::pending().await,
@@ -464,7 +482,7 @@ pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
 }
 
 /// What answers DNS questions.
-fn engine(lab: &Lab) -> DnsEngine {
+pub(super) fn engine(lab: &Lab) -> DnsEngine {
     lab.dns.as_ref().map_or(DnsEngine::Embedded, |dns| dns.engine)
 }
 

@@ -9,14 +9,14 @@ use nix::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    balancer, coredns, dns, netns,
+    balancer, dns, netns,
     serve::{ServerState, Servers, end_of, health_of},
     view,
 };
 use crate::{
     dns::Internet,
     error::Result,
-    lab::model::{DnsEngine, Lab},
+    lab::model::Lab,
     plan::step::{Plan, Program, Step},
 };
 
@@ -31,13 +31,14 @@ impl Servers {
             let runs = matches!(*state.borrow(), ServerState::Running { .. } | ServerState::Waiting { .. });
             (key.0 == pod && runs).then(|| state.clone())
         };
+        self.scopes().shut(pod);
         let states: Vec<_> = self.table().iter().filter_map(mine).collect();
-        self.scopes().close(pod);
+        self.scopes().shut(pod);
         for state in &states {
             signal(state, Signal::SIGTERM);
         }
         let polite = async {
-            self.scopes().drained(pod).await;
+            self.scopes().close(pod).await;
             for state in &states {
                 end_of(&mut state.clone()).await;
             }
@@ -115,14 +116,6 @@ impl Servers {
         {
             names.set(dns::names(lab)?);
         }
-        if lab.dns.as_ref().is_some_and(|dns| dns.engine == DnsEngine::Coredns) {
-            coredns::rewrite(lab)?;
-            let serves = |name: &str| lab.pods.iter().any(|pod| pod.serves_dns() && pod.full_name() == name);
-            self.table()
-                .iter()
-                .filter(|((pod, _), _)| serves(pod))
-                .for_each(|(_, state)| signal(state, coredns::RELOAD));
-        }
         if let Some(internet) = &*self.internet.lock().unwrap_or_else(PoisonError::into_inner) {
             internet.set(Internet::new(lab));
         }
@@ -139,7 +132,7 @@ impl Servers {
 
 /// Signals the process of a server, if it is one.
 fn signal(state: &watch::Receiver<ServerState>, signal: Signal) {
-    if let ServerState::Running { pid, .. } = *state.borrow() {
+    if let Some(pid) = state.borrow().pid() {
         // That it has ended already is fine.
         let _ = kill(Pid::from_raw(pid), signal);
     }

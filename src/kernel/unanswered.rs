@@ -100,7 +100,7 @@ mod tests {
     }
 
     fn outcome(id: usize, failure: Option<FailureKind>) -> Outcome {
-        let good = Ok(Answer { status: 0, pod: None, client: None, body: String::new() });
+        let good = Ok(Answer { status: 0, pod: None, client: None, body: String::new(), names: None });
         let last = match failure {
             Some(kind) => Err(Failure { kind, text: String::new() }),
             None => good.clone(),

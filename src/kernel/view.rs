@@ -63,8 +63,7 @@ fn resurrect_resolv_conf() -> io::Result<()> {
 ///
 /// When the private `/run` cannot be written to, or the host forbids the mount.
 pub fn lay_over(lab: &Lab) -> Result<()> {
-    let resolver = Resolver::of(lab, Place::Host).to_string();
-    for (file, text) in [("hosts", hosts::of_machines(lab)), ("resolv.conf", resolver)] {
+    for (file, text) in common(lab) {
         let over = format!("/etc/{file}");
         if !Path::new(&over).exists() {
             continue;
@@ -77,17 +76,27 @@ pub fn lay_over(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Tells machines of those that came and went since. The file stays the one that is laid over.
+/// Tells machines of those that came and went since, and whom to ask now. The files stay those that
+/// are laid over.
 ///
 /// # Errors
 ///
 /// When the private `/run` cannot be written to.
 pub fn know_again(lab: &Lab) -> Result<()> {
-    let path = Path::new(DIRECTORY).join("hosts");
-    if !path.exists() {
-        return Ok(());
+    for (file, text) in common(lab) {
+        let path = Path::new(DIRECTORY).join(file);
+        if path.exists() {
+            fs::write(&path, text).context(format!("cannot write {}", path.display()))?;
+        }
     }
-    fs::write(&path, hosts::of_machines(lab)).context(format!("cannot write {}", path.display()))
+    // Those that differ are written anew when they are next needed; there may be none.
+    let _ = fs::remove_dir_all(Path::new(DIRECTORY).join("machines"));
+    Ok(())
+}
+
+/// The files of every place that has none of its own.
+fn common(lab: &Lab) -> [(&'static str, String); 2] {
+    [("hosts", hosts::of_machines(lab)), ("resolv.conf", Resolver::of(lab, Place::Host).to_string())]
 }
 
 /// Forgets the files of a pod or another place that is gone.

@@ -241,6 +241,8 @@ mod tests {
         [[client]]
         name = "laptop"
         ip = "192.0.2.10/24"
+        [dns]
+        engine = "none"
     "#;
 
     fn told(new: &str) -> Vec<String> {

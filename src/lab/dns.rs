@@ -40,7 +40,7 @@ pub(super) struct DnsDraft {
 /// The ClusterIP of `kube-dns` in its range, by convention.
 const TENTH: u32 = 10;
 /// Who answers if the file does not say.
-const ENGINE: EngineKind = EngineKind::None;
+const ENGINE: EngineKind = EngineKind::Embedded;
 /// CoreDNS's `forward` takes no more.
 const MOST_UPSTREAMS: usize = 15;
 /// kubeadm's.

@@ -211,6 +211,8 @@ mod tests {
         name = "b"
         selector = { app = "b" }
         ports = [{ port = 80 }]
+        [dns]
+        engine = "none"
     "#;
 
     fn lab(text: &str) -> Lab {

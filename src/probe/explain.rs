@@ -290,6 +290,8 @@ fn pattern(role: Role, kinds: &BTreeSet<FaultKind>) -> String {
         [FaultKind::WrongSource] => "is seen under a wrong address",
         [FaultKind::WrongShares] => "is spread unevenly",
         [FaultKind::Answered] => "is answered though it must not be",
+        [FaultKind::Unnamed] => "cannot resolve its name",
+        [FaultKind::WrongContent] => "is answered wrongly",
         [FaultKind::NotTried] => "could not be tried",
         _ => "fails",
     };

@@ -1,5 +1,8 @@
 //! From what came of a probe to a verdict, and from all verdicts to the report.
 
+mod says;
+mod tally;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -8,14 +11,16 @@ use std::{
 use super::{
     drift::Drift,
     explain::{self, LookAt},
-    order::{Answer, Failure, FailureKind, Outcome, What},
+    order::{FailureKind, Outcome, What},
     stats,
-    suite::{Answerer, Expect, Outcomes, Probe, Speaks, Suite, Wish},
+    suite::{Answerer, Expect, Outcomes, Probe, Suite, Wish},
 };
 use crate::{
     lab::model::Protocol,
     report::{Distribution, Report, Share},
 };
+pub(crate) use says::{in_order, saying};
+use tally::Tally;
 
 /// The report on a run of `suite`: `outcomes` of its orders, in any order, and how the lab
 /// differs from its plan.
@@ -86,6 +91,8 @@ pub enum FaultKind {
     Unreachable,
     /// The connection broke.
     Broken,
+    /// The name could not be resolved.
+    Unnamed,
     /// The probe could not be made.
     NotTried,
     /// Somebody answered where nobody must.
@@ -127,6 +134,7 @@ pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
         }),
         Expect::Shares(answerers) => served(probe, &tally).and_then(|_| shared(&tally, answerers, alpha)),
         Expect::Sticky(answerers) => served(probe, &tally).and_then(|_| stuck(probe, answerers, outcomes)),
+        Expect::Says(saying) => says::judge(saying, &tally, outcomes),
         Expect::Yours(wish) => granted(probe, wish, &tally, outcomes),
     };
     let distribution = match &probe.expect {
@@ -176,6 +184,7 @@ pub(super) fn hopeless(suite: &Suite, outcomes: &Outcomes<'_>) -> BTreeMap<Strin
 fn destination(probe: &Probe, what: &What) -> Option<SocketAddr> {
     match what {
         What::Http { to, .. } | What::Udp { to, .. } => Some(*to),
+        What::HttpByName { .. } | What::Names { .. } => None,
         What::Curl { .. } => match probe.target.address {
             super::suite::Address::Socket(to) => Some(to),
             _ => None,
@@ -191,156 +200,6 @@ impl Judged {
 
 /// A judgement: what happened, and of a failure its class.
 type Judgement = Result<String, (FaultKind, String)>;
-
-/// What came of all tries of a probe, counted.
-#[derive(Debug, Default)]
-struct Tally {
-    /// By the name of who answered; those who may answer are all there, be it with 0.
-    answers: BTreeMap<String, u64>,
-    /// Answers that do not say whose they are, where that is all right.
-    anonymous: u64,
-    /// Answers of those who must not answer, by what they say they are.
-    strangers: BTreeMap<String, u64>,
-    /// Client addresses that must not be seen, by who saw them.
-    wrong_sources: BTreeMap<(String, IpAddr), u64>,
-    /// Failures, with the words of the first of each kind.
-    failures: BTreeMap<FailureKind, (u64, String)>,
-    /// All tries.
-    total: u64,
-}
-
-impl Tally {
-    fn of(answerers: &[Answerer], outcomes: &[&Outcome]) -> Tally {
-        let mut tally = Tally::default();
-        for answerer in answerers {
-            tally.answers.insert(answerer.name.clone(), 0);
-        }
-        for one in outcomes.iter().flat_map(|outcome| &outcome.tries) {
-            tally.total += 1;
-            match &one.result {
-                Ok(answer) => tally.answer(answerers, answer),
-                // A server that does not speak HTTP may break off; that it could is an answer.
-                Err(Failure { kind: FailureKind::Broken, .. }) if may_break(answerers) => tally.anonymous += 1,
-                Err(failure) => tally.failures.entry(kind(failure)).or_insert((0, failure.text.clone())).0 += 1,
-            }
-        }
-        tally
-    }
-
-    fn answer(&mut self, answerers: &[Answerer], answer: &Answer) {
-        match identify(answerers, answer) {
-            Identity::Known(answerer) => {
-                *self.answers.entry(answerer.name.clone()).or_default() += 1;
-                if let Some(client) = answer.client
-                    && !answerer.sources.is_empty()
-                    && !answerer.sources.contains(&client)
-                {
-                    *self.wrong_sources.entry((answerer.name.clone(), client)).or_default() += 1;
-                }
-            }
-            Identity::Anonymous => self.anonymous += 1,
-            Identity::Stranger(name) => *self.strangers.entry(name).or_default() += 1,
-        }
-    }
-
-    fn answered(&self) -> u64 {
-        self.answers.values().sum::<u64>() + self.anonymous
-    }
-
-    /// The most frequent failure.
-    fn failure(&self) -> Option<FailureKind> {
-        self.failures.iter().max_by_key(|(_, (count, _))| *count).map(|(kind, _)| *kind)
-    }
-
-    /// Who should have answered and did not, if so many answered that it means something.
-    fn absent(&self, probe: &Probe) -> Vec<String> {
-        let answerers = probe.expect.answerers();
-        let enough = self.total as usize >= stats::tries_to_hit(answerers.len(), 1e-3);
-        answerers
-            .iter()
-            .map(|answerer| answerer.name.clone())
-            .filter(|name| enough && self.answers.get(name) == Some(&0))
-            .collect()
-    }
-
-    fn failures_text(&self) -> String {
-        let one = |(kind, (count, text)): (&FailureKind, &(u64, String))| {
-            let text = text.trim();
-            let words = if text.is_empty() { String::new() } else { format!(" ({text})") };
-            match self.total {
-                1 => format!("{}{words}", failed(*kind)),
-                _ => format!("{count} of {} tries: {}{words}", self.total, failed(*kind)),
-            }
-        };
-        self.failures.iter().map(one).collect::<Vec<_>>().join("; ")
-    }
-
-    fn answers_text(&self) -> String {
-        let counts = self.answers.iter().chain(&self.strangers).filter(|(_, count)| **count > 0);
-        let mut words: Vec<String> = match self.total {
-            1 => counts.map(|(name, _)| name.clone()).collect(),
-            _ => counts.map(|(name, count)| format!("{name} {count}")).collect(),
-        };
-        match (self.anonymous, self.total) {
-            (0, _) => {}
-            (_, 1) => words.push("a server that does not say who it is".to_owned()),
-            (count, _) => words.push(format!("without a name {count}")),
-        }
-        match (words.is_empty(), self.total) {
-            (true, _) => "nobody answered".to_owned(),
-            (false, 1) => format!("answered by {}", words.join(", ")),
-            (false, total) => format!("{total} tries, answered by {}", words.join(", ")),
-        }
-    }
-}
-
-/// Who sent an answer.
-enum Identity<'a> {
-    Known(&'a Answerer),
-    Anonymous,
-    Stranger(String),
-}
-
-/// The line by which the lesson's server names itself.
-const SERVER_LINE: &str = "HTTP Server IP address:";
-
-fn identify<'a>(answerers: &'a [Answerer], answer: &Answer) -> Identity<'a> {
-    let said = answer
-        .body
-        .lines()
-        .find_map(|line| line.trim().strip_prefix(SERVER_LINE))
-        .map(|address| address.trim().to_owned());
-    let by_name = answer.pod.as_ref().and_then(|pod| answerers.iter().find(|answerer| answerer.name == *pod));
-    let by_line = said.as_ref().and_then(|said| {
-        let ip = said.parse::<IpAddr>().ok()?;
-        answerers.iter().find(|answerer| answerer.endpoint.ip() == ip)
-    });
-    // The header is what the server was told it is; the line is its own opinion, and a pod on
-    // the host network or with two addresses may say something else there.
-    let known = if answer.pod.is_some() { by_name } else { by_line };
-    let shy = answerers.iter().any(|answerer| answerer.speaks != Speaks::ItsName);
-    match (known, &answer.pod, said) {
-        (Some(answerer), _, _) => Identity::Known(answerer),
-        (None, ..) if shy => Identity::Anonymous,
-        (None, Some(pod), _) => Identity::Stranger(pod.clone()),
-        (None, None, Some(said)) => Identity::Stranger(said),
-        (None, None, None) => Identity::Stranger("a server that does not say who it is".to_owned()),
-    }
-}
-
-fn may_break(answerers: &[Answerer]) -> bool {
-    answerers.iter().any(|answerer| answerer.speaks == Speaks::Anything)
-}
-
-/// A blackhole route is EINVAL to a program on the same machine, which tools have no name for.
-fn kind(failure: &Failure) -> FailureKind {
-    match failure.kind {
-        FailureKind::Other if failure.text.contains("Invalid argument") || failure.text.contains("os error 22") => {
-            FailureKind::Unreachable
-        }
-        kind => kind,
-    }
-}
 
 fn silent(tally: &Tally, is_right: impl Fn(FailureKind) -> bool) -> Judgement {
     if tally.answered() > 0 || !tally.strangers.is_empty() {
@@ -363,6 +222,9 @@ fn served(probe: &Probe, tally: &Tally) -> Judgement {
     }
     if !tally.strangers.is_empty() {
         return Err((FaultKind::WrongAnswerer, tally.answers_text()));
+    }
+    if let Some(nonsense) = &tally.nonsense {
+        return Err((FaultKind::WrongContent, nonsense.clone()));
     }
     if !tally.wrong_sources.is_empty() {
         let one = |((name, client), count): (&(String, IpAddr), &u64)| {
@@ -496,6 +358,7 @@ fn fault(kind: FailureKind) -> FaultKind {
         FailureKind::Timeout => FaultKind::Timeout,
         FailureKind::Unreachable => FaultKind::Unreachable,
         FailureKind::Broken => FaultKind::Broken,
+        FailureKind::Unnamed => FaultKind::Unnamed,
         FailureKind::Other => FaultKind::NotTried,
     }
 }
@@ -506,13 +369,19 @@ fn failed(kind: FailureKind) -> &'static str {
         FailureKind::Timeout => "nothing came back",
         FailureKind::Unreachable => "no way there",
         FailureKind::Broken => "the connection broke",
+        FailureKind::Unnamed => "the name could not be resolved",
         FailureKind::Other => "could not be tried",
     }
 }
 
 /// What must happen, in words.
 pub(crate) fn expected(expect: &Expect) -> String {
-    let names = |answerers: &[Answerer], word| list(answerers.iter().map(|answerer| &answerer.name), word);
+    let names = |answerers: &[Answerer], word| {
+        let mut names: Vec<&String> = answerers.iter().map(|answerer| &answerer.name).collect();
+        // A machine with several addresses is one.
+        names.dedup();
+        list(names, word)
+    };
     match expect {
         Expect::Answer(answerers) => format!("an answer from {}", names(answerers, "or")),
         Expect::Itself(answerers) => format!(
@@ -534,10 +403,12 @@ pub(crate) fn expected(expect: &Expect) -> String {
                 FailureKind::Timeout => "silence",
                 FailureKind::Unreachable => "no way there",
                 FailureKind::Broken => "a broken connection",
+                FailureKind::Unnamed => "a name that cannot be resolved",
                 FailureKind::Other => "a failure",
             });
             format!("no answer: {}", list(ways, "or"))
         }
+        Expect::Says(saying) => self::saying(saying),
         Expect::Yours(Wish { status, backends, body_contains }) => {
             let mut words = Vec::new();
             words.extend(status.map(|status| format!("status {status}")));

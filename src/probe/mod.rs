@@ -1,6 +1,7 @@
 //! Probes: what must be true of a running lab, tried and judged.
 //!
-//! [`suite`] turns a lab into probes, each with the [`order`]s the agent carries out;
+//! [`suite`] turns a lab into probes, each with the [`order`]s the agent carries out ([`question`]s
+//! to name servers among them);
 //! [`judge`] turns what came of them into a [`crate::report::Report`]; [`stats`] judges shares of
 //! load and [`explain`] finds the cause of what failed, with the help of [`drift`].
 
@@ -8,6 +9,7 @@ pub mod drift;
 pub mod explain;
 pub mod judge;
 pub mod order;
+pub mod question;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 pub mod ruleset;

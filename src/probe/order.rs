@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::question::{self, Question, Resolver, Response};
 use crate::proxy::flow::Transport;
 
 /// The response header in which netlab's own servers name the pod (or machine) that answers.
@@ -53,6 +54,26 @@ pub enum What {
         /// Give up after this.
         timeout_ms: u32,
     },
+    /// GET with the built-in client, from a machine that is known by its name.
+    HttpByName {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The path.
+        path: String,
+        /// Who is asked for the name.
+        resolver: Resolver,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
+    /// Ask name servers with the built-in client.
+    Names {
+        /// The question.
+        question: Question,
+        /// Give up after this.
+        timeout_ms: u32,
+    },
 }
 
 impl What {
@@ -62,6 +83,14 @@ impl What {
         match self {
             What::Http { to, .. } => Some((Transport::Tcp, *to)),
             What::Udp { to, .. } => Some((Transport::Udp, *to)),
+            What::HttpByName { .. } => None,
+            What::Names { question, .. } => {
+                let transport = match question.transport {
+                    question::Transport::Udp => Transport::Udp,
+                    question::Transport::Tcp => Transport::Tcp,
+                };
+                Some((transport, *question.resolver.servers.first()?))
+            }
             What::Curl { url, .. } => {
                 let (authority, _) = url.strip_prefix("http://")?.split_once('/')?;
                 let alone = || authority.trim_matches(['[', ']']).parse().map(|ip: IpAddr| SocketAddr::new(ip, HTTP));
@@ -92,7 +121,7 @@ pub struct Try {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The HTTP status; 0 for a datagram.
+    /// The HTTP status; 0 for what is not HTTP.
     pub status: u16,
     /// Who answered: the name in [`POD_HEADER`].
     pub pod: Option<String>,
@@ -100,6 +129,8 @@ pub struct Answer {
     pub client: Option<IpAddr>,
     /// The body, at most 4 KiB of it.
     pub body: String,
+    /// What a name server said, if one was asked.
+    pub names: Option<Response>,
 }
 
 /// How a try failed.
@@ -123,6 +154,8 @@ pub enum FailureKind {
     Unreachable,
     /// The connection broke: ECONNRESET, an empty reply.
     Broken,
+    /// The name could not be resolved.
+    Unnamed,
     /// The try itself could not be made: a missing tool, a malformed answer.
     Other,
 }

@@ -1,11 +1,14 @@
 //! A make-believe lab for tests: it carries out the orders of a suite as the truth has it, but
 //! for what a test breaks.
 
+mod names;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, str::FromStr};
 
 use super::{
     drift::{Drift, DriftKind},
     order::{Answer, Failure, FailureKind, Order, Outcome, Try, What},
+    question::{self, Transport},
     suite::{Suite, yours::authority},
 };
 use crate::{
@@ -210,14 +213,38 @@ pub(crate) fn perform(lab: &Lab, suite: &Suite, breakage: &Breakage) -> Vec<Outc
 }
 
 fn carry_out(lab: &Lab, truth: &Truth<'_>, order: &Order, breakage: &Breakage, dice: &mut Dice) -> Outcome {
-    let (to, protocol) = match &order.what {
-        What::Curl { url, .. } => (authority(url).expect("a test's URL has an address").0, Protocol::Tcp),
-        What::Http { to, .. } => (*to, Protocol::Tcp),
-        What::Udp { to, .. } => (*to, Protocol::Udp),
-    };
     let from = lab.find(&order.netns).expect("an order names a place");
-    let sight = truth.sight(from, to, protocol);
-    let tries = (0..order.times).map(|_| Try { result: one(lab, from, to, &sight, breakage, dice), micros: 900 });
+    let mut reach = |to: SocketAddr, protocol| match lab.cluster.gateway == to.ip() && to.port() == question::PORT {
+        // The name server of the lab's internet is no business of the truth about Services.
+        true => Ok(Answer { status: 0, pod: None, client: None, body: String::new(), names: None }),
+        false => one(lab, from, to, &truth.sight(from, to, protocol), breakage, dice),
+    };
+    let mut once = || match &order.what {
+        What::Http { to, .. } => reach(*to, Protocol::Tcp),
+        What::Udp { to, .. } => reach(*to, Protocol::Udp),
+        What::Names { question, .. } => {
+            let protocol = if question.transport == Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
+            reach(question.resolver.servers[0], protocol)?;
+            let names = Some(names::response(lab, question));
+            Ok(Answer { status: 0, pod: None, client: None, body: String::new(), names })
+        }
+        What::Curl { url, .. } => match authority(url) {
+            Some((to, _)) => reach(to, Protocol::Tcp),
+            None => {
+                let rest = url.trim_start_matches("http://").trim_end_matches('/');
+                let (host, port) = rest.split_once(':').unwrap_or((rest, "80"));
+                let resolver = names::resolver(lab, from);
+                reach(resolver.servers[0], Protocol::Udp).map_err(|_| failure(FailureKind::Unnamed))?;
+                let port = port.parse().expect("a test's URL has a port");
+                reach(names::address_of(lab, &resolver, host, port)?, Protocol::Tcp)
+            }
+        },
+        What::HttpByName { host, port, resolver, .. } => {
+            reach(resolver.servers[0], Protocol::Udp).map_err(|_| failure(FailureKind::Unnamed))?;
+            reach(names::address_of(lab, resolver, host, *port)?, Protocol::Tcp)
+        }
+    };
+    let tries = (0..order.times).map(|_| Try { result: once(), micros: 900 });
     Outcome { id: order.id, tries: tries.collect() }
 }
 
@@ -263,8 +290,8 @@ fn one(
     let is_python = flow.choice.pod.is_some_and(|pod| lab.pod(pod).containers[0].server == Server::Python);
     let body = format!("HTTP Server IP address: {}\nRequest path: /\n", flow.choice.endpoint.ip());
     match is_python {
-        true => Ok(Answer { status: 200, pod: None, client: None, body }),
-        false => Ok(Answer { status: 200, pod: name, client: seen, body }),
+        true => Ok(Answer { status: 200, pod: None, client: None, body, names: None }),
+        false => Ok(Answer { status: 200, pod: name, client: seen, body, names: None }),
     }
 }
 
@@ -274,6 +301,7 @@ fn failure(kind: FailureKind) -> Failure {
         FailureKind::Timeout => "curl: (28) Connection timed out",
         FailureKind::Unreachable => "curl: (7) Network is unreachable",
         FailureKind::Broken => "curl: (52) Empty reply from server",
+        FailureKind::Unnamed => "curl: (6) Could not resolve host",
         FailureKind::Other => "curl: not found",
     };
     Failure { kind, text: text.to_owned() }

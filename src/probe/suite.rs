@@ -5,6 +5,7 @@
 
 mod balance;
 mod egress;
+mod names;
 mod nodes;
 mod pods;
 mod scene;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     judge,
     order::{FailureKind, Order, Outcome},
+    question::{Rcode, Said},
 };
 use crate::{
     lab::model::{Lab, Protocol, ProxyMode},
@@ -50,7 +52,7 @@ pub fn suite(lab: &Lab, options: &SuiteOptions) -> Suite {
 
 /// [`suite`], with the opinion on what must be seen given by the caller.
 pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite {
-    let scene = Scene { lab, options, sight };
+    let scene = Scene::new(lab, options, sight);
     let mut bounds = Vec::new();
     let mut probes = Vec::new();
     for group in Group::ALL {
@@ -59,6 +61,7 @@ pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite
             Group::Nodes => nodes::probes(&scene, &mut bounds),
             Group::Egress => egress::probes(&scene, &mut bounds),
             Group::Services => services::served(&scene, &mut bounds),
+            Group::Names => names::probes(&scene, &mut bounds),
             Group::Negative => services::negative(&scene),
             Group::Balance => balance::probes(&scene, &mut bounds),
             Group::Yours => yours::probes(&scene),
@@ -150,6 +153,8 @@ pub struct Probe {
     pub why: String,
     /// Every network namespace that its packets may pass, in their order.
     pub way: Vec<Hop>,
+    /// `NAMESPACE/NAME` of the Service that it asks for a name before all else.
+    pub resolver: Option<String>,
 }
 
 /// What a probe tries to reach.
@@ -178,6 +183,8 @@ pub enum Address {
     Several(Vec<SocketAddr>),
     /// A URL of the user.
     Url(String),
+    /// A name, and the name server that is asked for it.
+    Name(String, SocketAddr),
 }
 
 /// The sorts of addresses.
@@ -202,7 +209,9 @@ pub enum TargetKind {
     LoadBalancer,
     /// All addresses of a Service port that one ladder of one node serves.
     Ladder,
-    /// Whatever the user wrote.
+    /// A name, which a name server knows or not.
+    Name,
+    /// Whatever the user wrote, or a name in a URL.
     Url,
 }
 
@@ -218,6 +227,8 @@ pub enum Group {
     Egress,
     /// Services answer.
     Services,
+    /// Names stand for what they must.
+    Names,
     /// What must not work does not.
     Negative,
     /// Load is spread evenly, or sticks.
@@ -243,6 +254,8 @@ pub enum Expect {
     /// Each try is answered by one of these, or fails in one of these ways: it depends on the
     /// endpoint that it happens to be sent to.
     Mixed(Vec<Answerer>, BTreeSet<FailureKind>),
+    /// A name server says this.
+    Says(Saying),
     /// What the user asks for.
     Yours(Wish),
 }
@@ -256,6 +269,21 @@ pub struct Wish {
     pub backends: Vec<Answerer>,
     /// A text in the body of every answer.
     pub body_contains: Option<String>,
+}
+
+/// What a name server must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saying {
+    /// How it goes.
+    pub rcode: Rcode,
+    /// What the answer's records say, and nothing else: aliases first, the others in whatever order.
+    pub records: Vec<Said>,
+    /// The time to live of every one of them, where it is known.
+    pub ttl: Option<u32>,
+    /// The zone that a negative answer must come from, where it must say so.
+    pub zone: Option<String>,
+    /// Whose name server may say it.
+    pub by: Vec<Answerer>,
 }
 
 /// Someone who may answer.
@@ -278,6 +306,12 @@ pub enum Speaks {
     ItsName,
     /// It answers datagrams, and may not say who it is.
     Datagrams,
+    /// DNS: it answers questions about names, and does not say who it is.
+    Names,
+    /// HTTP on `/metrics`, and it does not say who it is.
+    Metrics,
+    /// HTTP, and all that it says is the client's address.
+    ClientAddress,
     /// Any TCP protocol: all that can be asked is that the connection comes about.
     Anything,
 }
@@ -354,8 +388,16 @@ impl Probe {
 
 impl Group {
     /// All of them, in the order of the report.
-    pub const ALL: [Group; 7] =
-        [Group::Pods, Group::Nodes, Group::Egress, Group::Services, Group::Negative, Group::Balance, Group::Yours];
+    pub const ALL: [Group; 8] = [
+        Group::Pods,
+        Group::Nodes,
+        Group::Egress,
+        Group::Services,
+        Group::Names,
+        Group::Negative,
+        Group::Balance,
+        Group::Yours,
+    ];
 
     /// Its name on the command line and in the report.
     pub fn as_str(self) -> &'static str {
@@ -364,6 +406,7 @@ impl Group {
             Group::Nodes => "nodes",
             Group::Egress => "egress",
             Group::Services => "services",
+            Group::Names => "names",
             Group::Negative => "negative",
             Group::Balance => "balance",
             Group::Yours => "yours",
@@ -377,6 +420,7 @@ impl Group {
             Group::Nodes => "nodes reach pods and pods reach nodes",
             Group::Egress => "what leaves the cluster carries its node's address",
             Group::Services => "every Service answers at each of its addresses",
+            Group::Names => "names stand for what they must",
             Group::Negative => "what must not work does not",
             Group::Balance => "load is spread as the Service says",
             Group::Yours => "the probes of the lab file",
@@ -424,6 +468,7 @@ impl TargetKind {
             TargetKind::ExternalIp => "external IP",
             TargetKind::LoadBalancer => "load balancer IP",
             TargetKind::Ladder => "addresses",
+            TargetKind::Name => "name",
             TargetKind::Url => "URL",
         }
     }
@@ -440,6 +485,7 @@ impl TargetKind {
             TargetKind::ExternalIp => "external-ip",
             TargetKind::LoadBalancer => "load-balancer",
             TargetKind::Ladder => "ladder",
+            TargetKind::Name => "name",
             TargetKind::Url => "url",
         }
     }
@@ -449,7 +495,7 @@ impl Target {
     /// Every IP address it stands for.
     pub fn ips(&self) -> Vec<IpAddr> {
         match &self.address {
-            Address::Socket(address) => vec![address.ip()],
+            Address::Socket(address) | Address::Name(_, address) => vec![address.ip()],
             Address::Several(addresses) => addresses.iter().map(SocketAddr::ip).collect(),
             Address::Url(url) => yours::authority(url).map(|(address, _)| address.ip()).into_iter().collect(),
         }
@@ -458,7 +504,7 @@ impl Target {
     /// Every port it stands for.
     pub fn ports(&self) -> Vec<u16> {
         match &self.address {
-            Address::Socket(address) => vec![address.port()],
+            Address::Socket(address) | Address::Name(_, address) => vec![address.port()],
             Address::Several(addresses) => addresses.iter().map(SocketAddr::port).collect(),
             Address::Url(url) => yours::authority(url).map(|(address, _)| address.port()).into_iter().collect(),
         }
@@ -470,6 +516,7 @@ impl fmt::Display for Target {
         let Target { kind, address, protocol, of, node, .. } = self;
         match kind {
             TargetKind::Url => write!(f, "{address}")?,
+            TargetKind::Name => return write!(f, "{of}{}", if *protocol == Protocol::Tcp { " over TCP" } else { "" }),
             TargetKind::Pod | TargetKind::Machine | TargetKind::Node => write!(f, "{of} at {address}")?,
             TargetKind::Ladder => write!(f, "{of} through {}", node.as_deref().unwrap_or("any node"))?,
             // A ClusterIP's port is the Service's own, and need not be said twice.
@@ -493,7 +540,7 @@ impl fmt::Display for Address {
                 let unique: BTreeSet<String> = addresses.iter().map(SocketAddr::to_string).collect();
                 f.write_str(&unique.into_iter().collect::<Vec<_>>().join(", "))
             }
-            Address::Url(url) => f.write_str(url),
+            Address::Url(text) | Address::Name(text, _) => f.write_str(text),
         }
     }
 }
@@ -507,6 +554,7 @@ impl Expect {
             | Expect::Shares(answerers)
             | Expect::Sticky(answerers)
             | Expect::Mixed(answerers, _) => answerers,
+            Expect::Says(saying) => &saying.by,
             Expect::Yours(wish) => &wish.backends,
             Expect::Silence(_) => &[],
         }

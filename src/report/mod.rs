@@ -23,6 +23,7 @@ use crate::probe::{
     explain,
     judge::{Fault, Judged, Verdict},
     order::What,
+    question::{Question, Transport},
     suite::{Bound, Expect, Group, Probe, Suite, TargetKind},
 };
 
@@ -333,6 +334,20 @@ fn probe_report(probe: &Probe, judged: &Judged, drifts: &mut BTreeMap<String, Ve
     }
 }
 
+/// The real dig, with the place's own settings if it is they that are meant; else with all names of
+/// the search list at once.
+fn dig(question: &Question) -> String {
+    let Question { name, kind, transport, resolver } = question;
+    let over = if *transport == Transport::Tcp { " +tcp" } else { "" };
+    if resolver.own {
+        return format!("dig +search{over} {name} {kind}");
+    }
+    let server = resolver.servers.first().map(ToString::to_string).unwrap_or_default();
+    let at = server.strip_suffix(":53").unwrap_or(&server);
+    let names = resolver.candidates(name).into_iter().map(|name| format!(" {name}. {kind}"));
+    format!("dig @{at}{over}{}", names.collect::<String>())
+}
+
 /// More tries by hand than this are tedious to watch.
 const BY_HAND: usize = 60;
 
@@ -342,6 +357,11 @@ fn command(probe: &Probe) -> String {
     let (url, timeout_ms) = match &order.what {
         What::Curl { url, timeout_ms } => (url.clone(), *timeout_ms),
         What::Http { to, path, timeout_ms } => (format!("http://{to}{path}"), *timeout_ms),
+        What::HttpByName { host, port, path, timeout_ms, .. } => {
+            let authority = if *port == 80 { host.clone() } else { format!("{host}:{port}") };
+            (format!("http://{authority}{path}"), *timeout_ms)
+        }
+        What::Names { question, .. } => return format!("netlab exec {} -- {}", order.netns, dig(question)),
         What::Udp { to, timeout_ms } => {
             let seconds = timeout_ms.div_ceil(1000);
             let (ip, port) = (to.ip(), to.port());

@@ -37,9 +37,6 @@ struct Breakage<'a> {
 enum Mends {
     /// It does.
     Yes,
-    /// It does, but conntrack steers the connections that were tried meanwhile for two minutes
-    /// more, and new ones with their ports.
-    InTime,
     /// There is too much to mend by hand, or nothing that could be typed.
     No,
 }
@@ -91,7 +88,7 @@ fn no_egress_masquerade(world: &Arc<World>) {
 fn no_service_masquerade(world: &Arc<World>) {
     let command = r#"iptables -t nat -D KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully"#;
     let says = "-j MASQUERADE --random-fully` is missing from KUBE-POSTROUTING";
-    Breakage { place: "node2", command, blames: "node2", says, fails: "services", mends: Mends::InTime }.try_on(world);
+    Breakage { place: "node2", command, blames: "node2", says, fails: "services", mends: Mends::Yes }.try_on(world);
 }
 
 fn no_route(world: &Arc<World>) {
@@ -140,7 +137,7 @@ fn no_route_localnet(world: &Arc<World>) {
 fn no_hairpin_mark(world: &Arc<World>) {
     let command = "iptables -t nat -S | grep -e '-s 192.168.1.10/32' | sed s/-A/-D/ | xargs iptables -t nat";
     let says = "the rule `-s 192.168.1.10/32";
-    Breakage { place: "node1", command, blames: "node1", says, fails: "services", mends: Mends::InTime }.try_on(world);
+    Breakage { place: "node1", command, blames: "node1", says, fails: "services", mends: Mends::Yes }.try_on(world);
 }
 
 fn dropping_forward(world: &Arc<World>) {

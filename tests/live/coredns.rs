@@ -3,13 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use crate::{
-    support::{Lab, Test, World, process::a_moment},
+    support::{Lab, Test, World, call::Done, process::a_moment},
     tests,
 };
 
 pub(crate) const TESTS: &[Test] = tests![
-    shared: names_are_answered, names_outside_the_cluster, a_killed_server_comes_back, pods_are_told_whom_to_ask,
-    pods_are_told_where_services_are, an_old_coredns_is_refused, a_coredns_that_asks_itself;
+    shared: names_are_answered, names_outside_the_cluster, names_follow_the_lab, a_killed_server_comes_back, pods_are_told_whom_to_ask,
+    pods_are_told_where_services_are, an_old_coredns_is_refused, a_coredns_that_ends_at_once;
     alone:
 ];
 
@@ -119,6 +119,36 @@ fn names_outside_the_cluster(world: &Arc<World>) {
     assert_eq!(dig(&lab, "my-ip.default.svc.cluster.local"), both, "as by the lesson's rewrite");
 }
 
+fn names_follow_the_lab(world: &Arc<World>) {
+    let lab = world.up(LAB);
+    let apply = |text: &str| {
+        let file = world.file("changed.toml", text);
+        world.netlab(["apply", &file.to_string_lossy(), "--lab", &lab.name]).succeeds();
+    };
+    let more = "[[service]]\nname = \"more\"\ncluster_ip = \"10.96.1.77\"\nselector = { app = \"web\" }\nports = [{ port = 80 }]\n\
+        [[service]]\nname = \"other\"\ntype = \"ExternalName\"\nexternal_name = \"shop.default.svc.cluster.local\"\n";
+    assert_eq!(status(&lab, "more.default.svc.cluster.local"), "status: NXDOMAIN ANSWER: 0");
+    apply(&format!("{}{more}", LAB.replace("ready = false", "")));
+    assert_eq!(dig(&lab, "more.default.svc.cluster.local"), "10.96.1.77");
+    assert_eq!(dig(&lab, "other.default.svc.cluster.local"), "10.96.1.1 shop.default.svc.cluster.local.");
+    assert_eq!(dig(&lab, "db.default.svc.cluster.local"), "10.244.0.3 10.244.1.3", "one more is ready");
+    apply(LAB);
+    assert_eq!(status(&lab, "more.default.svc.cluster.local"), "status: NXDOMAIN ANSWER: 0");
+    assert_eq!(status(&lab, "other.default.svc.cluster.local"), "status: NXDOMAIN ANSWER: 0");
+    assert_eq!(restarts(&lab), "1/1 Running 0");
+    let (laptop, without) = ("nameserver 192.0.2.1\n", "# This lab has no DNS.\n");
+    let asks = |place: &str, expected: &str| {
+        lab.exec(place, ["cat", "/etc/resolv.conf"]).succeeds().prints_exactly(expected);
+    };
+    asks("laptop", laptop);
+    let parts = LAB.split("\n[[").filter(|part| !part.starts_with("external]]"));
+    let without_names = parts.collect::<Vec<_>>().join("\n[[").replace("engine = \"coredns\"", "engine = \"none\"");
+    apply(&without_names);
+    assert!(!world.netlab(["get", "pods", "--lab", &lab.name]).succeeds().stdout.contains("coredns"));
+    asks("laptop", without);
+    asks("host", without);
+}
+
 fn restarts(lab: &Lab) -> String {
     let pods = lab.world.netlab(["get", "pods", "--lab", &lab.name]).succeeds().stdout;
     let line = pods.lines().find(|line| line.starts_with("coredns.")).expect("the pod is listed");
@@ -194,8 +224,14 @@ ports = [{ container_port = 8082 }]
 
 [[pod]]
 name = "db-0"
+labels = { app = "db" }
 hostname = "first"
 subdomain = "db"
+
+[[service]]
+name = "db"
+cluster_ip = "None"
+selector = { app = "db" }
 
 [[client]]
 name = "laptop"
@@ -263,35 +299,26 @@ ports = [{ name = "http", port = 8080, target_port = 80 }]
     log.prints("HOSTNAME=silent\n");
 }
 
+/// Tries to bring the lab up with a script in the place of CoreDNS.
+fn with_another(world: &Arc<World>, script: &str) -> Done {
+    let program = world.file("coredns", script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let directory = program.parent().expect("a file is in a directory").display().to_string();
+    let (file, name) = (world.file("other.toml", LAB), world.name("other"));
+    let up = world.program("env").args([format!("PATH={directory}:/usr/bin:/bin")]);
+    up.args([world.netlab_path().to_string_lossy()]).args(["up", &file.to_string_lossy(), "--name", &name]).done()
+}
+
 fn an_old_coredns_is_refused(world: &Arc<World>) {
-    let old = world.file("coredns", "#!/bin/sh\necho CoreDNS-1.11.3\n");
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let directory = old.parent().expect("a file is in a directory").display().to_string();
-    let file = world.file("old.toml", LAB);
-    let up = world
-        .program("env")
-        .args([&format!("PATH={directory}:/usr/bin:/bin"), &world.netlab_path().display().to_string()]);
-    up.args(["up", &file.to_string_lossy(), "--name", &world.name("old")])
-        .fails(3)
+    with_another(world, "#!/bin/sh\necho CoreDNS-1.11.3\n")
+        .with_code(3)
         .complains("coredns is CoreDNS-1.11.3, and netlab needs CoreDNS 1.12.2 or newer")
         .complains("go install github.com/coredns/coredns@v");
 }
 
-/// Its own plugin `loop` sees that and ends it, sooner or later: users of Kubernetes know this from a
-/// node whose /etc/resolv.conf names 127.0.0.53.
-fn a_coredns_that_asks_itself(world: &Arc<World>) {
-    let name = world.name("loop");
-    let file = world.file("loop.toml", &LAB.replace("[dns]", "[dns]\nupstream = [\"10.96.0.10\"]"));
-    let up = world.netlab(["up", &file.to_string_lossy(), "--name", &name]).done();
-    if up.code() != 0 {
-        up.with_code(4).complains("the server of coredns.kube-system ended with exit code 1").complains("Loop");
-        return;
-    }
-    let lab = world.found(name);
-    while !restarts(&lab).starts_with("0/1 CrashLoopBackOff") {
-        a_moment();
-    }
-    world.netlab(["logs", "coredns.kube-system", "--lab", &lab.name]).succeeds().prints("Loop");
-    let describe = world.netlab(["describe", "pod/coredns.kube-system", "--lab", &lab.name]).succeeds();
-    describe.prints("ended with exit code 1; it starts again in");
+fn a_coredns_that_ends_at_once(world: &Arc<World>) {
+    with_another(world, "#!/bin/sh\n[ \"$1\" = -version ] && echo CoreDNS-1.13.1 && exit\necho no luck; exit 1\n")
+        .with_code(4)
+        .complains("the server of coredns.kube-system ended with exit code 1: no luck")
+        .complains("everything was undone");
 }

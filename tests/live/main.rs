@@ -10,12 +10,14 @@ mod apply;
 mod balancer;
 mod breakages;
 mod conditions;
+mod conntrack;
 mod coredns;
 mod crowds;
 mod kills;
 mod labs;
 mod lesson;
 mod life;
+mod names;
 mod names_embedded;
 mod places;
 mod refusals;
@@ -35,9 +37,12 @@ use support::{Run, Test, User, host::Host};
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {
+    if let Some(code) = conntrack::helper() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 17] = [
+    let rooms: [(&str, &'static [Test]); 19] = [
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
@@ -45,10 +50,12 @@ fn main() -> ExitCode {
         ("breakages", breakages::TESTS),
         ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
+        ("conntrack", conntrack::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
         ("life", life::TESTS),
+        ("names", names::TESTS),
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),

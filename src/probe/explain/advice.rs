@@ -12,7 +12,11 @@ use crate::{
 
 /// Where to look when `probe` failed in this way and `suspects` did not answer, best first.
 pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt> {
-    let scene = Scene::of(probe, suspects);
+    let mut scene = Scene::of(probe, suspects);
+    if kind == FaultKind::Unnamed {
+        // What fails is the question before the probe.
+        scene.service = probe.resolver.as_deref();
+    }
     let advice = match kind {
         FaultKind::Timeout => scene.timeout(),
         FaultKind::Refused => scene.refused(),
@@ -31,6 +35,7 @@ pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt
         FaultKind::WrongShares => vec![scene.ladder()],
         FaultKind::NotSticky => vec![scene.affinity()],
         FaultKind::WrongContent => vec![scene.log()],
+        FaultKind::Unnamed => vec![scene.names(), scene.service_rules()],
     };
     merged(advice)
 }
@@ -88,6 +93,8 @@ struct Scene<'a> {
     suspected: bool,
     /// Where that one listens.
     endpoint: String,
+    /// The Service that is asked.
+    service: Option<&'a str>,
 }
 
 impl<'a> Scene<'a> {
@@ -103,11 +110,12 @@ impl<'a> Scene<'a> {
             door: door.unwrap_or_else(|| probe.from.clone()),
             answerer: suspect.map_or_else(|| probe.target.of.clone(), |answerer| answerer.name.clone()),
             endpoint: endpoint.map_or_else(|| probe.target.to_string(), |ip| ip.to_string()),
+            service: probe.target.service.as_deref(),
         }
     }
 
     fn is_service(&self) -> bool {
-        self.probe.target.service.is_some()
+        self.service.is_some()
     }
 
     fn timeout(&self) -> Vec<LookAt> {
@@ -183,13 +191,18 @@ impl<'a> Scene<'a> {
         look(&format!("what the server of {answerer} said"), format!("netlab logs {answerer}"))
     }
 
+    fn names(&self) -> LookAt {
+        let from = &self.probe.from;
+        look(&format!("whom {from} asks for names"), format!("netlab exec {from} -- cat /etc/resolv.conf"))
+    }
+
     fn rules(&self, what: String) -> LookAt {
         look(&what, format!("netlab rules {}", self.door))
     }
 
     fn service_rules(&self) -> LookAt {
         let Scene { probe, door, .. } = self;
-        let service = probe.target.service.as_deref().unwrap_or("this address");
+        let service = self.service.unwrap_or("this address");
         let is_node_port = matches!(probe.target.kind, TargetKind::NodePort | TargetKind::Localhost);
         self.rules(match (probe.proxy, is_node_port) {
             (ProxyMode::Iptables, true) => format!("KUBE-NODEPORTS, and the KUBE-EXT- chain of {service}, on {door}"),

@@ -66,7 +66,10 @@ fn by_fault(fault: FaultKind, kind: DriftKind) -> i32 {
         (FaultKind::WrongSource, DriftKind::Server | DriftKind::Link) => -100,
         (FaultKind::Answered | FaultKind::WrongAnswerer, DriftKind::Rule) => 30,
         (FaultKind::Answered, DriftKind::Server | DriftKind::Link) => -100,
-        (FaultKind::WrongAnswerer | FaultKind::WrongContent, DriftKind::Server) => 30,
+        (FaultKind::WrongAnswerer | FaultKind::WrongContent | FaultKind::Unnamed, DriftKind::Server) => 30,
+        // Nothing comes back to the resolver, or it is refused.
+        (FaultKind::Unnamed, DriftKind::Link | DriftKind::Address) => 40,
+        (FaultKind::Unnamed, DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,
         // Had it been tried, it might have worked.
         (FaultKind::NotTried, _) => -100,
         _ => 0,
@@ -81,7 +84,7 @@ fn rule(probe: &Probe, fault: &Fault, hop: &Hop, text: &str) -> i32 {
     let ends_it = contains_any(text, &["-j DROP", "-j REJECT", "drop", "reject"]);
     let forwards = contains_any(text, &["FORWARD", "forward"]);
     let hairpin = matches!(probe.expect, Expect::Itself(_));
-    let about_service = probe.target.service.is_some();
+    let about_service = probe.target.service.is_some() || fault.kind == FaultKind::Unnamed;
     match fault.kind {
         FaultKind::WrongShares => score += if balances { 20 } else { -20 },
         FaultKind::WrongSource => score += if masquerades { 20 } else { -20 },
@@ -101,7 +104,10 @@ fn rule(probe: &Probe, fault: &Fault, hop: &Hop, text: &str) -> i32 {
     }
     // A rule with this Service's name, address or port is about it; one with an address of the
     // way may be; one that names another Service is not.
-    let mine = probe.target.service.as_deref();
+    let mine = match fault.kind {
+        FaultKind::Unnamed => probe.resolver.as_deref(),
+        _ => probe.target.service.as_deref(),
+    };
     let named = named_service(text);
     match (mine, named) {
         (Some(mine), Some(named)) if named == mine => score += 20,

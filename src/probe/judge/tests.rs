@@ -3,7 +3,7 @@
 use super::*;
 use crate::lab::model::Server;
 use crate::probe::{
-    order::Try,
+    order::{Answer, Failure, Try},
     rehearsal::{Dice, book, book_with},
     suite::{Group, SuiteOptions, suite},
 };
@@ -19,7 +19,10 @@ fn find(suite: Suite, id: &str) -> Probe {
 
 fn answer(pod: Option<&str>, client: Option<&str>, body: &str) -> Try {
     let client = client.map(|client| client.parse().expect("a test says an address"));
-    Try { result: Ok(Answer { status: 200, pod: pod.map(str::to_owned), client, body: body.to_owned() }), micros: 1 }
+    Try {
+        result: Ok(Answer { status: 200, pod: pod.map(str::to_owned), client, body: body.to_owned(), names: None }),
+        micros: 1,
+    }
 }
 
 fn failure(kind: FailureKind, text: &str) -> Try {

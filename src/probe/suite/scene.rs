@@ -1,15 +1,21 @@
 //! What every group of probes needs: the lab, the options, the opinion on what must be seen, and
 //! the words and orders that all probes share.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use super::{
     Address, Answerer, Bound, Engine, Expect, Group, Probe, Speaks, SuiteOptions, Target, TargetKind,
     way::{Hop, way, way_to},
 };
 use crate::{
-    lab::model::{Lab, NodeId, Place, PodId, Protocol, Server},
-    probe::order::{FailureKind, Order, What},
+    lab::model::{ExternalServer, Lab, NodeId, Place, PodId, Protocol, Server},
+    probe::{
+        order::{FailureKind, Order, What},
+        question::{self, Question, RecordKind, Resolver, Transport},
+    },
     proxy::truth::{Choice, OUTSIDE_PORT, Sight},
 };
 
@@ -29,6 +35,9 @@ pub(super) struct Scene<'a> {
     pub(super) lab: &'a Lab,
     pub(super) options: &'a SuiteOptions,
     pub(super) sight: &'a SightFn<'a>,
+    /// The Service ports behind which nobody speaks but DNS pods, by the name of their Service and
+    /// their numbers on its addresses and on the nodes.
+    spoken: BTreeMap<(String, u16), Speaks>,
 }
 
 /// What makes a probe, before it has its id, its orders and its way.
@@ -39,6 +48,12 @@ pub(super) struct Draft {
     pub(super) entry: Option<NodeId>,
     pub(super) expect: Expect,
     pub(super) why: String,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn new(lab: &'a Lab, options: &'a SuiteOptions, sight: &'a SightFn<'a>) -> Self {
+        Scene { lab, options, sight, spoken: spoken(lab) }
+    }
 }
 
 impl Scene<'_> {
@@ -55,13 +70,35 @@ impl Scene<'_> {
             (false, _) => CROWD_PATIENCE_MS,
         };
         let curl = self.options.engine == Engine::Curl && times == 1;
+        let manners = self.manners(&draft, to);
+        let path = if manners == Some(Speaks::Metrics) { "/metrics" } else { "/" };
         let what = match draft.target.protocol {
+            protocol if manners == Some(Speaks::Names) => {
+                What::Names { question: self.who_are_you(to, protocol), timeout_ms }
+            }
             Protocol::Udp => What::Udp { to, timeout_ms },
-            _ if curl => What::Curl { url: url(to), timeout_ms },
-            _ => What::Http { to, path: "/".to_owned(), timeout_ms },
+            _ if curl => What::Curl { url: format!("{}{}", url(to), &path[1..]), timeout_ms },
+            _ => What::Http { to, path: path.to_owned(), timeout_ms },
         };
         let order = Order { id: 0, netns: self.lab.netns(draft.from), what, times };
         self.probe_by(draft, vec![order])
+    }
+
+    /// How to speak with whoever answers, or would answer if anybody did.
+    fn manners(&self, draft: &Draft, to: SocketAddr) -> Option<Speaks> {
+        let answerers = draft.expect.answerers();
+        let Some(first) = answerers.first() else {
+            let service = draft.target.service.clone()?;
+            return self.spoken.get(&(service, to.port())).copied();
+        };
+        answerers.iter().all(|answerer| answerer.speaks == first.speaks).then_some(first.speaks)
+    }
+
+    /// The question that any DNS of a cluster can answer, and no other.
+    fn who_are_you(&self, to: SocketAddr, protocol: Protocol) -> Question {
+        let transport = if protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
+        let name = format!("dns-version.{}.", self.lab.cluster.domain);
+        Question { name, kind: RecordKind::Txt, transport, resolver: Resolver::of_server(to) }
     }
 
     /// A probe with orders of its own.
@@ -70,7 +107,7 @@ impl Scene<'_> {
         let way = self.way(from, entry, expect.answerers(), &target);
         let from = self.lab.netns(from);
         let proxy = self.lab.cluster.proxy;
-        Probe { id: id(group, &from, &target), group, from, proxy, target, orders, expect, why, way }
+        Probe { id: id(group, &from, &target), group, from, proxy, target, orders, expect, why, way, resolver: None }
     }
 
     fn way(&self, from: Place, entry: Option<NodeId>, answerers: &[Answerer], target: &Target) -> Vec<Hop> {
@@ -80,6 +117,7 @@ impl Scene<'_> {
         }
         match target.address {
             Address::Socket(to) => way_to(self.lab, from, entry, to.ip(), &ends),
+            Address::Name(_, to) => way_to(self.lab, from, entry, to.ip(), &ends),
             Address::Several(_) | Address::Url(_) => way(self.lab, from, entry, &ends),
         }
     }
@@ -118,7 +156,7 @@ impl Scene<'_> {
                 (Some(pod), _) => {
                     (self.lab.pod(pod).full_name(), speaks(self.lab, pod, choice.endpoint.port(), protocol))
                 }
-                (None, Some(machine)) => (machine, Speaks::ItsName),
+                (None, Some(machine)) => machine,
                 (None, None) => (choice.endpoint.to_string(), Speaks::Anything),
             };
             Answerer { name, endpoint: choice.endpoint, sources: choice.sources, speaks }
@@ -126,8 +164,13 @@ impl Scene<'_> {
         choices.into_iter().map(answerer).collect()
     }
 
-    fn machine_at(&self, at: SocketAddr) -> Option<String> {
-        machines(self.lab).into_iter().find(|(_, address)| *address == at).map(|(place, _)| self.lab.netns(place))
+    fn machine_at(&self, at: SocketAddr) -> Option<(String, Speaks)> {
+        let (place, _) = machines(self.lab).into_iter().find(|(_, address)| *address == at)?;
+        let speaks = match place {
+            Place::External(id) if self.lab.external(id).server == ExternalServer::MyIp => Speaks::ClientAddress,
+            _ => Speaks::ItsName,
+        };
+        Some((self.lab.netns(place), speaks))
     }
 
     /// All of `0..total`, or `most` of them evenly spread; and a note in `bounds` if it is so.
@@ -149,7 +192,10 @@ impl Scene<'_> {
 pub(super) fn is_testable(expect: &Expect, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Tcp => true,
-        Protocol::Udp => expect.answerers().iter().all(|answerer| answerer.speaks == Speaks::Datagrams),
+        Protocol::Udp => {
+            let answers = |answerer: &Answerer| matches!(answerer.speaks, Speaks::Datagrams | Speaks::Names);
+            expect.answerers().iter().all(answers)
+        }
         // There is no SCTP client.
         Protocol::Sctp => false,
     }
@@ -160,12 +206,47 @@ pub(super) fn silence(kinds: &[FailureKind]) -> Expect {
     Expect::Silence(kinds.iter().copied().collect::<BTreeSet<_>>())
 }
 
-/// The machines outside the cluster, with the address of their built-in server.
+/// The machines outside the cluster, with the addresses of their built-in servers.
 pub(super) fn machines(lab: &Lab) -> Vec<(Place, SocketAddr)> {
+    near_machines(lab).into_iter().chain(externals(lab)).collect()
+}
+
+/// Those that the nodes' network leads to.
+pub(super) fn near_machines(lab: &Lab) -> Vec<(Place, SocketAddr)> {
     let at = |place, ip| (place, SocketAddr::new(ip, OUTSIDE_PORT));
     let host = at(Place::Host, lab.cluster.gateway);
     let clients = lab.client_ids().map(|id| at(Place::Client(id), lab.client(id).ip.addr()));
     std::iter::once(host).chain(clients).collect()
+}
+
+/// Those on the lab's internet.
+pub(super) fn externals(lab: &Lab) -> Vec<(Place, SocketAddr)> {
+    let of = |id| {
+        let external = lab.external(id);
+        let at = move |ip| external.ports.iter().map(move |port| (Place::External(id), SocketAddr::new(ip, *port)));
+        external.ips.iter().flat_map(move |ip| at(*ip))
+    };
+    lab.external_ids().flat_map(of).collect()
+}
+
+/// The Service ports behind which all pods are DNS pods.
+fn spoken(lab: &Lab) -> BTreeMap<(String, u16), Speaks> {
+    let mut spoken = BTreeMap::new();
+    for service in lab.services.iter().filter(|service| !service.selector.is_empty()) {
+        let selected = |pod: &PodId| {
+            let pod = lab.pod(*pod);
+            let has = |(key, value)| pod.labels.get(key) == Some(value);
+            pod.serves_dns() && pod.namespace == service.namespace && service.selector.iter().all(has)
+        };
+        let Some(pod) = lab.pod_ids().find(selected) else { continue };
+        for port in &service.ports {
+            let Some(target) = port.target_port.resolve(lab.pod(pod), port.protocol) else { continue };
+            for number in [Some(port.port), port.node_port].into_iter().flatten() {
+                spoken.insert((super::services::rule_name(service), number), speaks(lab, pod, target, port.protocol));
+            }
+        }
+    }
+    spoken
 }
 
 /// What is known of the server behind a pod's port.
@@ -179,19 +260,25 @@ pub(super) fn speaks(lab: &Lab, pod: PodId, port: u16, protocol: Protocol) -> Sp
     match (server, protocol) {
         (Some(Server::Python | Server::Echo), Protocol::Tcp) => Speaks::ItsName,
         (Some(Server::Echo), Protocol::Udp) => Speaks::Datagrams,
+        (Some(Server::Dns), _) if port == question::PORT => Speaks::Names,
+        (Some(Server::Dns), Protocol::Tcp) => Speaks::Metrics,
         _ => Speaks::Anything,
     }
 }
 
-/// The ports of a pod on which a server of ours can be asked something.
+/// The ports of a pod on which a server of ours can be asked something. That a DNS pod has metrics
+/// its Service shows.
 pub(super) fn server_ports(lab: &Lab, pod: PodId) -> Vec<(u16, Protocol)> {
     let ports = lab.pod(pod).containers.iter().flat_map(|container| &container.ports);
     ports
         .map(|port| (port.container_port, port.protocol))
-        .filter(|(port, protocol)| match protocol {
-            Protocol::Tcp => true,
-            Protocol::Udp => speaks(lab, pod, *port, *protocol) == Speaks::Datagrams,
-            Protocol::Sctp => false,
+        .filter(|(port, protocol)| {
+            let speaks = speaks(lab, pod, *port, *protocol);
+            match protocol {
+                Protocol::Tcp => speaks != Speaks::Metrics,
+                Protocol::Udp => matches!(speaks, Speaks::Datagrams | Speaks::Names),
+                Protocol::Sctp => false,
+            }
         })
         .collect()
 }
