@@ -102,6 +102,7 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let killed = living::kill(state, &pods);
             say(&mut writer, &killed.map_or_else(|error| Reply::Problem(error.into()), |()| Reply::Done)).await
         }
+        Request::Events { follow } => events(&mut writer, follow, state).await,
         Request::Conntrack { node } => {
             let known = connections(state, node.as_deref()).await;
             say(&mut writer, &known.map_or_else(|error| Reply::Problem(error.into()), Reply::Conntrack)).await
@@ -117,6 +118,20 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
     let mut line = serde_json::to_vec(reply).context("cannot write a reply down")?;
     line.push(b'\n');
     writer.write_all(&line).await.context("cannot reply")
+}
+
+async fn events(writer: &mut OwnedWriteHalf, follow: bool, state: &State) -> Result<()> {
+    let events = state.servers.events();
+    let mut last = 0;
+    let mut news = events.after(last);
+    loop {
+        last = news.last().map_or(last, |it| it.number);
+        say(writer, &Reply::Events(news)).await?;
+        if !follow {
+            return Ok(());
+        }
+        news = events.wait_after(last).await;
+    }
 }
 
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {

@@ -64,6 +64,8 @@ pub(super) enum Verb {
     Delete(Pods),
     /// Kill the processes of pods, as if they had crashed
     Kill(Pods),
+    /// Say what has happened in a lab lately
+    Events(Events),
     /// Probe every path of a running lab, and test its load balancing
     Verify(Verify),
     /// End a lab; nothing is left of it
@@ -177,6 +179,18 @@ pub(super) struct Pods {
     /// The pods
     #[arg(value_name = "POD", required = true)]
     pub(super) pods: Vec<String>,
+    #[command(flatten)]
+    pub(super) of_lab: OfLab,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// Go on as more happens, until the lab ends
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// How to print; for programs it is one JSON object a line
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: PlainFormat,
     #[command(flatten)]
     pub(super) of_lab: OfLab,
 }

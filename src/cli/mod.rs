@@ -8,6 +8,7 @@ mod delete;
 mod describe;
 mod doctor;
 mod down;
+mod events;
 mod exec;
 mod get;
 mod kill;
@@ -71,6 +72,7 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Scale(args) => scale::scale(&args, terminal),
         Verb::Delete(args) => delete::delete(&args, terminal),
         Verb::Kill(args) => kill::kill(&args, terminal),
+        Verb::Events(args) => events::events(&args),
         Verb::Verify(args) => verify::verify(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),
         Verb::Run(args) => run::run(&args, terminal),

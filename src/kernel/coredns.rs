@@ -117,6 +117,8 @@ impl Servers {
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes().of(&lab.pod(pod).full_name()).listeners,
+            events: self.events().clone(),
+            pod: lab.pod(pod).full_name(),
         };
         kept.start(processes)
     }

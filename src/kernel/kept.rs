@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    events::Events,
     process::{Processes, Spawned},
     scope::Scope,
     serve::{ServerState, describe},
@@ -38,6 +39,10 @@ pub(super) struct Kept {
     pub(super) log: PathBuf,
     /// When this ends, it is not started again.
     pub(super) scope: Scope,
+    /// Who is told what becomes of it.
+    pub(super) events: Events,
+    /// Its pod.
+    pub(super) pod: String,
 }
 
 /// What became of a program before.
@@ -78,6 +83,8 @@ impl Kept {
             }
             let pause = pauses.after(began.elapsed());
             eprintln!("{} {how}; it starts again {}", self.what, when(pause));
+            let (pod, reason) = (format!("pod/{}", self.pod), if pause.is_zero() { "Died" } else { "BackOff" });
+            self.events.warning(pod, reason, format!("{} {how}; it starts again {}", self.what, when(pause)));
             past.how = Some(how.clone());
             said(state, ServerState::Waiting { until: Instant::now() + pause, past: past.clone() });
             tokio::select! {
@@ -90,6 +97,8 @@ impl Kept {
             next = self.spawn(processes);
             if let Ok(Spawned { pid, .. }) = &next {
                 said(state, ServerState::Running { pid: pid.as_raw(), past: past.clone() });
+                let message = format!("{} was started again, restart {}", self.what, past.restarts);
+                self.events.normal(format!("pod/{}", self.pod), "Restarted", message);
             }
         }
     }

@@ -14,6 +14,7 @@ mod curl;
 mod datagram;
 mod dns;
 mod echo;
+pub mod events;
 pub mod examine;
 pub mod haproxy;
 mod health;

@@ -24,6 +24,7 @@ use super::{
     datagram::Datagrams,
     dns,
     echo::Echo,
+    events::Events,
     haproxy,
     health::{self, Health},
     http,
@@ -57,6 +58,7 @@ pub struct Servers {
     pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
+    pub(super) events: Events,
     ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -172,8 +174,14 @@ impl Servers {
             healths: Arc::default(),
             watched: Arc::default(),
             internet: Arc::default(),
+            events: Events::default(),
             ending: Arc::default(),
         }
+    }
+
+    /// What happens in the lab.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Whose holder may end a pod of this name.
@@ -225,7 +233,10 @@ impl Servers {
             Server::Dns => self.start_dns(serving, processes)?,
         };
         self.table().insert(key(lab, pod, container), state);
-        self.listening(serving, it).await
+        self.listening(serving, it).await?;
+        let (pod, container) = key(lab, pod, container);
+        self.events.normal(format!("pod/{pod}"), "Started", format!("the server of the container {container} runs"));
+        Ok(())
     }
 
     /// Starts the built-in server of a machine outside the cluster.
@@ -289,7 +300,12 @@ impl Servers {
         let config = match program {
             Program::Watch(watched) => {
                 let watching = balancer::Watching::of(lab, watched.clone());
-                let sender = balancer::watch(netns, watching, self.spreads.clone(), &self.scopes.of(netns).whole)?;
+                let sender = balancer::watch(
+                    netns,
+                    watching,
+                    (self.spreads.clone(), self.events.clone()),
+                    &self.scopes.of(netns).whole,
+                )?;
                 *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
                 return Ok(());
             }
@@ -350,6 +366,8 @@ impl Servers {
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes.of(&name).listeners,
+            events: self.events.clone(),
+            pod: name,
         };
         kept.start(processes)
     }

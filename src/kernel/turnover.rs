@@ -31,9 +31,13 @@ impl Servers {
             let runs = matches!(*state.borrow(), ServerState::Running { .. } | ServerState::Waiting { .. });
             (key.0 == pod && runs).then(|| state.clone())
         };
+        let object = format!("pod/{pod}");
+        if self.table().keys().any(|key| key.0 == pod) {
+            let message = format!("its servers are asked to end, and made to after {} s", grace.as_secs_f64());
+            self.events().normal(&object, "Killing", message);
+        }
         self.scopes().shut(pod);
         let states: Vec<_> = self.table().iter().filter_map(mine).collect();
-        self.scopes().shut(pod);
         for state in &states {
             signal(state, Signal::SIGTERM);
         }
@@ -44,7 +48,10 @@ impl Servers {
             }
         };
         // What is built in and has no connections left, and processes that obey, end before.
-        let _ = timeout(grace, polite).await;
+        if timeout(grace, polite).await.is_err() && !grace.is_zero() {
+            let message = format!("its servers did not end within {} s", grace.as_secs_f64());
+            self.events().warning(&object, "Killed", message);
+        }
         for state in &states {
             signal(state, Signal::SIGKILL);
             end_of(&mut state.clone()).await;
@@ -64,6 +71,9 @@ impl Servers {
                 _ => None,
             })
             .collect();
+        if !leaders.is_empty() {
+            self.events().warning(format!("pod/{pod}"), "Killed", "its processes are sent SIGKILL");
+        }
         for leader in &leaders {
             for pid in container_of(*leader) {
                 // That it has ended already is fine.

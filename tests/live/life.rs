@@ -9,7 +9,8 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = tests![
     shared: ready_or_not, a_deleted_pod_ends_what_it_does, a_pod_that_does_not_end_is_made_to,
-    more_and_fewer_under_load, a_killed_server_comes_back, what_cannot_be;
+    more_and_fewer_under_load, a_killed_server_comes_back, what_cannot_be,
+    events_are_told_in_order;
     alone:
 ];
 
@@ -188,5 +189,54 @@ fn what_cannot_be(world: &Arc<World>) {
     lab.told(["ready", "web=perhaps"]).fails(2).complains("web-1=false");
     lab.told(["ready", "web=false"]).fails(2).complains("the ladder proxy cannot express");
     lab.told(["delete", "web"]).fails(2).complains("the ladder proxy cannot express");
-    lab.verify().args(["--samples", "50"]).succeeds();
+    // Nothing of that has changed anything.
+    lab.verify().args(["--samples", "50", "--only", "services"]).succeeds();
+    assert!(!lab.get("endpoints").contains("terminating"), "{}", lab.get("endpoints"));
+}
+
+fn events_are_told_in_order(world: &Arc<World>) {
+    let base = text("nftables").replacen("replicas = 2", "server = \"python\"\nreplicas = 2", 1);
+    let lab = world.up(&base);
+    let follow = lab.told(["events", "--follow", "-o", "json"]).start();
+    lab.told(["ready", "web-1=false"]).succeeds();
+    lab.told(["ready", "web-1=true"]).succeeds();
+    lab.told(["kill", "web-0"]).succeeds();
+    let restarts = || lab.get("pods").lines().any(|line| line.starts_with("web-0") && line.contains(" 1 "));
+    while !restarts() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    lab.told(["delete", "web-1"]).succeeds();
+    let told = lab.told(["events", "-o", "json"]).succeeds().stdout;
+    let events = |text: &str| -> Vec<String> {
+        let events = text.lines().map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            assert!(word("time").ends_with('Z') && !word("message").is_empty(), "{line}");
+            format!("{} {} {}", word("type"), word("reason"), word("object"))
+        });
+        events.collect()
+    };
+    let all = events(&told);
+    let mut rest = all.iter();
+    for wanted in [
+        "Normal Started pod/web-1",
+        "Warning NotReady pod/web-1",
+        "Normal RulesSynced node/node1",
+        "Normal Reloaded dns",
+        "Normal Ready pod/web-1",
+        "Normal RulesSynced node/node2",
+        "Warning Killed pod/web-0",
+        "Warning Died pod/web-0",
+        "Normal Restarted pod/web-0",
+        "Normal Terminating pod/web-1",
+        "Normal RulesSynced node/node1",
+        "Normal Killing pod/web-1",
+        "Normal Removed pod/web-1",
+    ] {
+        assert!(rest.any(|event| event == wanted), "{wanted} is not there, or not in its place: {all:#?}");
+    }
+    lab.told(["events"]).succeeds().prints("LAST SEEN").prints("RulesSynced");
+    lab.down();
+    let followed = follow.done().with_code(0);
+    assert_eq!(events(&followed.stdout)[..all.len()], all);
 }
