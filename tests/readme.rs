@@ -15,13 +15,14 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "docs/architecture.md",
     "docs/dns.md",
     "docs/how-it-works.md",
     "docs/lab-file.md",
     "docs/limits.md",
+    "docs/living.md",
     "docs/trace.md",
 ];
 
@@ -138,6 +139,7 @@ fn kind(schema: &Value) -> String {
         Some("boolean") => "`true`, `false`".to_owned(),
         Some("string") if schema["format"] == "ipv4" => "address".to_owned(),
         Some("string") if pattern.contains("{3}/") => "address/length".to_owned(),
+        Some("string") if pattern.contains("(ms|") => "time".to_owned(),
         Some("string") if !pattern.is_empty() => "name".to_owned(),
         Some("string") => "text".to_owned(),
         _ => "value".to_owned(),
