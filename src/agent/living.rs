@@ -161,7 +161,7 @@ fn can_be(lab: &Lab) -> Result<()> {
 }
 
 /// Pods by their names.
-fn find<'l, S: AsRef<str>>(lab: &'l Lab, names: impl IntoIterator<Item = S>) -> Result<Vec<&'l Pod>> {
+fn find<S: AsRef<str>>(lab: &Lab, names: impl IntoIterator<Item = S>) -> Result<Vec<&Pod>> {
     let pod = |name: S| {
         let name = name.as_ref();
         let found = lab.pods.iter().find(|pod| pod.full_name() == name);
