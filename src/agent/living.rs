@@ -88,6 +88,28 @@ async fn finish_deleting(state: &State, pod: &str) -> Result<Applied, Problem> {
     become_so(state, told).await
 }
 
+/// Lets pods whose servers have ended be not ready until those listen again, for as long as the lab lives.
+pub(super) async fn follow_the_fallen(state: Arc<State>) {
+    let mut news = state.servers.fallen().news();
+    while news.changed().await.is_ok() {
+        let state = Arc::clone(&state);
+        let followed = on_a_thread(move |runtime| {
+            runtime.block_on(async {
+                let _turn = state.turn().await;
+                let mut told = state.told();
+                if told.overrides.have_fallen(state.servers.fallen().pods()) {
+                    become_so(&state, told).await?;
+                }
+                Ok(())
+            })
+        });
+        if let Err(problem) = followed.await {
+            // The rules of the ladder need an endpoint, even one that does not answer.
+            eprintln!("a pod whose server has ended stays ready: {}", problem.message);
+        }
+    }
+}
+
 /// Gives a `[[pod]]` another number of replicas. Those that were deleted come back, if the number wants
 /// them.
 ///

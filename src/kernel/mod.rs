@@ -16,6 +16,7 @@ mod dns;
 mod echo;
 pub mod events;
 pub mod examine;
+pub mod fallen;
 pub mod haproxy;
 mod health;
 mod http;

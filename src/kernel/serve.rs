@@ -25,10 +25,11 @@ use super::{
     dns,
     echo::Echo,
     events::Events,
+    fallen::Fallen,
     haproxy,
     health::{self, Health},
     http,
-    kept::{Kept, Past, when},
+    kept::{Kept, KnownAs, Past, when},
     my_ip, netns,
     process::{Processes, Spawned},
     rules,
@@ -59,6 +60,7 @@ pub struct Servers {
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
     pub(super) events: Events,
+    fallen: Fallen,
     ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -175,6 +177,7 @@ impl Servers {
             watched: Arc::default(),
             internet: Arc::default(),
             events: Events::default(),
+            fallen: Fallen::default(),
             ending: Arc::default(),
         }
     }
@@ -182,6 +185,23 @@ impl Servers {
     /// What happens in the lab.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// The pods of which a server has ended and does not listen again yet.
+    pub fn fallen(&self) -> &Fallen {
+        &self.fallen
+    }
+
+    /// How a server is known to others.
+    pub(super) fn known_as(&self, lab: &Lab, pod: PodId, container: usize) -> KnownAs {
+        let (ports, ip) = (&lab.pod(pod).containers[container].ports, lab.pod(pod).ip);
+        let ports = ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+        KnownAs {
+            server: key(lab, pod, container),
+            ports: ports.map(|port| SocketAddr::new(ip, port.container_port)).collect(),
+            events: self.events.clone(),
+            fallen: self.fallen.clone(),
+        }
     }
 
     /// Whose holder may end a pod of this name.
@@ -366,8 +386,7 @@ impl Servers {
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes.of(&name).listeners,
-            events: self.events.clone(),
-            pod: name,
+            known: self.known_as(lab, pod, container),
         };
         kept.start(processes)
     }
@@ -444,7 +463,7 @@ async fn told(state: &mut watch::Receiver<ServerState>, is: impl FnMut(&ServerSt
 
 /// Waits until a port is open: asks, and asks again a little later each time, as a kubelet's
 /// TCP readiness probe does; the kernel has no event for "somebody listens now".
-async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
+pub(super) async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
     let to = SocketAddr::new(ip, port);
     let mut pause = Duration::from_millis(2);
     loop {

@@ -15,6 +15,8 @@ pub struct Overrides {
     ready: BTreeMap<String, bool>,
     /// Pods that are being deleted, and still run.
     terminating: BTreeSet<String>,
+    /// Pods of which a server has ended and does not listen again yet.
+    fallen: BTreeSet<String>,
     /// Pods that were deleted.
     deleted: BTreeSet<String>,
 }
@@ -38,6 +40,13 @@ impl Overrides {
     /// A pod is being deleted.
     pub fn is_terminating(&self, pod: &str) -> bool {
         self.terminating.contains(pod)
+    }
+
+    /// Of these pods a server has ended and does not listen again yet; says whether that is news.
+    pub fn have_fallen(&mut self, pods: BTreeSet<String>) -> bool {
+        let news = self.fallen != pods;
+        self.fallen = pods;
+        news
     }
 
     /// A pod is gone. One that comes again under its name is another one.
@@ -69,6 +78,7 @@ impl Overrides {
     pub fn keep_known(&mut self, whole: &Lab) {
         let names: BTreeSet<String> = whole.pods.iter().map(|pod| pod.full_name()).collect();
         self.ready.retain(|pod, _| names.contains(pod));
+        self.fallen.retain(|pod| names.contains(pod));
         self.terminating.retain(|pod| names.contains(pod));
         self.deleted.retain(|pod| names.contains(pod));
     }
@@ -81,6 +91,7 @@ impl Overrides {
             if let Some(ready) = self.ready.get(&name) {
                 pod.ready = *ready;
             }
+            pod.ready &= !self.fallen.contains(&name);
             pod.terminating |= self.terminating.contains(&name);
         }
         let stays: Vec<bool> = lab.pods.iter().map(|pod| !self.deleted.contains(&pod.full_name())).collect();
@@ -176,9 +187,11 @@ mod tests {
         let mut overrides = Overrides::default();
         overrides.make_ready("web-1", false);
         overrides.terminate("web-2");
+        assert!(overrides.have_fallen(["client".to_owned()].into()));
+        assert!(!overrides.have_fallen(["client".to_owned()].into()));
         let over = overrides.over(&lab());
         let conditions: Vec<_> = over.pods.iter().map(|pod| (pod.ready, pod.terminating)).collect();
-        assert_eq!(conditions, [(true, false), (false, false), (true, true), (true, false)]);
+        assert_eq!(conditions, [(true, false), (false, false), (true, true), (false, false)]);
         assert_eq!(overrides.ready("web-1"), Some(false));
         // And what was written down says the same.
         let text = serde_json::to_string(&overrides).unwrap();

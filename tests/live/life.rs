@@ -10,7 +10,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = tests![
     shared: ready_or_not, a_deleted_pod_ends_what_it_does, a_pod_that_does_not_end_is_made_to,
     more_and_fewer_under_load, a_killed_server_comes_back, what_cannot_be,
-    events_are_told_in_order;
+    a_pod_without_its_server_is_not_ready, events_are_told_in_order;
     alone:
 ];
 
@@ -178,6 +178,30 @@ fn a_killed_server_comes_back(world: &Arc<World>) {
     assert_eq!(row().split_whitespace().nth(2), Some("Running"), "{}", row());
 }
 
+/// The second time it is down for ten seconds.
+fn a_pod_without_its_server_is_not_ready(world: &Arc<World>) {
+    let base = text("iptables").replacen("replicas = 2", "server = \"python\"\nreplicas = 2", 1);
+    let lab = world.up(&base);
+    let conditions = || lab.get("endpoints");
+    lab.told(["kill", "web-1"]).succeeds();
+    let told = |word: &str| lab.told(["events"]).succeeds().stdout.contains(word);
+    while !told("Restarted") || lab.peers() != 2 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    lab.told(["kill", "web-1"]).succeeds();
+    while !conditions().contains("(not ready)") {}
+    assert_eq!(lab.peers(), 1);
+    for _ in 0..20 {
+        lab.exec("client", ["curl", "-sS", "-m", "5", "http://10.96.1.10/"]).succeeds().prints("Request path");
+    }
+    assert!(lab.get("pods").contains("CrashLoopBackOff"), "{}", lab.get("pods"));
+    while conditions().contains("(not ready)") {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(lab.peers(), 2);
+    lab.verify().args(["--samples", "50"]).succeeds();
+}
+
 fn what_cannot_be(world: &Arc<World>) {
     let lab = world.up("[cluster]\nproxy = \"ladder\"\n[[pod]]\nname = \"web\"\nlabels = { app = \"web\" }\n\
          [[service]]\nname = \"web\"\nselector = { app = \"web\" }\nports = [{ port = 80 }]\n");
@@ -201,8 +225,9 @@ fn events_are_told_in_order(world: &Arc<World>) {
     lab.told(["ready", "web-1=false"]).succeeds();
     lab.told(["ready", "web-1=true"]).succeeds();
     lab.told(["kill", "web-0"]).succeeds();
-    let restarts = || lab.get("pods").lines().any(|line| line.starts_with("web-0") && line.contains(" 1 "));
-    while !restarts() {
+    // Nothing but the events tells that it has been not ready, and is ready again.
+    let again = |line: &str| line.contains("pod/web-0") && line.contains("is ready");
+    while !lab.told(["events"]).succeeds().stdout.lines().any(again) {
         thread::sleep(Duration::from_millis(20));
     }
     lab.told(["delete", "web-1"]).succeeds();
@@ -228,6 +253,7 @@ fn events_are_told_in_order(world: &Arc<World>) {
         "Warning Killed pod/web-0",
         "Warning Died pod/web-0",
         "Normal Restarted pod/web-0",
+        "Normal Ready pod/web-0",
         "Normal Terminating pod/web-1",
         "Normal RulesSynced node/node1",
         "Normal Killing pod/web-1",
