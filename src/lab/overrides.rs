@@ -138,6 +138,8 @@ mod tests {
     use crate::lab::load;
 
     const LAB: &str = r#"
+        [dns]
+        engine = "none"
         [[pod]]
         name = "web"
         replicas = 3
