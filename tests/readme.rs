@@ -15,7 +15,7 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "docs/apply.md",
     "docs/architecture.md",
@@ -23,6 +23,7 @@ const PAGES: [&str; 9] = [
     "docs/how-it-works.md",
     "docs/lab-file.md",
     "docs/limits.md",
+    "docs/living.md",
     "docs/trace.md",
     "docs/troubleshooting.md",
 ];
@@ -140,6 +141,7 @@ fn kind(schema: &Value) -> String {
         Some("boolean") => "`true`, `false`".to_owned(),
         Some("string") if schema["format"] == "ipv4" => "address".to_owned(),
         Some("string") if pattern.contains("{3}/") => "address/length".to_owned(),
+        Some("string") if pattern.contains("(ms|") => "time".to_owned(),
         Some("string") if !pattern.is_empty() => "name".to_owned(),
         Some("string") => "text".to_owned(),
         _ => "value".to_owned(),

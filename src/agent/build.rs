@@ -52,7 +52,7 @@ impl Building {
         let servers = Servers::new(logs);
         let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
         let now = Now { lab, allotted: Allotted::of(&plan), plan: Arc::clone(&plan) };
-        let state = Arc::new(State::building(now, processes, servers, directory));
+        let state = Arc::new(State::building((text, now), processes, servers, directory));
         Ok(Building { plan, orders: orders.clone(), applier, state })
     }
 

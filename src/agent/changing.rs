@@ -13,17 +13,18 @@ use tokio::{runtime, task};
 
 use super::{
     protocol::{Applied, Problem},
-    state::{Now, State},
+    state::{Now, State, Told},
 };
 use crate::{
     error::{Error, Result},
     kernel::{
         apply::{Applier, StepError},
+        events::Events,
         netns, stale, sync, view,
     },
     lab::{
         self, Kept,
-        difference::{Difference, differences},
+        difference::{Difference, How, differences},
         model::{Lab, Pod},
     },
     plan::{
@@ -32,9 +33,6 @@ use crate::{
         step::{Plan, PlannedStep, StageName, Step},
     },
 };
-
-/// How long a pod that ends has for it (`terminationGracePeriodSeconds`).
-const GRACE: Duration = Duration::from_secs(30);
 
 /// Makes the lab what a text says, to the end, even if whoever asked for it has gone; says what has
 /// changed.
@@ -52,9 +50,13 @@ pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Pr
 async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
     let _turn = state.turn().await;
     let was = state.now();
-    let lab = read(text, &was.lab)?;
-    let kept = Kept::of(&lab);
-    let differences = turn_into(state, &was, lab, || state.write_down(text, &kept)).await?;
+    let before = state.told();
+    let whole = Arc::new(read(text, &before.whole)?);
+    let mut overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
+    overrides.keep_known(&whole);
+    let lab = overrides.over(&whole);
+    let told = Told { text: text.to_owned(), whole, overrides };
+    let differences = turn_into(state, &was, lab, || state.is_told(told)).await?;
     Ok(Applied { differences })
 }
 
@@ -69,17 +71,31 @@ pub(super) async fn turn_into(
     let lab = Arc::new(lab);
     let differences = differences(&was.lab, &lab);
     let now = Now::after(was, Arc::clone(&lab));
+    let events = state.servers.events();
+    tell(&differences, &lab, events);
     let turn = Turn { state, was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
-    turn.take().await?;
+    if let Err(problem) = turn.take().await {
+        events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
+        return Err(problem);
+    }
+    if now.lab.dns.is_some() && !differences.is_empty() {
+        events.normal("dns", "Reloaded", "names are those of the lab as it is now");
+    }
     state.becomes(now.clone());
     settled()?;
     turn.end_the_rest().await?;
+    for gone in differences.iter().filter(|it| it.how == How::Removed) {
+        events.normal(object(gone), "Removed", "is gone");
+    }
     Ok(differences)
 }
 
-fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
-    let mut lab = lab::load_after(text, &was.name, &Kept::of(was))
-        .map_err(|_| Error::usage("the lab file is wrong").hint("netlab check FILE says where"))?;
+/// Reads a text as what the lab shall be; what was there in any way keeps what it has.
+pub(super) fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
+    let mut lab = lab::load_after(text, &was.name, &Kept::of(was)).map_err(|problems| {
+        let first = problems.0.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
+        Error::usage(format!("the lab file is wrong{first}")).hint("netlab check FILE says where")
+    })?;
     lab.name = was.name.clone();
     if let Some(key) = change::fixed(was, &lab) {
         let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
@@ -116,10 +132,20 @@ impl Turn<'_> {
             return Err(problem(error));
         }
         sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
-        stale::forget(&was.lab, &now.lab).await?;
+        self.tell_rules();
+        stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_coredns(&now.lab).await?;
         Ok(view::know_again(&now.lab)?)
+    }
+
+    /// The nodes whose rules are others now.
+    fn tell_rules(&self) {
+        let had: HashSet<&Step> = steps(&self.was.plan, StageName::Rules).map(|it| &it.step).collect();
+        for it in steps(&self.now.plan, StageName::Rules).filter(|it| !had.contains(&it.step)) {
+            let node = format!("node/{}", it.step.netns());
+            self.state.servers.events().normal(node, "RulesSynced", "its rules are those of the lab as it is now");
+        }
     }
 
     async fn build(&self, applier: &mut Applier) -> Result<(), StepError> {
@@ -183,7 +209,11 @@ impl Turn<'_> {
     /// Ends pods, then namespaces: a node's pods before the node.
     async fn end(&self, names: &BTreeSet<String>) -> Result<(), Problem> {
         let pods = names.iter().filter(|name| self.change.gone_pods.contains(*name));
-        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, GRACE))).await;
+        let grace = |pod: &String| {
+            let pod = self.was.lab.pods.iter().find(|it| it.full_name() == *pod);
+            pod.map_or(Duration::ZERO, |pod| pod.termination_grace_period)
+        };
+        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, grace(pod)))).await;
         let mut applier =
             Applier::new(Arc::clone(&self.was.lab), self.state.processes.clone(), self.state.servers.clone());
         let unplugged = self.change.unplugged.iter().filter(|it| match &it.step {
@@ -208,7 +238,48 @@ fn terminating(lab: &Lab, names: &BTreeSet<String>) -> Lab {
 }
 
 fn servers(plan: &Plan) -> impl Iterator<Item = &PlannedStep> {
-    plan.stages.iter().filter(|stage| stage.name == StageName::Servers).flat_map(|stage| &stage.steps)
+    steps(plan, StageName::Servers)
+}
+
+fn steps(plan: &Plan, name: StageName) -> impl Iterator<Item = &PlannedStep> {
+    plan.stages.iter().filter(move |stage| stage.name == name).flat_map(|stage| &stage.steps)
+}
+
+/// `pod/web-1`, `cluster`.
+fn object(difference: &Difference) -> String {
+    match difference.name.as_str() {
+        "" => difference.kind.clone(),
+        name => format!("{}/{name}", difference.kind),
+    }
+}
+
+/// What a change is about to change; what goes is told when it has gone.
+fn tell(differences: &[Difference], lab: &Lab, events: &Events) {
+    for it in differences {
+        let keys = match &it.how {
+            How::Added => {
+                events.normal(object(it), "Added", "is new");
+                continue;
+            }
+            How::Removed => continue,
+            How::Replaced(keys) => {
+                events.normal(object(it), "Replaced", format!("is another one now: {}", keys.join(", ")));
+                continue;
+            }
+            How::Changed(keys) => keys,
+        };
+        let pod = lab.pods.iter().find(|pod| it.kind == "pod" && pod.full_name() == it.name);
+        for key in keys {
+            match (key.as_str(), pod) {
+                ("ready", Some(pod)) if pod.ready => events.normal(object(it), "Ready", "is ready"),
+                ("ready", Some(_)) => events.warning(object(it), "NotReady", "is not ready"),
+                ("terminating", Some(pod)) if pod.terminating => {
+                    events.normal(object(it), "Terminating", "is being deleted");
+                }
+                _ => events.normal(object(it), "Changed", format!("has another {key}")),
+            }
+        }
+    }
 }
 
 impl Now {

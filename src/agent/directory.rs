@@ -7,6 +7,7 @@
 //! | `lab.toml` | the lab as it was brought up |
 //! | `lab.json` | [`Meta`]: where it came from, and who holds it |
 //! | `kept.json` | what its things keep, once the lab has changed |
+//! | `overrides.json` | what the lab was told besides its file |
 //! | `agent.log`, `logs/` | what the agent and the servers print |
 
 use std::{
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Context, Error, Result},
-    lab::Kept,
+    lab::{Kept, Overrides},
 };
 
 /// The lab's text, as it was brought up.
@@ -43,6 +44,8 @@ pub const LOGS: &str = "logs";
 pub const AGENT_LOG: &str = "agent.log";
 /// What was allocated to the lab's things, once it has changed.
 const KEPT: &str = "kept.json";
+/// What the lab was told besides its file.
+const OVERRIDES: &str = "overrides.json";
 const META: &str = "lab.json";
 const LOCK: &str = "lock";
 const SOCKET: &str = "agent.sock";
@@ -202,9 +205,10 @@ fn remove(path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// When the directory cannot be written to.
-pub fn write_down(directory: &Path, text: &str, kept: &Kept) -> Result<()> {
+pub fn write_down(directory: &Path, text: &str, kept: &Kept, overrides: &Overrides) -> Result<()> {
     let kept = serde_json::to_vec(kept).context("cannot write JSON")?;
-    for (name, bytes) in [(KEPT, kept.as_slice()), (LAB_FILE, text.as_bytes())] {
+    let overrides = serde_json::to_vec(overrides).context("cannot write JSON")?;
+    for (name, bytes) in [(KEPT, kept.as_slice()), (OVERRIDES, &overrides), (LAB_FILE, text.as_bytes())] {
         let path = directory.join(name);
         let new = directory.join(format!("{name}.new"));
         let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
@@ -283,6 +287,12 @@ impl Directory {
     /// What the lab's things keep; nothing if the lab has never changed.
     pub fn kept(&self) -> Kept {
         let text = fs::read(self.path.join(KEPT)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// What the lab was told besides its file.
+    pub fn overrides(&self) -> Overrides {
+        let text = fs::read(self.path.join(OVERRIDES)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 

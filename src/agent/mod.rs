@@ -5,6 +5,7 @@ mod build;
 mod changing;
 pub mod directory;
 pub mod link;
+mod living;
 pub mod protocol;
 mod requests;
 mod state;
@@ -134,6 +135,7 @@ fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Pro
             () = ended.wait() => return Ok(()),
             _ = down.recv() => return Ok(()),
         }
+        tokio::spawn(living::follow_the_fallen(state));
         control.tell(&Event::Ready);
         tokio::select! {
             () = ended.wait() => {}

@@ -96,6 +96,33 @@ pub enum Request {
         /// The text of a lab file.
         text: String,
     },
+    /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
+    Ready {
+        /// Each with whether it shall be.
+        pods: Vec<(String, bool)>,
+    },
+    /// Delete these pods. Answered by [`Reply::Applied`] when they are gone.
+    Delete {
+        /// The pods.
+        pods: Vec<String>,
+    },
+    /// Give a `[[pod]]` another number of replicas. Answered by [`Reply::Applied`].
+    Scale {
+        /// Its name in the lab file.
+        name: String,
+        /// How many there shall be.
+        replicas: u32,
+    },
+    /// Kill the processes of these pods. Answered by [`Reply::Done`].
+    Kill {
+        /// The pods.
+        pods: Vec<String>,
+    },
+    /// What has happened lately? Answered by [`Reply::Events`].
+    Events {
+        /// And by another one whenever something happens, until the lab ends.
+        follow: bool,
+    },
     /// Which connections does conntrack know? Answered by [`Reply::Conntrack`].
     Conntrack {
         /// On this node only.
@@ -125,6 +152,8 @@ pub enum Reply {
     Applied(Applied),
     /// To [`Request::Conntrack`].
     Conntrack(Vec<NodeConnections>),
+    /// To [`Request::Events`], the oldest first.
+    Events(Vec<Happening>),
     /// It cannot be done.
     Problem(Problem),
 }
@@ -178,6 +207,43 @@ pub struct ServerStatus {
     /// It has ended, and will be started again.
     #[serde(default)]
     pub again: bool,
+}
+
+/// Something that happened in a lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happening {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub millis: u64,
+    /// Whether it was as it should be.
+    pub tone: Tone,
+    /// Why it is told, in one word.
+    pub reason: String,
+    /// What it is about: `pod/NAME` and the like.
+    pub object: String,
+    /// In words.
+    pub message: String,
+}
+
+/// Whether something was as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tone {
+    /// It was.
+    Normal,
+    /// It was not.
+    Warning,
+}
+
+impl Tone {
+    /// As kubectl spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tone::Normal => "Normal",
+            Tone::Warning => "Warning",
+        }
+    }
 }
 
 /// The connections that a node's conntrack knows.

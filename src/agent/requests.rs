@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    changing,
+    changing, living,
     protocol::{NodeConnections, Phase, Reply, Request},
     state::{Now, State},
 };
@@ -86,6 +86,23 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let applied = changing::apply(Arc::clone(state), text).await;
             say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
         }
+        Request::Ready { pods } => {
+            let applied = living::ready(Arc::clone(state), pods).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Delete { pods } => {
+            let applied = living::delete(Arc::clone(state), pods).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Scale { name, replicas } => {
+            let applied = living::scale(Arc::clone(state), name, replicas).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
+        Request::Kill { pods } => {
+            let killed = living::kill(state, &pods);
+            say(&mut writer, &killed.map_or_else(|error| Reply::Problem(error.into()), |()| Reply::Done)).await
+        }
+        Request::Events { follow } => events(&mut writer, follow, state).await,
         Request::Conntrack { node } => {
             let known = connections(state, node.as_deref()).await;
             say(&mut writer, &known.map_or_else(|error| Reply::Problem(error.into()), Reply::Conntrack)).await
@@ -101,6 +118,20 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
     let mut line = serde_json::to_vec(reply).context("cannot write a reply down")?;
     line.push(b'\n');
     writer.write_all(&line).await.context("cannot reply")
+}
+
+async fn events(writer: &mut OwnedWriteHalf, follow: bool, state: &State) -> Result<()> {
+    let events = state.servers.events();
+    let mut last = 0;
+    let mut news = events.after(last);
+    loop {
+        last = news.last().map_or(last, |it| it.number);
+        say(writer, &Reply::Events(news)).await?;
+        if !follow {
+            return Ok(());
+        }
+        news = events.wait_after(last).await;
+    }
 }
 
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {

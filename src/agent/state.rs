@@ -15,7 +15,7 @@ use crate::{
         process::Processes,
         serve::{ServerState, Servers},
     },
-    lab::{Kept, model::Lab},
+    lab::{Kept, Overrides, model::Lab},
     plan::{Allotted, step::Plan},
 };
 
@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) processes: Processes,
     /// Its servers.
     pub(super) servers: Servers,
+    told: Mutex<Told>,
     progress: Mutex<Progress>,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
@@ -44,6 +45,17 @@ pub(super) struct Now {
     pub(super) allotted: Allotted,
 }
 
+/// What makes a lab what it is.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// Its text.
+    pub(super) text: String,
+    /// The lab of that text.
+    pub(super) whole: Arc<Lab>,
+    /// What it was told besides.
+    pub(super) overrides: Overrides,
+}
+
 struct Progress {
     phase: Phase,
     stages: Vec<(String, u64)>,
@@ -51,10 +63,16 @@ struct Progress {
 
 impl State {
     /// Of a lab on its way up.
-    pub(super) fn building(now: Now, processes: Processes, servers: Servers, directory: PathBuf) -> Self {
+    pub(super) fn building(
+        (text, now): (String, Now),
+        processes: Processes,
+        servers: Servers,
+        directory: PathBuf,
+    ) -> Self {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
+        let told = Mutex::new(Told { text, whole: Arc::clone(&now.lab), overrides: Overrides::default() });
         let turn = tokio::sync::Mutex::new(());
-        State { now: RwLock::new(now), processes, servers, progress, turn, directory }
+        State { now: RwLock::new(now), processes, servers, told, progress, turn, directory }
     }
 
     /// Waits for its turn to change the lab.
@@ -62,13 +80,20 @@ impl State {
         self.turn.lock().await
     }
 
-    /// Writes down how the lab is now, for the CLI to read.
+    /// What makes the lab what it is.
+    pub(super) fn told(&self) -> Told {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The lab is so from now on; writes it down as well, for the CLI to read.
     ///
     /// # Errors
     ///
     /// When the directory cannot be written to.
-    pub(super) fn write_down(&self, text: &str, kept: &Kept) -> Result<()> {
-        directory::write_down(&self.directory, text, kept)
+    pub(super) fn is_told(&self, told: Told) -> Result<()> {
+        let written = directory::write_down(&self.directory, &told.text, &Kept::of(&told.whole), &told.overrides);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        written
     }
 
     /// How the lab shall be. What was given stays as it is while the lab changes.

@@ -30,8 +30,10 @@ use crate::{
 pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode> {
     let source = Source::read(args.file.file.as_deref())?;
     let directory = running(args, &source, terminal)?;
-    let was = labs::load(&directory)?;
-    let lab = source.load_after(&directory.name, &Kept::of(&was), terminal)?;
+    let (whole, overrides) = (labs::whole(&directory)?, directory.overrides());
+    let was = overrides.over(&whole);
+    let file = source.load_after(&directory.name, &Kept::of(&whole), terminal)?;
+    let lab = overrides.after_apply(&change::replaced(&was, &file)).over(&file);
     if let Some(key) = change::fixed(&was, &lab) {
         let error =
             Error::usage(format!("`{key}` of [cluster] cannot change while the lab is up; nothing was touched"));

@@ -58,6 +58,16 @@ pub(super) enum Verb {
     Apply(Apply),
     /// List what the kernel has otherwise than the lab file says
     Diff(Diff),
+    /// Make pods of a running lab ready, or not ready
+    Ready(Ready),
+    /// Give a [[pod]] of a running lab another number of replicas
+    Scale(Scale),
+    /// Delete pods of a running lab, and wait until they are gone
+    Delete(Pods),
+    /// Kill the processes of pods, as if they had crashed
+    Kill(Pods),
+    /// Say what has happened in a lab lately
+    Events(Events),
     /// Probe every path of a running lab, and test its load balancing
     Verify(Verify),
     /// End a lab; nothing is left of it
@@ -153,6 +163,48 @@ pub(super) struct Diff {
     /// How to list
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ready {
+    /// A pod, and whether it is ready from now on
+    #[arg(value_name = "POD=true|false", required = true, value_parser = readiness)]
+    pub(super) pods: Vec<(String, bool)>,
+    #[command(flatten)]
+    pub(super) of_lab: OfLab,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Scale {
+    /// The name of a [[pod]] with replicas
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// How many there shall be
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(super) replicas: u32,
+    #[command(flatten)]
+    pub(super) of_lab: OfLab,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Pods {
+    /// The pods
+    #[arg(value_name = "POD", required = true)]
+    pub(super) pods: Vec<String>,
+    #[command(flatten)]
+    pub(super) of_lab: OfLab,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// Go on as more happens, until the lab ends
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// How to print; for programs it is one JSON object a line
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: PlainFormat,
+    #[command(flatten)]
+    pub(super) of_lab: OfLab,
 }
 
 #[derive(Debug, Args)]
@@ -442,6 +494,11 @@ fn stage(text: &str) -> Result<StageName, String> {
     let names = StageName::ALL.map(StageName::as_str);
     let found = StageName::ALL.into_iter().find(|stage| stage.as_str() == text);
     found.ok_or_else(|| format!("the stages are: {}", names.join(", ")))
+}
+
+fn readiness(text: &str) -> Result<(String, bool), String> {
+    let said = text.split_once('=').and_then(|(pod, ready)| Some((pod.to_owned(), ready.parse().ok()?)));
+    said.filter(|(pod, _)| !pod.is_empty()).ok_or_else(|| "a pod and what it shall be, like web-1=false".to_owned())
 }
 
 fn proxy(text: &str) -> Result<ProxyMode, String> {

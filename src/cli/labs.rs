@@ -1,9 +1,14 @@
 //! Running labs: which one is meant.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
+use super::output::Terminal;
 use crate::{
-    agent::directory::{self, Directory},
+    agent::{
+        directory::{self, Directory},
+        link,
+        protocol::{Reply, Request},
+    },
     error::{Error, Result},
     lab::{self, model::Lab},
 };
@@ -58,8 +63,27 @@ fn whats_up(living: &[Directory]) -> String {
     }
 }
 
-/// The lab as it was brought up.
+/// The lab as it is now.
 pub(super) fn load(directory: &Directory) -> Result<Lab> {
+    Ok(directory.overrides().over(&whole(directory)?))
+}
+
+/// Asks the agent for a change, and says what has changed.
+pub(super) fn change(directory: &Directory, request: &Request, terminal: &Terminal) -> Result<ExitCode> {
+    let Reply::Applied(applied) = link::ask_once(directory, request)? else {
+        return Err(Error::bug("a change was asked for, and something else was given"));
+    };
+    if applied.differences.is_empty() {
+        terminal.say(format!("{}: nothing to do", directory.name));
+    }
+    for difference in &applied.differences {
+        terminal.say(difference);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lab as its file says, whatever it was told besides.
+pub(super) fn whole(directory: &Directory) -> Result<Lab> {
     let text = directory.text()?;
     let name = directory.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
     let mut lab = lab::load_after(&text, &name, &directory.kept()).map_err(|_| {

@@ -4,20 +4,25 @@ mod apply;
 mod args;
 mod check;
 mod conntrack;
+mod delete;
 mod describe;
 mod diff;
 mod doctor;
 mod down;
+mod events;
 mod exec;
 mod get;
+mod kill;
 mod labs;
 mod logs;
 mod ls;
 mod new;
 mod output;
 mod plan;
+mod ready;
 mod rules;
 mod run;
+mod scale;
 mod schema;
 mod shell;
 mod source;
@@ -65,6 +70,11 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Up(args) => up::up(&args, terminal),
         Verb::Apply(args) => apply::apply(&args, terminal),
         Verb::Diff(args) => diff::diff(&args, terminal),
+        Verb::Ready(args) => ready::ready(&args, terminal),
+        Verb::Scale(args) => scale::scale(&args, terminal),
+        Verb::Delete(args) => delete::delete(&args, terminal),
+        Verb::Kill(args) => kill::kill(&args, terminal),
+        Verb::Events(args) => events::events(&args),
         Verb::Verify(args) => verify::verify(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),
         Verb::Run(args) => run::run(&args, terminal),

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{netlink::Netlink, netns, scope::Scope, serve::tcp_socket};
+use super::{events::Events, netlink::Netlink, netns, scope::Scope, serve::tcp_socket};
 use crate::{
     error::Result,
     lab::model::Lab,
@@ -78,13 +78,13 @@ impl Watching {
 pub(super) fn watch(
     netns: &str,
     watching: Watching,
-    spreads: Spreads,
+    (spreads, events): (Spreads, Events),
     scope: &Scope,
 ) -> Result<watch::Sender<Watching>> {
     let netlink = Netlink::open_in(netns, &runtime::Handle::current())?;
     let (sender, news) = watch::channel(watching.clone());
     let (netns, watching) = (netns.to_owned(), Watching { names: watching.names, watched: Vec::new() });
-    let mut watch = Watch { netns, netlink, watching, pulses: BTreeMap::new(), spreads, news };
+    let mut watch = Watch { netns, netlink, watching, pulses: BTreeMap::new(), spreads, events, news };
     watch.turn_to_news();
     scope.spawn(async move { watch.forever().await });
     Ok(sender)
@@ -97,6 +97,7 @@ struct Watch {
     /// By node and port of the check.
     pulses: BTreeMap<(IpAddr, u16), Pulse>,
     spreads: Spreads,
+    events: Events,
     news: watch::Receiver<Watching>,
 }
 
@@ -169,6 +170,11 @@ impl Watch {
             let Some(pulse) = self.pulses.get_mut(&(node.ip(), node.port())) else { continue };
             if pulse.beat(answer.is_ok()) {
                 let name = self.watching.names.get(&node.ip()).cloned().unwrap_or_default();
+                let object = format!("loadbalancer/{}", self.netns);
+                match &answer {
+                    Ok(()) => self.events.normal(object, "Healthy", format!("the health check of {name} passes again")),
+                    Err(how) => self.events.warning(object, "Unhealthy", format!("the health check of {name}: {how}")),
+                }
                 let how = answer.err().unwrap_or_else(|| "passes again".to_owned());
                 eprintln!("{}: the health check {node} of {name}: {how}", self.netns);
             }
@@ -187,6 +193,8 @@ impl Watch {
                 healthy.iter().filter_map(|ip| self.watching.names.get(ip)).map(String::as_str).collect();
             let to = if names.is_empty() { "no node".to_owned() } else { names.join(", ") };
             eprintln!("{}: connections to {} go to {to} now", self.netns, address.to.addr());
+            let message = format!("connections to {} go to {to}", address.to.addr());
+            self.events.normal(format!("loadbalancer/{}", self.netns), "Balanced", message);
             self.spreads.set(address.to, healthy);
         }
         Ok(())

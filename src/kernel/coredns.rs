@@ -117,6 +117,7 @@ impl Servers {
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes().of(&lab.pod(pod).full_name()).listeners,
+            known: self.known_as(lab, pod, container),
         };
         kept.start(processes)
     }

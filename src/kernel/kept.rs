@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     fs::OpenOptions,
+    net::SocketAddr,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -11,9 +13,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    events::Events,
+    fallen::Fallen,
     process::{Processes, Spawned},
     scope::Scope,
-    serve::{ServerState, describe},
+    serve::{ServerState, describe, opened},
     view,
 };
 use crate::{
@@ -38,6 +42,21 @@ pub(super) struct Kept {
     pub(super) log: PathBuf,
     /// When this ends, it is not started again.
     pub(super) scope: Scope,
+    /// How others know it.
+    pub(super) known: KnownAs,
+}
+
+/// How others know a program: who is told what becomes of it, and how it can be reached.
+#[derive(Debug)]
+pub(super) struct KnownAs {
+    /// Its pod and container.
+    pub(super) server: (String, String),
+    /// The TCP ports on which it will listen.
+    pub(super) ports: Vec<SocketAddr>,
+    /// What happens in the lab.
+    pub(super) events: Events,
+    /// The servers that are down.
+    pub(super) fallen: Fallen,
 }
 
 /// What became of a program before.
@@ -70,19 +89,33 @@ impl Kept {
         loop {
             let began = Instant::now();
             let how = match next {
-                Ok(Spawned { ended, .. }) => ended.await.map_or_else(|_| "ended".to_owned(), describe),
+                Ok(Spawned { ended, .. }) => {
+                    let ended = async { ended.await.map_or_else(|_| "ended".to_owned(), describe) };
+                    tokio::select! {
+                        how = ended => how,
+                        never = self.stand_up(past.restarts) => match never {},
+                    }
+                }
                 Err(error) => error.to_string(),
             };
             if self.scope.has_ended() {
+                self.known.fallen.forget(&self.known.server);
                 return said(state, ServerState::Ended { how });
             }
+            self.known.fallen.note(&self.known.server);
             let pause = pauses.after(began.elapsed());
             eprintln!("{} {how}; it starts again {}", self.what, when(pause));
+            let (pod, reason) =
+                (format!("pod/{}", self.known.server.0), if pause.is_zero() { "Died" } else { "BackOff" });
+            self.known.events.warning(pod, reason, format!("{} {how}; it starts again {}", self.what, when(pause)));
             past.how = Some(how.clone());
             said(state, ServerState::Waiting { until: Instant::now() + pause, past: past.clone() });
             tokio::select! {
                 biased;
-                () = self.scope.ended() => return said(state, ServerState::Ended { how }),
+                () = self.scope.ended() => {
+                    self.known.fallen.forget(&self.known.server);
+                    return said(state, ServerState::Ended { how });
+                }
                 // The pause is what is wanted: a program that cannot live is not to keep the host busy.
                 () = tokio::time::sleep(pause) => {}
             }
@@ -90,8 +123,22 @@ impl Kept {
             next = self.spawn(processes);
             if let Ok(Spawned { pid, .. }) = &next {
                 said(state, ServerState::Running { pid: pid.as_raw(), past: past.clone() });
+                let message = format!("{} was started again, restart {}", self.what, past.restarts);
+                self.known.events.normal(format!("pod/{}", self.known.server.0), "Restarted", message);
             }
         }
+    }
+
+    /// Waits until it listens again, and says so; who began it waits for its end.
+    async fn stand_up(&self, restarts: u32) -> Infallible {
+        if restarts > 0 {
+            for port in &self.known.ports {
+                // A namespace that has gone takes the program with it.
+                let _ = opened(&self.view.netns, port.ip(), port.port()).await;
+            }
+            self.known.fallen.forget(&self.known.server);
+        }
+        std::future::pending().await
     }
 
     fn spawn(&self, processes: &Processes) -> Result<Spawned> {

@@ -24,10 +24,12 @@ use super::{
     datagram::Datagrams,
     dns,
     echo::Echo,
+    events::Events,
+    fallen::Fallen,
     haproxy,
     health::{self, Health},
     http,
-    kept::{Kept, Past, when},
+    kept::{Kept, KnownAs, Past, when},
     my_ip, netns,
     process::{Processes, Spawned},
     rules,
@@ -57,6 +59,9 @@ pub struct Servers {
     pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
+    pub(super) events: Events,
+    fallen: Fallen,
+    ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 /// By node and port.
@@ -174,7 +179,38 @@ impl Servers {
             healths: Arc::default(),
             watched: Arc::default(),
             internet: Arc::default(),
+            events: Events::default(),
+            fallen: Fallen::default(),
+            ending: Arc::default(),
         }
+    }
+
+    /// What happens in the lab.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The pods of which a server has ended and does not listen again yet.
+    pub fn fallen(&self) -> &Fallen {
+        &self.fallen
+    }
+
+    /// How a server is known to others.
+    pub(super) fn known_as(&self, lab: &Lab, pod: PodId, container: usize) -> KnownAs {
+        let (ports, ip) = (&lab.pod(pod).containers[container].ports, lab.pod(pod).ip);
+        let ports = ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+        KnownAs {
+            server: key(lab, pod, container),
+            ports: ports.map(|port| SocketAddr::new(ip, port.container_port)).collect(),
+            events: self.events.clone(),
+            fallen: self.fallen.clone(),
+        }
+    }
+
+    /// Whose holder may end a pod of this name.
+    pub(super) fn ending(&self, pod: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(ending.entry(pod.to_owned()).or_default())
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, States> {
@@ -220,7 +256,10 @@ impl Servers {
             Server::Dns => self.start_dns(serving, processes)?,
         };
         self.table().insert(key(lab, pod, container), state);
-        self.listening(serving, it).await
+        self.listening(serving, it).await?;
+        let (pod, container) = key(lab, pod, container);
+        self.events.normal(format!("pod/{pod}"), "Started", format!("the server of the container {container} runs"));
+        Ok(())
     }
 
     /// Starts the built-in server of a machine outside the cluster.
@@ -284,7 +323,12 @@ impl Servers {
         let config = match program {
             Program::Watch(watched) => {
                 let watching = balancer::Watching::of(lab, watched.clone());
-                let sender = balancer::watch(netns, watching, self.spreads.clone(), &self.scopes.of(netns).whole)?;
+                let sender = balancer::watch(
+                    netns,
+                    watching,
+                    (self.spreads.clone(), self.events.clone()),
+                    &self.scopes.of(netns).whole,
+                )?;
                 *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
                 return Ok(());
             }
@@ -345,6 +389,7 @@ impl Servers {
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes.of(&name).listeners,
+            known: self.known_as(lab, pod, container),
         };
         kept.start(processes)
     }
@@ -421,7 +466,7 @@ async fn told(state: &mut watch::Receiver<ServerState>, is: impl FnMut(&ServerSt
 
 /// Waits until a port is open: asks, and asks again a little later each time, as a kubelet's
 /// TCP readiness probe does; the kernel has no event for "somebody listens now".
-async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
+pub(super) async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
     let to = SocketAddr::new(ip, port);
     let mut pause = Duration::from_millis(2);
     loop {

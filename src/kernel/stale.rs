@@ -3,7 +3,10 @@
 
 use tokio::runtime;
 
-use super::conntrack::{Conntrack, Which};
+use super::{
+    conntrack::{Conntrack, Which},
+    events::Events,
+};
 use crate::{
     error::Result,
     lab::model::Lab,
@@ -15,7 +18,7 @@ use crate::{
 /// # Errors
 ///
 /// When a kernel refuses.
-pub async fn forget(old: &Lab, new: &Lab) -> Result<()> {
+pub async fn forget(old: &Lab, new: &Lab, events: &Events) -> Result<()> {
     let runtime = runtime::Handle::current();
     for id in new.node_ids() {
         let node = new.node(id);
@@ -27,6 +30,8 @@ pub async fn forget(old: &Lab, new: &Lab) -> Result<()> {
         let conntrack = Conntrack::open_in(node.name.as_str(), &runtime)?;
         let gone = conntrack.delete_if(Which::Of(Transport::Udp), |it| stale.is_stale(&it.flow)).await?;
         if gone > 0 {
+            let message = format!("conntrack has forgotten {gone} entries that led nowhere");
+            events.normal(format!("node/{}", node.name), "Forgotten", message);
             eprintln!("{}: conntrack has forgotten {gone} entries that led nowhere", node.name);
         }
     }

@@ -179,6 +179,7 @@ fn pod(lab: &Lab, it: &Pod) -> Keys {
         ("readiness", text(&it.readiness)),
         ("ready", text(it.ready)),
         ("terminating", text(it.terminating)),
+        ("termination_grace_period", text(it.termination_grace_period)),
         ("hostname", text(&it.hostname)),
         ("subdomain", text(&it.subdomain)),
         ("dns_policy", text(&it.dns)),

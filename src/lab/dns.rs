@@ -234,6 +234,7 @@ impl DnsDraft {
             readiness: None,
             ready: true,
             terminating: false,
+            termination_grace_period: super::pods::GRACE,
             hostname: None,
             subdomain: None,
             dns: PodDns { policy: DnsPolicy::Default, ..PodDns::default() },

@@ -21,8 +21,8 @@ use super::{
     said::{At, Said},
     table::{Key, Table, first, object, plain, record},
     value::{
-        Affinity, AttachKind, Distribution, DnsReplicas, EngineKind, Environment, Port, Replicas, Seconds, ServerKind,
-        ServiceType, Status, Ttl, Value,
+        Affinity, AttachKind, Distribution, DnsReplicas, EngineKind, Environment, Period, Port, Replicas, Seconds,
+        ServerKind, ServiceType, Status, Ttl, Value,
     },
 };
 use crate::diag::Problems;
@@ -138,6 +138,8 @@ record! {
         /// It is being deleted, and still runs: Services use it only where they have no other.
         /// Default: false.
         optional terminating: bool,
+        /// How long it has to end, from when it is asked to until it is made to. Default: "30s".
+        optional termination_grace_period: Period,
         /// What it calls itself. Default: its name.
         optional hostname: Name,
         /// The headless Service below which its hostname is a DNS name.

@@ -21,11 +21,13 @@ mod lower;
 pub mod model;
 pub mod name;
 mod network;
+mod overrides;
 mod pods;
 mod probes;
 mod range;
 mod resolver;
 mod said;
+mod scale;
 mod schema;
 mod services;
 mod shared;
@@ -39,6 +41,8 @@ use file::LabFile;
 pub use kept::Kept;
 use model::Lab;
 use name::Name;
+pub use overrides::Overrides;
+pub use scale::{ScaleError, scaled};
 pub use schema::schema;
 
 /// A lab file may have so many bytes: the largest lab, written out pod by pod, has about two

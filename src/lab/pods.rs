@@ -1,6 +1,6 @@
 //! `[[pod]]` → pods with their nodes, addresses and containers, replicas expanded.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use super::{
     address::ip,
@@ -14,7 +14,7 @@ use super::{
     network::{Network, NodeDraft},
     resolver::pod_dns,
     said::{At, Said},
-    value::Replicas,
+    value::{Period, Replicas},
 };
 use crate::diag::{Diagnostic, Problems, quoted};
 
@@ -47,6 +47,7 @@ pub(super) struct Template {
 struct Manners {
     ready: bool,
     terminating: bool,
+    termination_grace_period: Duration,
     hostname: Option<Name>,
     subdomain: Option<Name>,
     dns: PodDns,
@@ -59,6 +60,7 @@ impl Manners {
             dns: pod_dns(table, problems)?,
             ready: table.ready.or(true)?,
             terminating: table.terminating.or(false)?,
+            termination_grace_period: table.termination_grace_period.or(Period(GRACE))?.0,
             hostname: table.hostname.maybe()?,
             subdomain: table.subdomain.maybe()?,
             enable_service_links: table.enable_service_links.or(true)?,
@@ -74,6 +76,9 @@ pub(super) struct PodDraft {
     pub(super) node: Option<usize>,
     pub(super) ip: Option<Ipv4Addr>,
 }
+
+/// How long a pod has to end, as in Kubernetes.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// A bridge of Linux has at most so many ports (`BR_MAX_PORTS` in the kernel is 1 << 10, and
 /// number 0 is not used).
@@ -217,6 +222,7 @@ impl PodDraft {
             readiness: None,
             ready: manners.ready,
             terminating: manners.terminating,
+            termination_grace_period: manners.termination_grace_period,
             hostname: manners.hostname,
             subdomain: manners.subdomain,
             dns: manners.dns,

@@ -1,7 +1,7 @@
 //! One TOML value → one checked Rust value, or a problem at its place; and the JSON Schema of
 //! what is accepted, from the same `impl`.
 
-use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use serde_json::{Value as Json, json};
 use toml::{Spanned, de::DeValue};
@@ -28,6 +28,10 @@ pub(super) trait Value: Sized {
 /// A number of seconds, 1 to a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) u32);
+
+/// A time such as "500ms", "30s" or "2m", up to a day; "0s" is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Period(pub(super) Duration);
 
 /// How many pods a `[[pod]]` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,6 +240,32 @@ macro_rules! integers {
             }
         })+
     };
+}
+
+impl Value for Period {
+    fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        let text = text(key, value, problems)?;
+        let period = period(text);
+        if period.is_none() {
+            let problem = invalid(key, quoted(text), value.span(), "must be a time of at most a day");
+            problems.push(problem.hint("a time is a number with a unit: \"500ms\", \"30s\" or \"2m\""));
+        }
+        period.map(Period)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m)$" })
+    }
+}
+
+fn period(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 3] = [("ms", 1), ("s", 1000), ("m", 60_000)];
+    const LONGEST: Duration = Duration::from_secs(86_400);
+    let millis = UNITS.into_iter().find_map(|(unit, millis)| {
+        let digits = text.strip_suffix(unit).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        digits.parse::<u64>().ok()?.checked_mul(millis)
+    });
+    millis.map(Duration::from_millis).filter(|period| *period <= LONGEST)
 }
 
 integers! {

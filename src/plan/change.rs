@@ -55,6 +55,12 @@ pub fn fixed(old: &Lab, new: &Lab) -> Option<&'static str> {
     keys.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
 }
 
+/// The pods that stay by name only.
+pub fn replaced(old: &Lab, new: &Lab) -> BTreeSet<String> {
+    let (before, after) = (pods(old), pods(new));
+    missing(&before, &after).into_iter().filter(|name| after.contains_key(name)).collect()
+}
+
 /// Compares a lab with what it shall be; both with their plans, of which the new one was made after
 /// what the old one has allotted.
 pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {

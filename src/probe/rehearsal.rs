@@ -51,6 +51,7 @@ pub(crate) fn book_with(server: Server) -> Lab {
         readiness: None,
         ready: true,
         terminating: false,
+        termination_grace_period: std::time::Duration::from_secs(30),
         hostname: None,
         subdomain: None,
         dns: crate::lab::model::PodDns::default(),

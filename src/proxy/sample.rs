@@ -118,6 +118,7 @@ pub(super) fn pod<'a>(lab: &'a mut Lab, name: &str, node: usize, ip: &str, app: 
         readiness: None,
         ready: true,
         terminating: false,
+        termination_grace_period: std::time::Duration::from_secs(30),
         hostname: None,
         subdomain: None,
         dns: crate::lab::model::PodDns::default(),

@@ -158,10 +158,10 @@ fn names_follow(world: &Arc<World>) {
 }
 
 /// Somebody who asks all the time.
-struct Load(thread::JoinHandle<crate::support::call::Done>);
+pub(crate) struct Load(thread::JoinHandle<crate::support::call::Done>);
 
 impl Lab {
-    fn load(&self, seconds: u32, targets: &[&str]) -> Load {
+    pub(crate) fn load(&self, seconds: u32, targets: &[&str]) -> Load {
         let call = self.exec("laptop", ["python3", "-c", LOAD, &seconds.to_string()]).args(targets);
         Load(thread::spawn(move || call.done()))
     }
@@ -169,7 +169,7 @@ impl Lab {
 
 impl Load {
     #[track_caller]
-    fn has_not_failed(self) {
+    pub(crate) fn has_not_failed(self) {
         let done = self.0.join().expect("it does not panic").with_code(0);
         assert!(done.stdout.contains(" 0 bad"), "{done}");
     }

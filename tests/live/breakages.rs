@@ -115,8 +115,9 @@ fn dead_server(world: &Arc<World>) {
         first=$(server); kill -9 $first
         while second=$(server); test -z \"$second\" -o \"$second\" = \"$first\"; do :; done
         kill -9 $second; while test -n \"$(server)\"; do :; done";
+    // Services leave the pod out meanwhile.
     let says = "of pod2 was ended by SIGKILL";
-    Breakage { place: "pod2", command, blames: "pod2", says, fails: "services", mends: Mends::No }.try_on(world);
+    Breakage { place: "pod2", command, blames: "pod2", says, fails: "pods", mends: Mends::No }.try_on(world);
 }
 
 /// ⅓, ⅓, 1: the classic mistake.

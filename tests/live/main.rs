@@ -17,6 +17,7 @@ mod engines;
 mod kills;
 mod labs;
 mod lesson;
+mod life;
 mod names;
 mod names_embedded;
 mod places;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 19] = [
+    let rooms: [(&str, &'static [Test]); 20] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
+        ("life", life::TESTS),
         ("names", names::TESTS),
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),

@@ -28,6 +28,8 @@ pub struct Pod {
     pub ready: bool,
     /// It is being deleted, and still runs.
     pub terminating: bool,
+    /// How long it has to end, from when it is asked to.
+    pub termination_grace_period: Duration,
     /// Its own name, if that is not the pod's.
     pub hostname: Option<Name>,
     /// The headless Service below which its hostname is a DNS name.

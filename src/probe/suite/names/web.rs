@@ -59,7 +59,11 @@ pub(super) fn probes(
     for id in lab.service_ids() {
         let service = lab.service(id);
         let namespace = service.namespace.as_str();
-        let short = (service.name.to_string(), vantages.inside(namespace, id.0));
+        let inside = vantages.inside(namespace, id.0);
+        // A pod finds its own name in its hosts file, before it asks anybody.
+        let own = inside.is_some_and(|(pod, _)| lab.pod(pod).own_name().as_str() == service.name.as_str());
+        let name = if own { format!("{}.{namespace}", service.name) } else { service.name.to_string() };
+        let short = (name, inside);
         let long = (super::rule_of(service), vantages.outside(namespace, id.0));
         for (host, vantage) in [short, long] {
             let Some((pod, resolver)) = vantage else { continue };

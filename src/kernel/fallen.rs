@@ -1,0 +1,37 @@
+//! Servers that have ended and do not listen again yet: their pods are not ready.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::watch;
+
+/// Those servers, by pod and container.
+#[derive(Debug, Clone)]
+pub struct Fallen(Arc<watch::Sender<BTreeSet<(String, String)>>>);
+
+impl Default for Fallen {
+    fn default() -> Self {
+        Fallen(Arc::new(watch::channel(BTreeSet::new()).0))
+    }
+}
+
+impl Fallen {
+    /// A server has ended, and will be started again.
+    pub(super) fn note(&self, server: &(String, String)) {
+        self.0.send_if_modified(|fallen| fallen.insert(server.clone()));
+    }
+
+    /// A server listens again, or has ended for good.
+    pub(super) fn forget(&self, server: &(String, String)) {
+        self.0.send_if_modified(|fallen| fallen.remove(server));
+    }
+
+    /// Hears of changes.
+    pub fn news(&self) -> watch::Receiver<BTreeSet<(String, String)>> {
+        self.0.subscribe()
+    }
+
+    /// The pods of those servers.
+    pub fn pods(&self) -> BTreeSet<String> {
+        self.0.borrow().iter().map(|(pod, _)| pod.clone()).collect()
+    }
+}
