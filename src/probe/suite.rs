@@ -37,7 +37,7 @@ use way::Hop;
 
 /// How many fresh connections each vantage of a distribution test opens, unless told otherwise.
 ///
-/// A test pools at least [`balance::LEAST_VANTAGES`] times as many, so that the classic mistake,
+/// A test pools at least `LEAST_VANTAGES` times as many, so that the classic mistake,
 /// ⅓, ⅓, 1 instead of ⅓, ½, 1, is missed less than once in a thousand runs
 /// (`stats::power` computes it, and a test holds it to that).
 pub const DEFAULT_SAMPLES: usize = 400;

@@ -2,8 +2,7 @@
 
 use super::{Proof, Row};
 
-const APPLIED: &str = "it takes a lab that changes while it is up, which no row of this table does";
-const CHURN: &str = "endpoints do not come and go in a running lab yet";
+const APPLIED: &str = "no row of this table changes a lab that is up; a live test of `netlab apply` shows it";
 const IPV6: &str = "IPv6 is not supported yet";
 
 const fn not_yet(id: &'static str, behaviour: &'static str, source: &'static str, why: &'static str) -> Row {
@@ -25,8 +24,8 @@ pub(super) const ROWS: &[Row] = &[
         "no node holds such an address; the rule is asserted in the rendered rules",
     ),
     not_yet("E2", "the name of an ExternalName Service may change", "e2e dns", APPLIED),
-    not_yet("K11", "a connection is never moved to another endpoint", "derived", CHURN),
-    not_yet("K12", "nothing fails while all pods are replaced one by one", "e2e loadbalancer, rolling update", CHURN),
+    not_yet("K11", "a connection is never moved to another endpoint", "derived", APPLIED),
+    not_yet("K12", "nothing fails while all pods are replaced one by one", "e2e loadbalancer, rolling update", APPLIED),
     not_yet(
         "K16",
         "nothing fails while the proxy is restarted",
@@ -45,7 +44,7 @@ pub(super) const ROWS: &[Row] = &[
         "e2e kube_proxy, CLOSE_WAIT timeout",
         "it would have to wait an hour; the plan sets kube-proxy's 3600 seconds on every node",
     ),
-    not_yet("L14", "one change among 100,000 UDP connections is cheap", "#129982", CHURN),
+    not_yet("L14", "one change among 100,000 UDP connections is cheap", "#129982", "it is a measurement, not a path"),
     not_yet(
         "M6",
         "32 search domains with 2048 characters are legal",
