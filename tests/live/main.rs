@@ -31,6 +31,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use support::{Run, Test, User, host::Host};
 
@@ -38,6 +39,9 @@ use support::{Run, Test, User, host::Host};
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {
+    // A shell that starts a job in the background has it ignore Ctrl-C, and so would all its children.
+    // SAFETY: the default action is no code of ours.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.expect("SIGINT has a default action");
     if let Some(code) = conntrack::helper() {
         return code;
     }
