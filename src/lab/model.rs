@@ -314,10 +314,15 @@ impl Lab {
 
     /// The place by the name of its network namespace, or by the name of a host-network pod.
     pub fn find(&self, name: &str) -> Option<Place> {
-        self.places().into_iter().find(|place| self.netns(*place) == name).or_else(|| {
-            let pod = self.pod_ids().find(|id| self.pod(*id).full_name() == name)?;
-            Some(self.pod_place(pod))
-        })
+        // Big labs are asked this thousands of times: no name is built for it.
+        let node = || self.node_ids().find(|id| self.node(*id).name.as_str() == name).map(Place::Node);
+        let pod = || self.pod_ids().find(|id| self.pod(*id).is_called(name)).map(|id| self.pod_place(id));
+        let client = || self.client_ids().find(|id| self.client(*id).name.as_str() == name).map(Place::Client);
+        let balancer =
+            || self.load_balancer.as_ref().filter(|it| it.name.as_str() == name).map(|_| Place::LoadBalancer);
+        let external = || self.external_ids().find(|id| self.external(*id).name.as_str() == name).map(Place::External);
+        let host = (name == "host").then_some(Place::Host);
+        host.or_else(node).or_else(pod).or_else(client).or_else(balancer).or_else(external)
     }
 }
 

@@ -112,6 +112,14 @@ impl Pod {
         }
     }
 
+    /// This is its full name.
+    pub fn is_called(&self, full_name: &str) -> bool {
+        match self.namespace.as_str() {
+            "default" => self.name.as_str() == full_name,
+            namespace => full_name.split_once('.') == Some((self.name.as_str(), namespace)),
+        }
+    }
+
     /// What it calls itself: its `hostname`, or its name.
     pub fn own_name(&self) -> &Name {
         self.hostname.as_ref().unwrap_or(&self.name)
