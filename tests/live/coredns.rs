@@ -169,7 +169,10 @@ fn a_killed_server_comes_back(world: &Arc<World>) {
     {
         a_moment();
     }
-    assert_eq!(restarts(&lab), "1/1 Running 1");
+    // The agent has to see that it listens again, too.
+    while restarts(&lab) != "1/1 Running 1" {
+        a_moment();
+    }
     kill();
     while restarts(&lab) != "0/1 CrashLoopBackOff 1" {
         a_moment();

@@ -71,6 +71,8 @@ impl Scene<'_> {
         };
         let curl = self.options.engine == Engine::Curl && times == 1;
         let manners = self.manners(&draft, to);
+        // As long as a resolver waits for an answer.
+        let timeout_ms = if manners == Some(Speaks::Names) && !silent { CROWD_PATIENCE_MS } else { timeout_ms };
         let path = if manners == Some(Speaks::Metrics) { "/metrics" } else { "/" };
         let what = match draft.target.protocol {
             protocol if manners == Some(Speaks::Names) => {
