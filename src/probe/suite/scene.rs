@@ -63,7 +63,11 @@ impl Scene<'_> {
             // Only this module's siblings call it, and only with a socket address.
             unreachable!("{} is no socket address", draft.target.address)
         };
-        let silent = matches!(draft.expect, Expect::Silence(_));
+        // A refusal is an answer: it comes at once, or, on a busy machine, when the SYN is repeated.
+        let silent = match &draft.expect {
+            Expect::Silence(kinds) => kinds.contains(&FailureKind::Timeout),
+            _ => false,
+        };
         let timeout_ms = match (silent, times) {
             (true, _) => SILENCE_MS,
             (false, 1) => PATIENCE_MS,
