@@ -8,7 +8,10 @@
 
 mod balancer;
 mod breakages;
+#[path = "../change/mod.rs"]
+mod change;
 mod crowds;
+mod dump;
 mod kills;
 mod labs;
 mod lesson;
@@ -17,6 +20,7 @@ mod refusals;
 mod running;
 mod shapes;
 mod support;
+mod sync;
 mod trace;
 mod verbs;
 
@@ -32,7 +36,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 12] = [
+    let rooms: [(&str, &'static [Test]); 13] = [
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
+        ("sync", sync::TESTS),
         ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),
     ];

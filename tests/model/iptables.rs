@@ -42,7 +42,9 @@ fn command(rules: &mut Ruleset, table: &str, line: &str) -> Result<(), String> {
         return Ok(());
     }
     let (position, rule) = match verb {
-        "-I" => rule.split_once(' ').and_then(|(at, rule)| Some((at.parse::<usize>().ok()?, rule))).ok_or("no number")?,
+        "-I" => {
+            rule.split_once(' ').and_then(|(at, rule)| Some((at.parse::<usize>().ok()?, rule))).ok_or("no number")?
+        }
         _ => (usize::MAX, rule),
     };
     for to in target(rule).filter(|to| to.starts_with("KUBE-") || to.starts_with("NETLAB-") || *to == "THEIRS") {

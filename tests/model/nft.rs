@@ -80,7 +80,8 @@ fn command(rules: &mut Ruleset, line: &str) -> Result<(), String> {
     rules.made += 1_000_000;
     let table = rules.tables.get_mut(&head).ok_or("no such table")?;
     let inside = rest.strip_prefix("{ ").and_then(|rest| rest.strip_suffix(" }")).unwrap_or_default();
-    let mut numbered = |text: &str| super::Numbered { number: numbers.next().unwrap_or_default(), text: text.to_owned() };
+    let mut numbered =
+        |text: &str| super::Numbered { number: numbers.next().unwrap_or_default(), text: text.to_owned() };
     match (verb, kind) {
         ("add", "chain") => {
             let made = Chain { hook: inside.to_owned(), rules: Vec::new() };
