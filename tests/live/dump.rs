@@ -51,8 +51,12 @@ impl Dump {
     /// The places that are the same in both, but for chains that refer to a set that is not.
     pub(crate) fn unchanged(&self, new: &Dump) -> BTreeSet<String> {
         let same = |place: &String, lines: &Vec<String>| new.places.get(place) == Some(lines);
-        let other_sets: Vec<String> =
-            self.dynamic.keys().filter(|place| !same(place, &self.places[*place])).filter_map(|it| reference(it)).collect();
+        let other_sets: Vec<String> = self
+            .dynamic
+            .keys()
+            .filter(|place| !same(place, &self.places[*place]))
+            .filter_map(|it| reference(it))
+            .collect();
         let refers = |line: &String| line.split(' ').any(|word| other_sets.iter().any(|set| set == word));
         let unchanged = self.places.iter().filter(|(place, lines)| {
             !is_built_in(place) && same(place, lines) && !(place.contains(" chain ") && lines.iter().any(refers))

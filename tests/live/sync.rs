@@ -65,7 +65,7 @@ const NFT: Tool = Tool {
     damages: &[
         "nft flush chain ip kube-proxy services",
         "nft insert rule ip kube-proxy nat-prerouting counter",
-        "nft flush map ip kube-proxy service-ips",
+        "nft flush map ip kube-proxy service-ips && nft flush set ip kube-proxy nodeport-ips",
         "nft add chain ip kube-proxy local-B-a/b && nft add rule ip kube-proxy local-B-a/b drop",
         "nft add element ip kube-proxy cluster-ips { 9.9.9.9 } && nft delete table ip netlab",
         "nft delete table ip kube-proxy",
@@ -85,20 +85,21 @@ const IPTABLES: Tool = Tool {
     damages: &[
         "iptables-nft -t nat -F KUBE-SERVICES",
         "iptables-nft -t nat -I KUBE-SERVICES -j ACCEPT",
-        "iptables-nft -t nat -D PREROUTING 2",
+        "iptables-nft -t nat -D PREROUTING $(number PREROUTING)",
         "iptables-nft -F FORWARD",
         "iptables-nft -t nat -N KUBE-SVC-STALE && iptables-nft -t nat -I OUTPUT -j KUBE-SVC-STALE",
-        "iptables-nft -t nat -D POSTROUTING 2 && iptables-nft -t mangle -X KUBE-PROXY-CANARY",
+        "iptables-nft -t nat -D POSTROUTING $(number POSTROUTING) && iptables-nft -t mangle -X KUBE-PROXY-CANARY",
         "iptables-nft -t nat -A POSTROUTING -m comment --comment theirs -j RETURN",
     ],
 };
 const LADDER: Tool = Tool {
     mode: ProxyMode::Ladder,
     damages: &[
-        "iptables-nft -t nat -D POSTROUTING 2",
+        "iptables-nft -t nat -D POSTROUTING $(number POSTROUTING)",
         "iptables-nft -t nat -I POSTROUTING -m comment --comment 'rule 9: old' -j ACCEPT",
-        "rule=$(iptables-nft-save -t nat | grep '^-A POSTROUTING' | sed -n 's/^-A //; 2p') && \
-         iptables-nft -t nat -D POSTROUTING 2 && echo \"*nat\n-A $rule\nCOMMIT\" | iptables-nft-restore -n",
+        "at=$(number POSTROUTING) && \
+         rule=$(iptables-nft-save -t nat | grep '^-A POSTROUTING' | sed -n \"s/^-A //; ${at}p\") && \
+         iptables-nft -t nat -D POSTROUTING $at && echo \"*nat\n-A $rule\nCOMMIT\" | iptables-nft-restore -n",
         "iptables-nft -t nat -A OUTPUT -m comment --comment 'a/b node port' -j ACCEPT",
         "iptables-nft -t nat -A OUTPUT -m comment --comment theirs -j RETURN",
     ],
@@ -204,6 +205,10 @@ impl Shell {
         let mut child = command.spawn().expect("unshare is installed");
         let (input, output) = (child.stdin.take(), child.stdout.take().expect("it is piped"));
         let mut shell = Shell { child, input, output: BufReader::new(output), tool, legacy, is_root };
+        // Which rule of a chain in the nat table is the first that is not of others.
+        shell.run(
+            "number() { iptables-nft-save -t nat | grep \"^-A $1\" | grep -vin theirs | head -n 1 | cut -d: -f1; }",
+        );
         // The lock of iptables-legacy is in /run, and not for everybody.
         shell.run("PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin && exec 2>&1 && mount -t tmpfs none /run");
         shell
