@@ -116,7 +116,7 @@ fn ten_thousand_services_and_one_change() {
         let took = start.elapsed();
         eprintln!("{mode}: {} bytes of rules, {} of the change, {took:?}", text.len(), said.len());
         assert!(said.lines().count() < 10, "{said}");
-        assert!(took.as_secs() < 5, "{took:?}");
+        assert!(took.as_secs() < 30, "{took:?}");
     }
 }
 
