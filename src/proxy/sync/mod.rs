@@ -30,7 +30,8 @@ use crate::lab::model::ProxyMode;
 /// - iptables: chains that changed are declared, which empties them, and written again; chains that
 ///   nothing leads to any more are emptied and deleted. In a built-in chain the rules up to the first
 ///   new one stay, and those after it are deleted one by one and appended again: so ours are in their
-///   order, and a rule of others is after at least as many of ours as it was before.
+///   order, and a rule of others is now before those of ours that were appended. Where that matters,
+///   [`repair`] knows what is between, and moves nothing that need not move.
 /// - nftables: maps and sets change by element, chains are flushed and written again, and everything
 ///   is there before something refers to it, and is deleted after nothing does.
 ///

@@ -74,10 +74,13 @@ impl<'a> Object<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// The key is all up to a comment, a time, or the value.
+    /// The key is words with dots between them; a comment, a time or the value may follow.
     fn new(text: &'a str) -> Self {
-        let ends = [" comment ", " timeout ", " expires ", " counter ", " : "];
-        let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+        let word = |from: usize| text[from..].find(' ').map_or(text.len(), |length| from + length);
+        let mut end = word(0);
+        while text[end..].starts_with(" . ") {
+            end = word(end + " . ".len());
+        }
         Element { key: &text[..end], text }
     }
 }
