@@ -19,6 +19,7 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     run(cargo(), ["test", "--workspace", "--doc", "--quiet"])?;
     // Without it, the examples in the documentation come last once more.
     let all = arguments.is_empty().then(|| OsString::from("--tests"));
-    let words = ["test", "--workspace"].map(OsString::from).into_iter().chain(all);
+    // A failure does not hide what comes after it.
+    let words = ["test", "--workspace", "--no-fail-fast"].map(OsString::from).into_iter().chain(all);
     run_with(cargo(), words.chain(arguments.iter().cloned()), &environment)
 }
