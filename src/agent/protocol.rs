@@ -12,6 +12,7 @@ use crate::{
     error::ErrorKind,
     lab::difference::Difference,
     probe::{
+        capture::{CaptureOrder, Captured, Look},
         drift::Drift,
         order::{Order, Outcome},
     },
@@ -91,6 +92,13 @@ pub enum Request {
     /// Make a connection, and listen to what the kernel does with it. Answered by
     /// [`Reply::Traced`].
     Trace(TapOrder),
+    /// Try something, and take down the packets of it. Answered by [`Reply::Captured`].
+    Capture(CaptureOrder),
+    /// How are these network namespaces? Answered by [`Reply::Looked`].
+    Look {
+        /// Their names.
+        places: Vec<String>,
+    },
     /// Become what this text says. Answered by [`Reply::Applied`].
     Apply {
         /// The text of a lab file.
@@ -148,6 +156,10 @@ pub enum Reply {
     View(View),
     /// To [`Request::Trace`].
     Traced(Tapped),
+    /// To [`Request::Capture`].
+    Captured(Captured),
+    /// To [`Request::Look`]: of those that are there.
+    Looked(Vec<Look>),
     /// To [`Request::Apply`].
     Applied(Applied),
     /// To [`Request::Conntrack`].

@@ -17,9 +17,9 @@ use super::{
 use crate::{
     error::{Context, Error, Result},
     kernel::{
-        client,
+        capture, client,
         conntrack::{Conntrack, Which},
-        inspect, trace,
+        inspect, look, trace,
         unanswered::Unanswered,
         view,
     },
@@ -81,6 +81,15 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
         Request::Trace(order) => {
             let traced = trace::trace(order, &state.now().plan, &state.processes).await;
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
+        }
+        Request::Capture(order) => {
+            let captured = capture::capture(order, &state.now().lab, &state.processes).await;
+            say(&mut writer, &captured.map_or_else(|error| Reply::Problem(error.into()), Reply::Captured)).await
+        }
+        Request::Look { places } => {
+            let Now { lab, .. } = state.now();
+            let looked = look::look(&places, lab.cluster.proxy, &state.processes).await;
+            say(&mut writer, &looked.map_or_else(|error| Reply::Problem(error.into()), Reply::Looked)).await
         }
         Request::Apply { text } => {
             let applied = changing::apply(Arc::clone(state), text).await;

@@ -224,6 +224,9 @@ pub(super) struct Verify {
     /// Who asks: the host's curl, or the built-in client
     #[arg(long, value_name = "ENGINE", default_value = "curl")]
     pub(super) engine: Engine,
+    /// Keep packets, rules, routes and connections of failed probes in this folder
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(super) evidence: Option<PathBuf>,
     /// How to report
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ReportFormat,

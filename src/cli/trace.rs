@@ -18,7 +18,7 @@ use crate::{
         protocol::{Reply, Request},
     },
     error::{Error, ErrorKind, Result},
-    lab::model::{Lab, NodeId, Place, Protocol, TargetPort},
+    lab::model::{Lab, NodeId, Place, Protocol, ProxyMode, TargetPort},
     plan::{self, step::Step},
     probe::order::{Order, What},
     proxy::trace::{
@@ -38,7 +38,7 @@ pub(super) fn trace(args: &args::Trace, terminal: &Terminal) -> Result<ExitCode>
         }
     };
     let question = question(&lab, args)?;
-    let texts = texts(&lab, &question);
+    let texts = texts(&lab, question.proxy);
     let tracer = Tracer::new(&lab, question.proxy, &texts).map_err(unreadable)?;
     let (mut story, branches) = story::story(&lab, &tracer, &question).map_err(unreadable)?;
     if let Some(number) = args.way.filter(|number| !(1..=story.ways.len()).contains(number)) {
@@ -58,12 +58,13 @@ pub(super) fn trace(args: &args::Trace, terminal: &Terminal) -> Result<ExitCode>
 }
 
 /// The tracer reads what the renderers write; that it cannot is netlab's own fault.
-fn unreadable(why: String) -> Error {
+pub(super) fn unreadable(why: String) -> Error {
     Error::bug(format!("cannot trace the rules: {why}"))
 }
 
-fn texts(lab: &Lab, question: &Question) -> BTreeMap<NodeId, String> {
-    let texts = plan::rules(lab, question.proxy).filter_map(|planned| match planned.step {
+/// The rules that each node should have.
+pub(super) fn texts(lab: &Lab, proxy: ProxyMode) -> BTreeMap<NodeId, String> {
+    let texts = plan::rules(lab, proxy).filter_map(|planned| match planned.step {
         Step::Rules { text, .. } => Some(text),
         _ => None,
     });

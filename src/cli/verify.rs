@@ -1,5 +1,7 @@
 //! `netlab verify`: probes every path of a running lab.
 
+mod evidence;
+
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,6 +58,9 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         let error = Error::usage(format!("no probe of {} is called like that", lab.name));
         return Err(error.hint("the groups are: pods, nodes, egress, services, names, negative, balance, yours"));
     }
+    if let Some(folder) = &args.evidence {
+        evidence::folder(folder)?;
+    }
     let overflows = neighbours::overflows();
     let (crowds, first): (Vec<_>, Vec<_>) = suite.first_orders().into_iter().partition(|order| order.times > 1);
     let bar = bar(terminal, first.len() + crowds.len());
@@ -78,6 +83,9 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         };
         report = judge::report(&suite, &outcomes, &drifts);
         neighbours::warn_if_overflowed(overflows);
+        if let Some(folder) = &args.evidence {
+            evidence::keep(folder, &lab, &directory, &suite, &mut report)?;
+        }
     }
     show(&report, args.output, terminal);
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Probe.exit_code()) })

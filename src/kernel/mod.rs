@@ -7,6 +7,7 @@
 pub mod apart;
 pub mod apply;
 pub mod balancer;
+pub mod capture;
 pub mod client;
 pub mod conntrack;
 pub mod coredns;
@@ -24,6 +25,7 @@ pub mod inspect;
 pub mod join;
 pub mod kept;
 pub mod leftovers;
+pub mod look;
 mod my_ip;
 pub mod neighbours;
 pub mod nest;

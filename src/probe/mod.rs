@@ -5,6 +5,7 @@
 //! [`judge`] turns what came of them into a [`crate::report::Report`]; [`stats`] judges shares of
 //! load and [`explain`] finds the cause of what failed, with the help of [`drift`].
 
+pub mod capture;
 pub mod drift;
 pub mod explain;
 pub mod judge;

@@ -3,9 +3,11 @@
 //! [`Report`] is what `-o json` prints, and stable: a field may be added, but none renamed or
 //! removed without a new [`VERSION`]. Everything else is rendered from it.
 
+pub mod evidence;
 mod json;
 mod junit;
 mod paint;
+pub mod pcapng;
 mod table;
 mod tap;
 #[cfg(test)]
@@ -189,6 +191,9 @@ pub struct ProbeReport {
     pub drifts: Vec<Drift>,
     /// The longest that a try took.
     pub micros: Option<u64>,
+    /// The folder with packets, rules and routes, for a failed probe whose evidence was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// What a probe tried to reach.
@@ -331,6 +336,7 @@ fn probe_report(probe: &Probe, judged: &Judged, drifts: &mut BTreeMap<String, Ve
         look_at,
         drifts: drifts.remove(&probe.id).unwrap_or_default(),
         micros: judged.micros,
+        evidence: None,
     }
 }
 

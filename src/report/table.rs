@@ -273,7 +273,7 @@ fn failures(report: &Report, colour: Colour) -> Vec<String> {
 }
 
 /// The failures of a cause to tell in full: of as many groups and kinds as possible.
-fn telling<'a>(failures: &[&&'a ProbeReport]) -> Vec<&'a ProbeReport> {
+pub(super) fn telling<'a>(failures: &[&&'a ProbeReport]) -> Vec<&'a ProbeReport> {
     let mut seen = BTreeSet::new();
     let mut chosen: Vec<&ProbeReport> =
         failures.iter().map(|probe| **probe).filter(|probe| seen.insert((probe.group, probe.target.kind))).collect();
@@ -301,6 +301,9 @@ fn failure(probe: &ProbeReport, colour: Colour) -> String {
         }
     }
     out.push_str(&format!("  {:<9}{}\n", "try", probe.command));
+    if let Some(folder) = &probe.evidence {
+        out.push_str(&format!("  {:<9}{folder}\n", "evidence"));
+    }
     out
 }
 

@@ -17,6 +17,7 @@ mod coredns;
 mod crowds;
 mod dump;
 mod engines;
+mod evidence;
 mod kills;
 mod labs;
 mod lesson;
@@ -51,10 +52,11 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 21] = [
+    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
+        ("evidence", evidence::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),

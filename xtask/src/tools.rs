@@ -40,6 +40,7 @@ const FOR_TESTS: &[Tool] = &[
     Tool { program: "haproxy", package: "haproxy" },
     Tool { program: "pgrep", package: "procps" },
     Tool { program: "setpriv", package: "util-linux" },
+    Tool { program: "tcpdump", package: "tcpdump" },
     Tool { program: "unshare", package: "util-linux" },
 ];
 
