@@ -180,7 +180,7 @@ impl Exec {
         let found: PathBuf =
             rules::find(program).map_err(|_| format!("exec: {program:?}: executable file not found in $PATH"))?;
         let mut command = Command::new(found);
-        command.args(arguments).envs(&self.view.env).process_group(0);
+        command.arg0(program).args(arguments).envs(&self.view.env).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let entrance = view::entrance(&self.view).map_err(|error| error.to_string())?;
         let Spawned { pid, stdout, stderr, ended, .. } =
