@@ -103,14 +103,14 @@ fn table(text: &mut String, title: &str, schema: &Value) {
         text.push_str(&format!("| `{key}` | {} | {what}{must} |\n", kind(value)));
     }
     for (key, value) in keys {
-        // A pod's `ports` are short for those of its container.
+        // A pod's `ports` are short for those of its container, and so is its `readiness`.
         let (shown, inner) = if value["items"].is_object() {
             (format!("[[{key}]]"), &value["items"])
         } else {
             (format!("[{key}]"), value)
         };
         let title = if title == "The file" { format!("`{shown}`") } else { format!("{title} `{key}`") };
-        if title != "`[[pod]]` `ports`" {
+        if !matches!(title.as_str(), "`[[pod]]` `ports`" | "`[[pod]]` `readiness`") {
             table(text, &title, inner);
         }
     }
@@ -221,12 +221,19 @@ fn lasting(line: &str) -> String {
         return answer.to_owned();
     }
     let volatile = VOLATILE.iter().any(|sign| line.contains(sign));
-    let words = line.split_whitespace().map(|word| match word.strip_suffix('s') {
-        Some(seconds) if !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit()) => "#s".to_owned(),
+    let words = line.split_whitespace().map(|word| match word {
+        age if is_age(age) => "#s".to_owned(),
         _ if volatile => without_numbers(word),
         _ => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// How long ago something was: `5s`, `3m12s`, `7h5m`.
+fn is_age(word: &str) -> bool {
+    let parts: Vec<&str> = word.split_inclusive(['s', 'm', 'h', 'd', 'y']).collect();
+    let is_part = |part: &&str| part.len() > 1 && part[..part.len() - 1].bytes().all(|byte| byte.is_ascii_digit());
+    !parts.is_empty() && word.ends_with(['s', 'm', 'h', 'd', 'y']) && parts.iter().all(is_part)
 }
 
 fn without_numbers(word: &str) -> String {
@@ -300,6 +307,9 @@ fn comparing_is_neither_too_strict_nor_too_lax() {
         ("2 failed", "3 failed", false),
         ("nodeport 3 12s", "nodeport  3  0s", true),
         ("nodeport 3 12s", "nodeport  4  0s", false),
+        ("pod1a 0 3m12s", "pod1a  0  5s", true),
+        ("pod1a 0 3m12", "pod1a  0  5s", false),
+        ("pod1a is", "pod1a s", false),
         ("HTTP Server IP address: 1.2.3.4", "HTTP Server IP address: 5.6.7.8", true),
     ];
     for (shown, printed, same) in cases {

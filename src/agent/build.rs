@@ -9,7 +9,8 @@ use std::{
 use super::{
     Control, Orders, directory,
     protocol::{Event, Problem},
-    state::{Now, State},
+    readiness,
+    state::{Now, State, Told},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -43,7 +44,9 @@ impl Building {
         let name = orders.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
         let mut lab = lab::load(&text).map_err(|_| Error::bug("a lab file that was good is bad"))?;
         lab.name = name;
-        let lab = Arc::new(lab);
+        let whole = Arc::new(lab);
+        let overrides = readiness::at_first(&whole);
+        let lab = Arc::new(overrides.over(&whole));
         let plan = Arc::new(plan::plan(&lab));
         view::lay_over(&lab)?;
         let processes = Processes::reaping()?;
@@ -52,7 +55,12 @@ impl Building {
         let servers = Servers::new(logs);
         let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
         let now = Now { lab, allotted: Allotted::of(&plan), plan: Arc::clone(&plan) };
-        let state = Arc::new(State::building((text, now), processes, servers, directory));
+        let probed = !overrides.unproven().is_empty();
+        let told = Told { text, whole, overrides };
+        let state = Arc::new(State::building((told.clone(), now), processes, servers, directory));
+        if probed {
+            state.is_told(told)?;
+        }
         Ok(Building { plan, orders: orders.clone(), applier, state })
     }
 

@@ -13,6 +13,7 @@ use tokio::{runtime, task};
 
 use super::{
     protocol::{Applied, Problem},
+    readiness,
     state::{Now, State, Told},
 };
 use crate::{
@@ -52,7 +53,9 @@ async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
     let was = state.now();
     let before = state.told();
     let whole = Arc::new(read(text, &before.whole)?);
-    let mut overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
+    let replaced = change::replaced(&was.lab, &whole);
+    let mut overrides = before.overrides.after_apply(&replaced);
+    readiness::judge(state, &mut overrides, &replaced, &whole);
     overrides.keep_known(&whole);
     let lab = overrides.over(&whole);
     let told = Told { text: text.to_owned(), whole, overrides };
@@ -74,15 +77,15 @@ pub(super) async fn turn_into(
     let events = state.servers.events();
     tell(&differences, &lab, events);
     let turn = Turn { state, was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
-    if let Err(problem) = turn.take().await {
+    let now = turn.take().await.inspect_err(|problem| {
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
-        return Err(problem);
-    }
+    })?;
     if now.lab.dns.is_some() && !differences.is_empty() {
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
     settled()?;
+    readiness::settle(state)?;
     turn.end_the_rest().await?;
     for gone in differences.iter().filter(|it| it.how == How::Removed) {
         events.normal(object(gone), "Removed", "is gone");
@@ -113,8 +116,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Until the lab is as it shall be, but for what is left over.
-    async fn take(&self) -> Result<(), Problem> {
+    /// Until the lab is as it shall be, but for what is left over; gives back what that is.
+    async fn take(&self) -> Result<Now, Problem> {
         let Turn { state, was, now, change } = self;
         let again = self.replaced();
         let mut from = Arc::clone(&was.plan);
@@ -131,18 +134,29 @@ impl Turn<'_> {
             self.unbuild(&mut applier).await;
             return Err(problem(error));
         }
+        let now = match readiness::handed_over(state, (was, now), change, &again).await {
+            Ok(now) => now,
+            Err(problem) => {
+                self.unbuild(&mut applier).await;
+                return Err(problem);
+            }
+        };
+        if again.is_empty() {
+            from = state.now().plan;
+        }
         sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
-        self.tell_rules();
+        self.tell_rules(&now);
         stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_coredns(&now.lab).await?;
-        Ok(view::know_again(&now.lab)?)
+        view::know_again(&now.lab)?;
+        Ok(now)
     }
 
     /// The nodes whose rules are others now.
-    fn tell_rules(&self) {
+    fn tell_rules(&self, now: &Now) {
         let had: HashSet<&Step> = steps(&self.was.plan, StageName::Rules).map(|it| &it.step).collect();
-        for it in steps(&self.now.plan, StageName::Rules).filter(|it| !had.contains(&it.step)) {
+        for it in steps(&now.plan, StageName::Rules).filter(|it| !had.contains(&it.step)) {
             let node = format!("node/{}", it.step.netns());
             self.state.servers.events().normal(node, "RulesSynced", "its rules are those of the lab as it is now");
         }

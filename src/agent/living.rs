@@ -1,6 +1,6 @@
 //! What a running lab is told besides its file: pods made ready or not, deleted, killed, scaled.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future;
 use tokio::{runtime, task};
@@ -8,6 +8,7 @@ use tokio::{runtime, task};
 use super::{
     changing::{self, turn_into},
     protocol::{Applied, Problem},
+    readiness,
     state::{State, Told},
 };
 use crate::{
@@ -19,18 +20,23 @@ use crate::{
     proxy::ladder,
 };
 
-/// Makes pods ready, or not ready.
+/// Makes pods ready, or not ready, or as ready as their file and their probes say.
 ///
 /// # Errors
 ///
 /// When there is no such pod, or the rules cannot express it.
-pub(super) async fn ready(state: Arc<State>, pods: Vec<(String, bool)>) -> Result<Applied, Problem> {
+pub(super) async fn ready(state: Arc<State>, pods: Vec<(String, Option<bool>)>) -> Result<Applied, Problem> {
     on_a_thread(move |runtime| {
         runtime.block_on(async {
             let _turn = state.turn().await;
             find(&state.now().lab, pods.iter().map(|(pod, _)| pod))?;
             let mut told = state.told();
-            pods.iter().for_each(|(pod, ready)| told.overrides.make_ready(pod, *ready));
+            for (pod, ready) in &pods {
+                match ready {
+                    Some(ready) => told.overrides.make_ready(pod, *ready),
+                    None => told.overrides.hand_back(pod),
+                }
+            }
             become_so(&state, told).await
         })
     })
@@ -164,7 +170,8 @@ pub(super) fn kill(state: &State, pods: &[String]) -> Result<()> {
 }
 
 /// Makes the lab what it is told; whoever calls has the turn.
-async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
+pub(super) async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
+    readiness::judge(state, &mut told.overrides, &BTreeSet::new(), &told.whole);
     told.overrides.keep_known(&told.whole);
     let lab = told.overrides.over(&told.whole);
     can_be(&lab)?;
@@ -173,7 +180,7 @@ async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
 }
 
 /// The rules can express the lab.
-fn can_be(lab: &Lab) -> Result<()> {
+pub(super) fn can_be(lab: &Lab) -> Result<()> {
     if lab.cluster.proxy == ProxyMode::Ladder
         && let Some((_, message)) = ladder::cannot_express(lab).into_iter().next()
     {
@@ -196,7 +203,7 @@ fn find<S: AsRef<str>>(lab: &Lab, names: impl IntoIterator<Item = S>) -> Result<
 
 /// Does it to the end, even if whoever asked for it has gone. A change holds what cannot move between
 /// threads.
-async fn on_a_thread<T: Send + 'static>(
+pub(super) async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce(runtime::Handle) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let runtime = runtime::Handle::current();

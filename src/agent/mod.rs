@@ -7,6 +7,7 @@ pub mod directory;
 pub mod link;
 mod living;
 pub mod protocol;
+mod readiness;
 mod requests;
 mod state;
 
@@ -135,7 +136,15 @@ fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Pro
             () = ended.wait() => return Ok(()),
             _ = down.recv() => return Ok(()),
         }
-        tokio::spawn(living::follow_the_fallen(state));
+        tokio::spawn(living::follow_the_fallen(Arc::clone(&state)));
+        tokio::spawn(readiness::follow(Arc::clone(&state)));
+        if orders.stage.is_none() {
+            tokio::select! {
+                () = readiness::proven(&state, control) => {}
+                () = ended.wait() => return Ok(()),
+                _ = down.recv() => return Ok(()),
+            }
+        }
         control.tell(&Event::Ready);
         tokio::select! {
             () = ended.wait() => {}

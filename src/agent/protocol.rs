@@ -4,7 +4,7 @@
 //! [`Event`]s, and ends when the channel closes before it was told to [`Farewell::Stay`]. The
 //! *socket* exists as long as the lab: one [`Request`] a connection, answered by [`Reply`]s.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +40,43 @@ pub enum Event {
         /// How long it took.
         micros: u64,
     },
+    /// Everything runs, but these pods have not proved yet that they are ready.
+    Waiting(Vec<Unready>),
     /// Everything runs.
     Ready,
     /// It could not be built; the agent ends.
     Failed(Problem),
+}
+
+/// A pod whose readiness probe has not succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unready {
+    /// The pod, as `NAME` or `NAME.NAMESPACE`.
+    pub pod: String,
+    /// Why the probe failed last; nothing if it has not been tried yet.
+    pub failure: Option<String>,
+}
+
+impl Unready {
+    /// Several in a row, a few of them in full.
+    pub fn all(all: &[Unready]) -> String {
+        const MOST: usize = 5;
+        let mut words: Vec<String> = all.iter().take(MOST).map(ToString::to_string).collect();
+        if let Some(more @ 1..) = all.len().checked_sub(MOST) {
+            words.push(format!("and {more} more"));
+        }
+        words.join(", ")
+    }
+}
+
+/// `web-1 (its readiness probe failed: …)`.
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            Some(failure) => write!(f, "{} (its readiness probe failed: {})", self.pod, failure.trim()),
+            None => write!(f, "{} (its readiness probe has not succeeded often enough yet)", self.pod),
+        }
+    }
 }
 
 /// What went wrong in an agent, for the CLI to show.
@@ -106,8 +139,8 @@ pub enum Request {
     },
     /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
     Ready {
-        /// Each with whether it shall be.
-        pods: Vec<(String, bool)>,
+        /// Each with whether it shall be; nothing for what its file and its readiness probe say.
+        pods: Vec<(String, Option<bool>)>,
     },
     /// Delete these pods. Answered by [`Reply::Applied`] when they are gone.
     Delete {
@@ -219,6 +252,26 @@ pub struct ServerStatus {
     /// It has ended, and will be started again.
     #[serde(default)]
     pub again: bool,
+    /// It counts as ready.
+    #[serde(default)]
+    pub ready: bool,
+    /// What its readiness probe says, if it has one.
+    #[serde(default)]
+    pub probe: Option<ProbeStatus>,
+    /// When its pod came into the world, in milliseconds since 1970.
+    #[serde(default)]
+    pub since: u64,
+}
+
+/// What a readiness probe says of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeStatus {
+    /// The verdict.
+    pub ready: bool,
+    /// How many answers of the last one's kind have come in a row; 0 if none has come yet.
+    pub times: u32,
+    /// Why it failed last, if the last answer was a failure.
+    pub failure: Option<String>,
 }
 
 /// Something that happened in a lab.

@@ -1,6 +1,7 @@
 //! What an agent knows of its lab: how it shall be, how far it is, what runs in it.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
@@ -64,13 +65,13 @@ struct Progress {
 impl State {
     /// Of a lab on its way up.
     pub(super) fn building(
-        (text, now): (String, Now),
+        (told, now): (Told, Now),
         processes: Processes,
         servers: Servers,
         directory: PathBuf,
     ) -> Self {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
-        let told = Mutex::new(Told { text, whole: Arc::clone(&now.lab), overrides: Overrides::default() });
+        let told = Mutex::new(told);
         let turn = tokio::sync::Mutex::new(());
         State { now: RwLock::new(now), processes, servers, told, progress, turn, directory }
     }
@@ -123,11 +124,24 @@ impl State {
     /// How the lab is.
     pub(super) fn status(&self) -> Status {
         let Now { lab, .. } = self.now();
+        let (told, births) = (self.told(), self.servers.births().all());
+        let unready: BTreeSet<String> =
+            told.whole.pods.iter().filter(|pod| !pod.ready).map(|pod| pod.full_name()).collect();
         let progress = self.progress();
         let servers = self.servers.states().into_iter().map(|((pod, container), state)| {
             let (running, text, restarts) = (!state.is_down(), state.to_string(), state.restarts());
             let again = matches!(state, ServerState::Waiting { .. });
-            ServerStatus { pod, container, running, pid: state.pid(), text, restarts, again }
+            let (fallen, key) = (self.servers.fallen(), (pod, container));
+            let probe = self.servers.verdicts().of(&key);
+            let (pod, container) = key.clone();
+            let ready = running
+                && !fallen.contains(&key)
+                && match told.overrides.ready(&pod) {
+                    Some(ready) => ready,
+                    None => !unready.contains(&pod) && probe.as_ref().is_none_or(|probe| probe.ready),
+                };
+            let since = births.get(&pod).copied().unwrap_or_default();
+            ServerStatus { pod, container, running, pid: state.pid(), text, restarts, again, ready, probe, since }
         });
         Status {
             name: lab.name.to_string(),

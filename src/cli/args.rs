@@ -58,7 +58,7 @@ pub(super) enum Verb {
     Apply(Apply),
     /// List what the kernel has otherwise than the lab file says
     Diff(Diff),
-    /// Make pods of a running lab ready, or not ready
+    /// Make pods of a running lab ready, or not ready, or leave that to their probes again
     Ready(Ready),
     /// Give a [[pod]] of a running lab another number of replicas
     Scale(Scale),
@@ -136,7 +136,7 @@ pub(super) struct Up {
     /// Build up to this stage only
     #[arg(long, value_name = "STAGE", value_parser = stage)]
     pub(super) stage: Option<StageName>,
-    /// Do not wait until the servers listen
+    /// Do not wait until the readiness probes of all pods have succeeded
     #[arg(long)]
     pub(super) no_wait: bool,
     /// Give up after this long, and undo everything
@@ -167,9 +167,9 @@ pub(super) struct Diff {
 
 #[derive(Debug, Args)]
 pub(super) struct Ready {
-    /// A pod, and whether it is ready from now on
-    #[arg(value_name = "POD=true|false", required = true, value_parser = readiness)]
-    pub(super) pods: Vec<(String, bool)>,
+    /// A pod, and whether it is ready from now on; `auto` for what its file and its readiness probe say
+    #[arg(value_name = "POD=true|false|auto", required = true, value_parser = readiness)]
+    pub(super) pods: Vec<(String, Option<bool>)>,
     #[command(flatten)]
     pub(super) of_lab: OfLab,
 }
@@ -499,8 +499,14 @@ fn stage(text: &str) -> Result<StageName, String> {
     found.ok_or_else(|| format!("the stages are: {}", names.join(", ")))
 }
 
-fn readiness(text: &str) -> Result<(String, bool), String> {
-    let said = text.split_once('=').and_then(|(pod, ready)| Some((pod.to_owned(), ready.parse().ok()?)));
+fn readiness(text: &str) -> Result<(String, Option<bool>), String> {
+    let ready = |ready: &str| match ready {
+        "true" => Some(Some(true)),
+        "false" => Some(Some(false)),
+        "auto" => Some(None),
+        _ => None,
+    };
+    let said = text.split_once('=').and_then(|(pod, said)| Some((pod.to_owned(), ready(said)?)));
     said.filter(|(pod, _)| !pod.is_empty()).ok_or_else(|| "a pod and what it shall be, like web-1=false".to_owned())
 }
 

@@ -11,9 +11,9 @@ use super::{
     output::{Terminal, print},
 };
 use crate::{
-    agent::protocol::Status,
+    agent::protocol::{ProbeStatus, Status},
     error::{Context, Error, Result},
-    lab::model::{Attach, ClientId, Lab, NodeId, PodId, Server, ServiceId},
+    lab::model::{Attach, ClientId, Container, Lab, NodeId, PodId, Server, ServiceId},
     proxy::{
         balancer::{self, Health},
         endpoints::conditions,
@@ -144,6 +144,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         .filter(|service| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
         .map(crate::lab::model::Service::full_name)
         .collect();
+    let probes = probes(lab, id, status);
     vec![
         ("name", json!(pod.name.as_str())),
         ("namespace", json!(pod.namespace.as_str())),
@@ -154,8 +155,34 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         ("restarts", json!(row.restarts)),
         ("labels", json!(row.labels)),
         ("containers", json!(containers)),
+        ("readiness", json!(probes)),
         ("services", json!(services)),
     ]
+}
+
+/// The readiness probes of a pod's containers, each as kubectl says it, and with what came of it last.
+fn probes(lab: &Lab, id: PodId, status: &Status) -> Vec<String> {
+    let pod = lab.pod(id);
+    let probe = |container: &Container| {
+        let readiness = container.readiness.as_ref()?;
+        let name = if pod.containers.len() > 1 { format!("{}: ", container.name) } else { String::new() };
+        let mut server = status.servers.iter().filter(|it| it.container == container.name.as_str());
+        let status = server.find(|it| pod.is_called(&it.pod)).and_then(|server| server.probe.as_ref());
+        Some([format!("{name}{readiness}"), format!("{name}{}", verdict(status))])
+    };
+    pod.containers.iter().filter_map(probe).flatten().collect()
+}
+
+/// What a probe says: `ready`, `not ready: failed 3 times in a row, last: …`.
+fn verdict(status: Option<&ProbeStatus>) -> String {
+    let Some(ProbeStatus { ready, times, failure }) = status else { return "not asked yet".to_owned() };
+    let verdict = if *ready { "ready" } else { "not ready" };
+    let in_a_row = if *times == 1 { "once".to_owned() } else { format!("{times} times in a row") };
+    match failure {
+        _ if *times == 0 => format!("{verdict}: not asked yet"),
+        Some(why) => format!("{verdict}: failed {in_a_row}, last: {why}"),
+        None => format!("{verdict}: succeeded {in_a_row}"),
+    }
 }
 
 fn service(lab: &Lab, id: ServiceId) -> Lines {

@@ -1,16 +1,13 @@
 //! `netlab events`: what has happened in a lab, and what happens.
 
-use std::{
-    io::Write,
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io::Write, process::ExitCode};
 
 use serde_json::json;
 
 use super::{
     args::{self, PlainFormat},
     labs,
+    moment::{age, stamp},
 };
 use crate::{
     agent::{
@@ -72,43 +69,4 @@ fn print(events: &[Happening], format: PlainFormat, first: bool) -> Result<()> {
 /// Columns of fixed width: what comes later is not known yet.
 fn line([seen, tone, reason, object, message]: [&str; 5]) -> String {
     format!("{seen:<11}{tone:<9}{reason:<15}{object:<27} {message}\n")
-}
-
-/// `5s`, `3m`, `2h`, as kubectl says it.
-fn age(millis: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    match now.as_secs().saturating_sub(millis / 1000) {
-        seconds @ 0..120 => format!("{seconds}s"),
-        seconds @ 120..7200 => format!("{}m", seconds / 60),
-        seconds => format!("{}h", seconds / 3600),
-    }
-}
-
-/// A moment as RFC 3339 has it, in UTC.
-fn stamp(millis: u64) -> String {
-    let (seconds, millis) = (millis / 1000, millis % 1000);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March, so that the day that may be missing is the last one.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, late) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z", era * 400 + year + late)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments() {
-        assert_eq!(stamp(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(stamp(951_782_400_001), "2000-02-29T00:00:00.001Z");
-        assert_eq!(stamp(1_709_251_199_999), "2024-02-29T23:59:59.999Z");
-        assert_eq!(stamp(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
-    }
 }

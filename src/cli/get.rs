@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     args::{self, Kind, ListFormat},
-    conntrack, labs, ls,
+    conntrack, labs, ls, moment,
     output::{Form, Listing, Terminal, print},
 };
 use crate::{
@@ -99,6 +99,10 @@ pub(super) struct PodRow {
     pub(super) ready: String,
     pub(super) status: String,
     pub(super) restarts: u32,
+    /// When it began, if it has.
+    pub(super) started: Option<String>,
+    #[serde(skip)]
+    pub(super) age: String,
     pub(super) ip: String,
     pub(super) node: String,
     pub(super) labels: String,
@@ -108,12 +112,12 @@ fn pods(lab: &Lab, status: &Status, form: Form<'_>) -> Result<()> {
     let rows: Vec<PodRow> = lab.pod_ids().map(|id| pod_row(lab, id, status)).collect();
     let listing = Listing {
         kind: "pods",
-        header: &["NAME", "READY", "STATUS", "RESTARTS", "IP", "NODE"],
+        header: &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"],
         wide: &["NAMESPACE", "LABELS"],
     };
     listing.print(form, &rows, |row| {
-        let PodRow { namespace, name, ready, status, restarts, ip, node, labels } = row;
-        [name, ready, status, &restarts.to_string(), ip, node, namespace, labels].map(Clone::clone).to_vec()
+        let PodRow { namespace, name, ready, status, restarts, started: _, age, ip, node, labels } = row;
+        [name, ready, status, &restarts.to_string(), age, ip, node, namespace, labels].map(Clone::clone).to_vec()
     })
 }
 
@@ -122,10 +126,11 @@ pub(super) fn pod_row(lab: &Lab, id: PodId, status: &Status) -> PodRow {
     let pod = lab.pod(id);
     let name = pod.full_name();
     let servers: Vec<_> = status.servers.iter().filter(|server| server.pod == name).collect();
-    let running = servers.iter().filter(|server| server.running).count();
+    let ready = servers.iter().filter(|server| server.ready).count();
+    let since = servers.iter().map(|server| server.since).find(|since| *since > 0);
     let labels = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-    // A readiness probe that fails is each container's own.
-    let ready = if pod.ready { running } else { 0 };
+    // What the pods are was read a moment before how their containers are.
+    let ready = if pod.ready { ready } else { ready.min(pod.containers.len() - 1) };
     PodRow {
         namespace: pod.namespace.to_string(),
         name,
@@ -138,6 +143,8 @@ pub(super) fn pod_row(lab: &Lab, id: PodId, status: &Status) -> PodRow {
             None => "Running".to_owned(),
         },
         restarts: servers.iter().map(|server| server.restarts).sum(),
+        started: since.map(moment::stamp),
+        age: since.map_or_else(|| "<unknown>".to_owned(), moment::age),
         ip: pod.ip.to_string(),
         node: lab.node(pod.node).name.to_string(),
         labels: if labels.is_empty() { "<none>".to_owned() } else { labels },

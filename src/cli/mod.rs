@@ -16,6 +16,7 @@ mod kill;
 mod labs;
 mod logs;
 mod ls;
+mod moment;
 mod new;
 mod output;
 mod plan;

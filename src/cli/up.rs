@@ -22,7 +22,7 @@ use crate::{
         Orders,
         directory::{self, AGENT_LOG, Claim, Directory},
         link::{self, Handle},
-        protocol::{Event, Farewell, Problem},
+        protocol::{Event, Farewell, Problem, Unready},
     },
     diag::{Diagnostic, Diagnostics},
     error::{Context, Error, ErrorKind, Result},
@@ -76,6 +76,8 @@ pub(super) struct Building<'a> {
     source: &'a Source,
     deadline: Instant,
     timeout: Duration,
+    /// The pods that have still to prove that they are ready.
+    waiting: Vec<Unready>,
 }
 
 impl<'a> Building<'a> {
@@ -98,7 +100,7 @@ impl<'a> Building<'a> {
         let started = nest::hatch(&arguments, inheritance).and_then(|pid| Ok((pid, Handle::open(pid)?)));
         let (pid, agent) = started.inspect_err(|_| sweep(&directory))?;
         directory.write_meta(source.path.clone(), pid.as_raw())?;
-        Ok((lab, Building { directory, agent, control, source, deadline, timeout }))
+        Ok((lab, Building { directory, agent, control, source, deadline, timeout, waiting: Vec::new() }))
     }
 
     /// Shows how far it is, until it is ready.
@@ -111,7 +113,12 @@ impl<'a> Building<'a> {
                     return Ok(());
                 }
                 Ok(Some(Event::Failed(problem))) => break self.explain(problem, terminal),
-                Ok(Some(event)) => progress.show(&event),
+                Ok(Some(event)) => {
+                    progress.show(&event);
+                    if let Event::Waiting(pods) = event {
+                        self.waiting = pods;
+                    }
+                }
                 Ok(None) => break self.died(),
                 Err(error) => break error,
             }
@@ -126,10 +133,7 @@ impl<'a> Building<'a> {
 
     fn next_event(&mut self) -> Result<Option<Event>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let too_late = || {
-            let error = Error::refused(format!("not ready after {:?}; everything was undone", self.timeout));
-            error.hint("give it longer with --timeout, or look at a stage at a time with --stage")
-        };
+        let too_late = || self.too_late();
         if left.is_zero() {
             return Err(too_late());
         }
@@ -146,6 +150,19 @@ impl<'a> Building<'a> {
             }
             Err(error) => Err(error).context("cannot hear the agent"),
         }
+    }
+
+    fn too_late(&self) -> Error {
+        if self.waiting.is_empty() {
+            let error = Error::refused(format!("not ready after {:?}; everything was undone", self.timeout));
+            return error.hint("give it longer with --timeout, or look at a stage at a time with --stage");
+        }
+        let pods = Unready::all(&self.waiting);
+        let error = Error::refused(format!("not ready after {:?}: {pods}; everything was undone", self.timeout));
+        error.hint(format!(
+            "give it longer with --timeout, or leave it up with --no-wait: netlab get pods, netlab describe {0} and netlab logs {0} then say more",
+            self.waiting[0].pod
+        ))
     }
 
     /// Tells the agent to live on.
@@ -259,6 +276,15 @@ impl Progress {
                     }
                     None if self.verbosity == Verbosity::Verbose => print(&line),
                     None => {}
+                }
+            }
+            Event::Waiting(pods) => {
+                if let Some(bar) = &self.bar {
+                    let pods = match pods.as_slice() {
+                        [only] => only.to_string(),
+                        several => format!("{} pods to be ready", several.len()),
+                    };
+                    bar.set_message(format!("waiting for {pods}"));
                 }
             }
             Event::Ready | Event::Failed(_) => {}

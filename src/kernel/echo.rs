@@ -6,8 +6,10 @@
 //! | `/hostname` | the pod's hostname |
 //! | `/clientip` | the client's address and port |
 //! | `/echo?msg=TEXT` | the text |
-//! | `/healthz` | `200 OK` |
+//! | `/healthz` | `200 OK` and `ok`, or the status that it was told |
 //! | anything else | `HTTP Server IP address: IP` and `Request path: PATH` |
+//!
+//! `POST /healthz?code=503` tells all ports of the server what to answer from then on.
 //!
 //! | datagram | answer |
 //! | --- | --- |
@@ -16,10 +18,17 @@
 //! | `echo TEXT` | the text |
 //! | anything else | the datagram itself |
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use http_body_util::Full;
-use hyper::{Request, Response, body::Bytes, header, service::service_fn};
+use hyper::{Method, Request, Response, StatusCode, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -36,9 +45,16 @@ pub(super) struct Echo {
     pub(super) name: String,
     /// What it calls itself.
     pub(super) hostname: String,
+    /// The status of `/healthz`.
+    health: Arc<AtomicU16>,
 }
 
 impl Echo {
+    /// One that is well.
+    pub(super) fn new(name: String, hostname: String) -> Self {
+        Echo { name, hostname, health: Arc::new(AtomicU16::new(StatusCode::OK.as_u16())) }
+    }
+
     /// Answers every connection, each on a task of its own, for as long as it is let.
     pub(super) async fn serve_http(self, listener: TcpListener, pair: Pair) {
         loop {
@@ -74,22 +90,44 @@ impl Echo {
 
     fn http<B>(&self, request: &Request<B>, here: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {
         let target = request.uri();
+        let mut status = StatusCode::OK;
         let body = match target.path() {
             "/hostname" => self.hostname.clone(),
             "/clientip" => client.to_string(),
-            "/echo" => message(target.query().unwrap_or_default()),
-            "/healthz" => "ok".to_owned(),
+            "/echo" => value(target.query().unwrap_or_default(), "msg").unwrap_or_default(),
+            "/healthz" if request.method() == Method::POST => {
+                let (told, answer) = self.change_health(target.query().unwrap_or_default());
+                status = told;
+                answer
+            }
+            "/healthz" => {
+                status = StatusCode::from_u16(self.health.load(Ordering::Relaxed)).unwrap_or(StatusCode::OK);
+                if status.is_client_error() || status.is_server_error() { "not ok" } else { "ok" }.to_owned()
+            }
             _ => {
                 let path = target.path_and_query().map_or("/", |path| path.as_str());
                 format!("HTTP Server IP address: {}\nRequest path: {path}\n", here.ip())
             }
         };
         let response = Response::builder()
+            .status(status)
             .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
             .header(POD_HEADER, &self.name)
             .header(CLIENT_HEADER, client.ip().to_string());
         // A name is DNS labels and an address is an address: both are header values.
         response.body(Full::new(Bytes::from(body))).unwrap_or_default()
+    }
+
+    /// Is told the status that `/healthz` has from now on; what it answers to that.
+    fn change_health(&self, query: &str) -> (StatusCode, String) {
+        // A status from 100 to 199 is no answer: another one has to follow.
+        match value(query, "code").and_then(|code| code.parse().ok()) {
+            Some(code @ 200..=599) => {
+                self.health.store(code, Ordering::Relaxed);
+                (StatusCode::OK, format!("/healthz answers {code} from now on\n"))
+            }
+            _ => (StatusCode::BAD_REQUEST, "say what to answer, from 200 to 599: POST /healthz?code=503\n".to_owned()),
+        }
     }
 
     /// Answers every datagram.
@@ -120,12 +158,9 @@ impl Echo {
 /// The built-in client's question: answered by the pod's name and the client's address.
 pub(super) const WHO_ARE_YOU: &[u8] = b"netlab who";
 
-/// The value of `msg` in a query, with `%XX` and `+` undone.
-fn message(query: &str) -> String {
-    form_urlencoded::parse(query.as_bytes())
-        .find(|(key, _)| key == "msg")
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
+/// A value in a query, with `%XX` and `+` undone.
+fn value(query: &str, name: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]
@@ -134,7 +169,7 @@ mod tests {
 
     fn ask(path: &str) -> Vec<u8> {
         use http_body_util::BodyExt;
-        let echo = Echo { name: "pod1a".into(), hostname: "first".into() };
+        let echo = Echo::new("pod1a".into(), "first".into());
         let request = Request::builder().uri(path).body(()).unwrap();
         let response = echo.http(&request, ([192, 168, 1, 10], 80).into(), ([10, 0, 0, 1], 5555).into());
         assert_eq!(response.headers()[POD_HEADER], "pod1a");
@@ -152,8 +187,26 @@ mod tests {
     }
 
     #[test]
+    fn it_is_as_well_as_it_is_told() {
+        let echo = Echo::new("pod1a".into(), "first".into());
+        let ask = |method: Method, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            echo.http(&request, ([192, 168, 1, 10], 80).into(), ([10, 0, 0, 1], 5555).into()).status().as_u16()
+        };
+        assert_eq!(ask(Method::GET, "/healthz"), 200);
+        assert_eq!(ask(Method::POST, "/healthz?code=503"), 200);
+        assert_eq!(ask(Method::GET, "/healthz"), 503);
+        for bad in ["/healthz", "/healthz?code=", "/healthz?code=101", "/healthz?code=600", "/healthz?code=x"] {
+            assert_eq!(ask(Method::POST, bad), 400, "{bad}");
+        }
+        assert_eq!(ask(Method::GET, "/healthz"), 503);
+        assert_eq!(ask(Method::POST, "/healthz?code=200"), 200);
+        assert_eq!(ask(Method::GET, "/healthz"), 200);
+    }
+
+    #[test]
     fn udp_answers() {
-        let echo = Echo { name: "pod1a".into(), hostname: "first".into() };
+        let echo = Echo::new("pod1a".into(), "first".into());
         let client = ([10, 0, 0, 1], 5555).into();
         assert_eq!(echo.udp(b"hostname\n", client), b"first");
         assert_eq!(echo.udp(b"clientip", client), b"10.0.0.1:5555");

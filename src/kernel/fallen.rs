@@ -30,6 +30,11 @@ impl Fallen {
         self.0.subscribe()
     }
 
+    /// It is one of those servers.
+    pub fn contains(&self, server: &(String, String)) -> bool {
+        self.0.borrow().contains(server)
+    }
+
     /// The pods of those servers.
     pub fn pods(&self) -> BTreeSet<String> {
         self.0.borrow().iter().map(|(pod, _)| pod.clone()).collect()

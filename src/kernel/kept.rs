@@ -18,6 +18,7 @@ use super::{
     process::{Processes, Spawned},
     scope::Scope,
     serve::{ServerState, describe, opened},
+    verdicts::Verdicts,
     view,
 };
 use crate::{
@@ -57,6 +58,8 @@ pub(super) struct KnownAs {
     pub(super) events: Events,
     /// The servers that are down.
     pub(super) fallen: Fallen,
+    /// What readiness probes say.
+    pub(super) verdicts: Verdicts,
 }
 
 /// What became of a program before.
@@ -102,6 +105,7 @@ impl Kept {
                 self.known.fallen.forget(&self.known.server);
                 return said(state, ServerState::Ended { how });
             }
+            self.known.verdicts.fell(&self.known.server);
             self.known.fallen.note(&self.known.server);
             let pause = pauses.after(began.elapsed());
             eprintln!("{} {how}; it starts again {}", self.what, when(pause));
@@ -137,6 +141,7 @@ impl Kept {
                 let _ = opened(&self.view.netns, port.ip(), port.port()).await;
             }
             self.known.fallen.forget(&self.known.server);
+            self.known.verdicts.stands(&self.known.server);
         }
         std::future::pending().await
     }

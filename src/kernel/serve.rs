@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     balancer::{self, Spreads},
+    births::Births,
     coredns,
     datagram::Datagrams,
     dns,
@@ -31,9 +32,11 @@ use super::{
     http,
     kept::{Kept, KnownAs, Past, when},
     my_ip, netns,
+    prober::{Prober, Told},
     process::{Processes, Spawned},
     rules,
     scope::{Pair, Scopes},
+    verdicts::Verdicts,
     view,
 };
 use crate::{
@@ -61,6 +64,8 @@ pub struct Servers {
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
     pub(super) events: Events,
     fallen: Fallen,
+    verdicts: Verdicts,
+    births: Births,
     ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -181,6 +186,8 @@ impl Servers {
             internet: Arc::default(),
             events: Events::default(),
             fallen: Fallen::default(),
+            verdicts: Verdicts::default(),
+            births: Births::default(),
             ending: Arc::default(),
         }
     }
@@ -195,6 +202,16 @@ impl Servers {
         &self.fallen
     }
 
+    /// What readiness probes say.
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    /// When pods came into the world.
+    pub fn births(&self) -> &Births {
+        &self.births
+    }
+
     /// How a server is known to others.
     pub(super) fn known_as(&self, lab: &Lab, pod: PodId, container: usize) -> KnownAs {
         let (ports, ip) = (&lab.pod(pod).containers[container].ports, lab.pod(pod).ip);
@@ -204,6 +221,7 @@ impl Servers {
             ports: ports.map(|port| SocketAddr::new(ip, port.container_port)).collect(),
             events: self.events.clone(),
             fallen: self.fallen.clone(),
+            verdicts: self.verdicts.clone(),
         }
     }
 
@@ -236,10 +254,15 @@ impl Servers {
     pub async fn start(&self, serving: Serving<'_>, processes: &Processes) -> Result<()> {
         let Serving { lab, netns, pod, container } = serving;
         let it = &lab.pod(pod).containers[container];
+        self.births.note(&lab.pod(pod).full_name());
+        let told = Told { verdicts: self.verdicts.clone(), events: self.events.clone() };
+        if let Some(prober) = Prober::of(lab, (pod, container), processes, told)? {
+            self.scopes.of(&lab.pod(pod).full_name()).whole.spawn(prober.probe());
+        }
         let state = match &it.server {
             Server::Echo => {
                 let (name, hostname) = (lab.pod(pod).full_name(), lab.pod(pod).own_name().to_string());
-                let echo = Echo { name, hostname };
+                let echo = Echo::new(name, hostname);
                 let pair = self.scopes.of(&lab.pod(pod).full_name());
                 for port in &it.ports {
                     listen(netns, port.container_port, port.protocol, &echo, &pair)?;
@@ -257,6 +280,7 @@ impl Servers {
         };
         self.table().insert(key(lab, pod, container), state);
         self.listening(serving, it).await?;
+        self.verdicts.stands(&key(lab, pod, container));
         let (pod, container) = key(lab, pod, container);
         self.events.normal(format!("pod/{pod}"), "Started", format!("the server of the container {container} runs"));
         Ok(())
@@ -271,7 +295,7 @@ impl Servers {
         let (name, pair) = (netns.to_owned(), self.scopes.of(netns));
         match server {
             ExternalServer::Echo => {
-                let echo = Echo { name: name.clone(), hostname: name };
+                let echo = Echo::new(name.clone(), name);
                 listen(netns, port, Protocol::Tcp, &echo, &pair)?;
             }
             ExternalServer::MyIp => {

@@ -58,6 +58,8 @@ impl Servers {
         }
         self.scopes().end(pod);
         self.table().retain(|key, _| key.0 != pod);
+        self.verdicts().forget(pod);
+        self.births().forget(pod);
         view::forget(pod);
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     address::{ip, special},
-    file::{ContainerPortTable, ContainerTable, PodTable},
+    file::{ContainerPortTable, ContainerTable, PodTable, ReadinessTable},
     model::{Container, ContainerPort, HostPort, Protocol, Server, Span},
     name::Name,
+    readiness::readiness,
     said::{At, Said},
     value::{Environment, Port, ServerKind, invalid},
 };
@@ -41,12 +42,15 @@ pub(super) fn containers(table: &PodTable, problems: &mut Problems) -> Option<Ve
             command: &table.command,
             ports: &table.ports,
             env: &table.env,
+            readiness: &table.readiness,
             at: &table.at,
         };
         vec![container(source, 0, host_network, problems)]
     } else {
+        let probe = pod_probe(table, problems);
         let tables = table.containers.list().iter().enumerate();
-        tables.map(|(nth, table)| container(Source::of(table), nth, host_network, problems)).collect()
+        let source = |table| Source { readiness: probe.unwrap_or(Source::of(table).readiness), ..Source::of(table) };
+        tables.map(|(nth, table)| container(source(table), nth, host_network, problems)).collect()
     };
     let tables = table.containers.list();
     check_containers(&containers, table, tables, problems);
@@ -61,6 +65,19 @@ pub(super) fn containers(table: &PodTable, problems: &mut Problems) -> Option<Ve
     containers.into_iter().collect::<Option<Vec<_>>>().filter(|containers| !containers.is_empty())
 }
 
+/// The readiness probe that a pod gives the only one of its `containers`.
+fn pod_probe<'f>(table: &'f PodTable, problems: &mut Problems) -> Option<&'f Said<ReadinessTable>> {
+    let said = table.readiness.at()?;
+    let message = match table.containers.list() {
+        [only] if only.readiness.is_nothing() => return Some(&table.readiness),
+        [_] => "this pod has a readiness probe, and so has its container",
+        _ => "`readiness` of a pod is short for one container, and this pod has several",
+    };
+    let problem = Diagnostic::new(said.at.clone(), message).also(table.containers.span(&table.at), "here");
+    problems.push(problem.hint("move `readiness` into the container that it is for"));
+    None
+}
+
 /// The keys that a container and a pod have in common.
 struct Source<'f> {
     name: &'f Said<Name>,
@@ -68,6 +85,7 @@ struct Source<'f> {
     command: &'f Said<Vec<At<String>>>,
     ports: &'f Said<Vec<ContainerPortTable>>,
     env: &'f Said<Environment>,
+    readiness: &'f Said<ReadinessTable>,
     at: &'f Span,
 }
 
@@ -79,6 +97,7 @@ impl<'f> Source<'f> {
             command: &table.command,
             ports: &table.ports,
             env: &table.env,
+            readiness: &table.readiness,
             at: &table.at,
         }
     }
@@ -97,11 +116,13 @@ fn container(source: Source<'_>, nth: usize, host_network: bool, problems: &mut 
             ports.into_iter().collect::<Option<_>>()?
         }
     };
+    let readiness = readiness(source.readiness, &ports, problems);
     Some(Container {
         name: source.name.or(default.parse().ok()?)?,
         server: server?,
         ports,
         env: source.env.or(Environment::default())?.0,
+        readiness: readiness?,
         at: source.at.clone(),
     })
 }

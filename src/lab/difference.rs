@@ -119,8 +119,17 @@ fn things(lab: &Lab) -> Vec<Things> {
 }
 
 /// What a pod cannot change.
-const POD: &[&str] =
-    &["ip", "node", "host_network", "containers", "hostname", "subdomain", "dns_policy", "enable_service_links"];
+const POD: &[&str] = &[
+    "ip",
+    "node",
+    "host_network",
+    "containers",
+    "readiness",
+    "hostname",
+    "subdomain",
+    "dns_policy",
+    "enable_service_links",
+];
 
 fn text(value: impl fmt::Debug) -> String {
     format!("{value:?}")
@@ -176,7 +185,7 @@ fn pod(lab: &Lab, it: &Pod) -> Keys {
         ("host_network", text(it.host_network)),
         ("labels", text(&it.labels)),
         ("containers", text(it.containers.iter().map(container).collect::<Vec<_>>())),
-        ("readiness", text(&it.readiness)),
+        ("readiness", text(it.containers.iter().map(|it| &it.readiness).collect::<Vec<_>>())),
         ("ready", text(it.ready)),
         ("terminating", text(it.terminating)),
         ("termination_grace_period", text(it.termination_grace_period)),

@@ -17,12 +17,13 @@ use super::{
         Protocol, ProxyMode, Span, TargetPort, TrafficPolicy,
     },
     name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
+    readiness::{Form, HttpPath},
     resolver::{ExternalName, ResolverWord, SearchDomain},
     said::{At, Said},
     table::{Key, Table, first, object, plain, record},
     value::{
         Affinity, AttachKind, Distribution, DnsReplicas, EngineKind, Environment, Period, Port, Replicas, Seconds,
-        ServerKind, ServiceType, Status, Ttl, Value,
+        ServerKind, ServiceType, Status, Threshold, Ttl, Value,
     },
 };
 use crate::diag::Problems;
@@ -160,6 +161,8 @@ record! {
         optional ports: Vec<ContainerPortTable>,
         /// Short for one container with this environment.
         optional env: Environment,
+        /// Short for one container with this readiness probe.
+        optional readiness: ReadinessTable,
     }
 }
 
@@ -200,6 +203,62 @@ record! {
         optional ports: Vec<ContainerPortTable>,
         /// Additional environment variables of `python` and `command`.
         optional env: Environment,
+        /// When it is ready. Default: when its server listens.
+        optional readiness: ReadinessTable,
+    }
+}
+
+record! {
+    /// What the pod's node asks the container again and again to know whether it is ready: one of
+    /// `http_get`, `tcp_socket` and `exec`. Until the first success it is not.
+    ReadinessTable, "readiness probe" {
+        /// The path of an HTTP request, such as "/healthz"; a status from 200 to 399 is a success. As a
+        /// table: { path = "/healthz", port = 80 }.
+        optional http_get: Form<HttpPath, HttpGetTable>,
+        /// The port that `http_get` asks: its number, or its name. Default: the first TCP port of the
+        /// container.
+        optional port: TargetPort,
+        /// A port, by its number or its name, to which a connection must succeed. As a table: { port = 80 }.
+        optional tcp_socket: Form<TargetPort, TcpSocketTable>,
+        /// A program of the host and its arguments, run in the pod, that must end with exit code 0. As a
+        /// table: { command = ["test", "-e", "/run/ok"] }.
+        optional exec: Form<Vec<At<String>>, ExecTable>,
+        /// How long after the start of the container it is asked first. Default: "0s".
+        optional initial_delay: Period,
+        /// How often it is asked. Default: "10s".
+        optional period: Period,
+        /// How long it has to answer. Default: "1s".
+        optional timeout: Period,
+        /// So many successes in a row make it ready. Default: 1.
+        optional success_threshold: Threshold,
+        /// So many failures in a row make it not ready. Default: 3.
+        optional failure_threshold: Threshold,
+    }
+}
+
+record! {
+    /// An HTTP request of a probe.
+    HttpGetTable, "HTTP request" {
+        /// The path. Default: "/".
+        optional path: HttpPath,
+        /// The port: its number, or its name. Default: the first TCP port of the container.
+        optional port: TargetPort,
+    }
+}
+
+record! {
+    /// A connection of a probe.
+    TcpSocketTable, "TCP connection" {
+        /// The port: its number, or its name.
+        required port: TargetPort,
+    }
+}
+
+record! {
+    /// A command of a probe.
+    ExecTable, "command" {
+        /// The program and its arguments.
+        required command: Vec<At<String>>,
     }
 }
 

@@ -25,6 +25,7 @@ mod overrides;
 mod pods;
 mod probes;
 mod range;
+mod readiness;
 mod resolver;
 mod said;
 mod scale;

@@ -8,6 +8,7 @@ mod balancer;
 mod dns;
 mod external;
 mod pod;
+mod readiness;
 mod service;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Range};
@@ -19,7 +20,8 @@ use super::name::{Domain, IfName, LabelKey, LabelValue, Name};
 pub use balancer::{BalancerEngine, LoadBalancer};
 pub use dns::{Dns, DnsEngine, DnsOption, DnsPolicy, ExternalNames, PodDns, PodRecords};
 pub use external::{External, ExternalServer};
-pub use pod::{Container, ContainerPort, HostPort, Pod, Readiness, Server};
+pub use pod::{Container, ContainerPort, HostPort, Pod, Server};
+pub use readiness::{Handler, Readiness};
 pub use service::{
     ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
 };

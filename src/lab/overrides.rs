@@ -17,6 +17,8 @@ pub struct Overrides {
     terminating: BTreeSet<String>,
     /// Pods of which a server has ended and does not listen again yet.
     fallen: BTreeSet<String>,
+    /// Pods that their readiness probes say are not ready, or say nothing good of yet.
+    unproven: BTreeSet<String>,
     /// Pods that were deleted.
     deleted: BTreeSet<String>,
 }
@@ -25,6 +27,11 @@ impl Overrides {
     /// A pod is ready from now on, or is not.
     pub fn make_ready(&mut self, pod: &str, ready: bool) {
         self.ready.insert(pod.to_owned(), ready);
+    }
+
+    /// A pod is as ready again as its file and its readiness probe say.
+    pub fn hand_back(&mut self, pod: &str) {
+        self.ready.remove(pod);
     }
 
     /// Whether a pod was made ready, or not ready.
@@ -49,6 +56,28 @@ impl Overrides {
         news
     }
 
+    /// These pods are not ready, as their readiness probes say; says whether that is news.
+    pub fn are_unproven(&mut self, pods: BTreeSet<String>) -> bool {
+        let news = self.unproven != pods;
+        self.unproven = pods;
+        news
+    }
+
+    /// Pods that their readiness probes say are not ready, or say nothing good of yet.
+    pub fn unproven(&self) -> &BTreeSet<String> {
+        &self.unproven
+    }
+
+    /// What has a readiness probe and was not there before, or only by name, is not ready until that
+    /// has succeeded.
+    pub fn expect_proof(&mut self, was: &Lab, replaced: &BTreeSet<String>, whole: &Lab) {
+        let mut probed = whole.probed().map(|pod| pod.full_name()).peekable();
+        if probed.peek().is_some() {
+            let there: BTreeSet<String> = was.probed().map(|pod| pod.full_name()).collect();
+            self.unproven.extend(probed.filter(|pod| !there.contains(pod) || replaced.contains(pod)));
+        }
+    }
+
     /// A pod is gone. One that comes again under its name is another one.
     pub fn delete(&mut self, pod: &str) {
         self.forget(pod);
@@ -59,6 +88,7 @@ impl Overrides {
     pub fn forget(&mut self, pod: &str) {
         self.ready.remove(pod);
         self.terminating.remove(pod);
+        self.unproven.remove(pod);
     }
 
     /// Deleted pods come back where this says so.
@@ -79,6 +109,7 @@ impl Overrides {
         let names: BTreeSet<String> = whole.pods.iter().map(|pod| pod.full_name()).collect();
         self.ready.retain(|pod, _| names.contains(pod));
         self.fallen.retain(|pod| names.contains(pod));
+        self.unproven.retain(|pod| names.contains(pod));
         self.terminating.retain(|pod| names.contains(pod));
         self.deleted.retain(|pod| names.contains(pod));
     }
@@ -88,8 +119,12 @@ impl Overrides {
         let mut lab = whole.clone();
         for pod in &mut lab.pods {
             let name = pod.full_name();
-            if let Some(ready) = self.ready.get(&name) {
-                pod.ready = *ready;
+            match self.ready.get(&name) {
+                Some(ready) => pod.ready = *ready,
+                None => {
+                    pod.unproven = pod.ready && self.unproven.contains(&name);
+                    pod.ready &= !pod.unproven;
+                }
             }
             pod.ready &= !self.fallen.contains(&name);
             pod.terminating |= self.terminating.contains(&name);
@@ -198,6 +233,34 @@ mod tests {
         // And what was written down says the same.
         let text = serde_json::to_string(&overrides).unwrap();
         assert_eq!(serde_json::from_str::<Overrides>(&text).unwrap(), overrides);
+    }
+
+    #[test]
+    fn probed_pods_prove_themselves() {
+        let text = LAB.replace("labels = {", "readiness = { http_get = \"/healthz\" }\n        labels = {");
+        let whole = load(&text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let ready = |overrides: &Overrides| overrides.over(&whole).pods.iter().map(|pod| pod.ready).collect::<Vec<_>>();
+        let mut overrides = Overrides::default();
+        overrides.expect_proof(&lab(), &BTreeSet::new(), &whole);
+        assert_eq!(ready(&overrides), [false, false, false, true]);
+        assert!(overrides.are_unproven(["web-1".to_owned()].into()));
+        assert!(!overrides.are_unproven(["web-1".to_owned()].into()));
+        assert_eq!(ready(&overrides), [true, false, true, true]);
+        // Those that were there stay proven; one that is replaced is another one.
+        overrides.expect_proof(&whole, &["web-2".to_owned()].into(), &whole);
+        assert_eq!(ready(&overrides), [true, false, false, true]);
+        // Whoever says so wins, but not over a server that has ended.
+        overrides.make_ready("web-1", true);
+        overrides.make_ready("web-0", false);
+        assert_eq!(ready(&overrides), [false, true, false, true]);
+        overrides.have_fallen(["web-1".to_owned()].into());
+        assert_eq!(ready(&overrides), [false, false, false, true]);
+        overrides.have_fallen(BTreeSet::new());
+        overrides.hand_back("web-1");
+        overrides.hand_back("web-0");
+        assert_eq!(ready(&overrides), [true, false, false, true]);
+        overrides.delete("web-2");
+        assert_eq!(overrides.unproven(), &BTreeSet::from(["web-1".to_owned()]));
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(super) struct DnsReplicas(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ttl(pub(super) u32);
 
+/// How many answers of a kind in a row make a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Threshold(pub(super) u32);
+
 /// An HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Status(pub(super) u16);
@@ -273,6 +277,7 @@ integers! {
     Seconds(u32) in 1..=86400;
     Replicas(usize) in 0..=10000;
     DnsReplicas(usize) in 1..=16;
+    Threshold(u32) in 1..=1000;
     Ttl(u32) in 0..=3600;
     Status(u16) in 100..=599;
 }

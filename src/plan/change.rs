@@ -139,7 +139,7 @@ fn pods(lab: &Lab) -> BTreeMap<String, String> {
 /// What cannot change in a pod: all but its labels and its state. Places in the file are left out.
 fn pod(lab: &Lab, pod: &Pod) -> String {
     let node = lab.node(pod.node);
-    let containers = pod.containers.iter().map(|it| (&it.name, &it.server, &it.ports, &it.env));
+    let containers = pod.containers.iter().map(|it| (&it.name, &it.server, &it.ports, &it.env, &it.readiness));
     let engine = lab.dns.as_ref().filter(|_| pod.serves_dns()).map(|dns| dns.engine);
     let own = (pod.ip, pod.host_network, &pod.hostname, &pod.subdomain, &pod.dns, pod.enable_service_links);
     let outer = (&node.name, node.ip, node.pod_subnet, &node.attach);

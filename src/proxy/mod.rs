@@ -10,6 +10,7 @@
 pub mod balancer;
 pub mod endpoints;
 pub mod flow;
+pub mod handover;
 pub mod haproxy;
 pub mod hash;
 pub mod iptables;

@@ -318,7 +318,9 @@ ports = [{{ port = 80 }}]
         let all = get("pods") + &get("services");
         all.lines()
             .filter(|line| line.starts_with("web"))
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            // All but how old it is.
+            .map(|line| line.split_whitespace().enumerate().filter(|(nth, _)| *nth != 4).map(|(_, word)| word))
+            .map(|words| words.collect::<Vec<_>>().join(" "))
             .collect::<Vec<_>>()
     };
     let before = shown();

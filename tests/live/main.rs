@@ -25,6 +25,7 @@ mod life;
 mod names;
 mod names_embedded;
 mod places;
+mod readiness;
 mod refusals;
 mod running;
 mod shapes;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("names", names::TESTS),
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
+        ("readiness", readiness::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
         ("sync", sync::TESTS),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Labels, NodeId, PodDns, Protocol, Span};
+use super::{Labels, NodeId, PodDns, Protocol, Readiness, Span};
 use crate::lab::name::{Name, PortName};
 
 /// A pod.
@@ -22,10 +22,10 @@ pub struct Pod {
     pub labels: Labels,
     /// What runs in it.
     pub containers: Vec<Container>,
-    /// When it counts as ready; without it, when its servers listen.
-    pub readiness: Option<Readiness>,
     /// It is ready from the beginning; one that is not runs all the same.
     pub ready: bool,
+    /// It would be ready, but for its readiness probe.
+    pub unproven: bool,
     /// It is being deleted, and still runs.
     pub terminating: bool,
     /// How long it has to end, from when it is asked to.
@@ -53,6 +53,8 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     /// Additional environment of `python` and `command`.
     pub env: BTreeMap<String, String>,
+    /// When it counts as ready; without it, when its server listens.
+    pub readiness: Option<Readiness>,
     /// Its command; without one the container's table, or the pod's.
     pub at: Span,
 }
@@ -90,17 +92,6 @@ pub struct HostPort {
     pub port: u16,
     /// Only on this address of the node; `None` for all.
     pub ip: Option<IpAddr>,
-}
-
-/// When a pod counts as ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// The path to GET; `None` means that a TCP connection is enough.
-    pub http_get: Option<String>,
-    /// The port to ask.
-    pub port: u16,
-    /// How often to ask.
-    pub period: Duration,
 }
 
 impl Pod {

@@ -1,0 +1,194 @@
+//! The verdicts of readiness probes become what the lab is: rules, names, health checks and the load
+//! balancer follow them, as they follow a file that says `ready = false`.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Control, living,
+    protocol::{Event, Problem, Unready},
+    state::{Now, State},
+};
+use crate::{
+    error::{Error, Result},
+    lab::{Overrides, model::Lab},
+    plan::change::Change,
+    proxy::handover::heirs,
+};
+
+/// So long an `apply` waits for those who take the place of others; as long as `up` does by itself.
+const LONGEST_HANDOVER: Duration = Duration::from_secs(60);
+
+/// Makes the lab follow the verdicts, for as long as it lives. What comes while a change is under way
+/// becomes one change together.
+pub(super) async fn follow(state: Arc<State>) {
+    let verdicts = state.servers.verdicts();
+    let mut news = verdicts.news();
+    loop {
+        // Before anybody waits for a turn, and before a thread is taken for it.
+        if is_news(&state) {
+            let state = Arc::clone(&state);
+            let followed = living::on_a_thread(move |runtime| {
+                runtime.block_on(async {
+                    let _turn = state.turn().await;
+                    come_to_terms(&state).await
+                })
+            });
+            match followed.await {
+                Ok(true) => verdicts.touch(),
+                Ok(false) => {}
+                Err(problem) => eprintln!("the lab does not follow its readiness probes: {}", problem.message),
+            }
+        }
+        if news.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The verdicts are not those that the lab was told.
+fn is_news(state: &State) -> bool {
+    let unready = state.servers.verdicts().unready(&state.now().lab);
+    state.told().overrides.are_unproven(unready)
+}
+
+/// Makes the lab what the verdicts say; whoever calls has the turn. Says whether they were news.
+async fn come_to_terms(state: &State) -> Result<bool, Problem> {
+    if !is_news(state) {
+        return Ok(false);
+    }
+    let told = state.told();
+    let before = told.overrides.clone();
+    living::become_so(state, told).await?;
+    Ok(state.told().overrides != before)
+}
+
+/// Tells a lab to come what the probes say: of pods that stay, their verdicts; and nothing good yet of
+/// those that are new or replaced. Where the rules cannot express that, which only the ladder's cannot,
+/// pods stay as they are.
+pub(super) fn judge(state: &State, overrides: &mut Overrides, replaced: &BTreeSet<String>, whole: &Lab) {
+    let was = state.now().lab;
+    let mut judged = overrides.clone();
+    judged.are_unproven(state.servers.verdicts().unready(&was));
+    judged.expect_proof(&was, replaced, whole);
+    judged.keep_known(whole);
+    if living::can_be(&judged.over(whole)).is_ok() {
+        *overrides = judged;
+    }
+}
+
+/// The lab as it is before its first probe.
+pub(super) fn at_first(whole: &Lab) -> Overrides {
+    let mut overrides = Overrides::default();
+    overrides.are_unproven(whole.probed().map(|pod| pod.full_name()).collect());
+    if living::can_be(&overrides.over(whole)).is_ok() { overrides } else { Overrides::default() }
+}
+
+/// Waits until every pod has proved itself that its file wants to be ready, and the lab follows; tells
+/// `up` meanwhile who has not.
+pub(super) async fn proven(state: &State, control: &Control) {
+    let verdicts = state.servers.verdicts();
+    let mut news = verdicts.news();
+    loop {
+        let told = state.told();
+        let mut awaited = told.overrides.clone();
+        let mut unready = verdicts.unready(&state.now().lab);
+        unready.extend(told.overrides.unproven().iter().cloned());
+        awaited.are_unproven(unready);
+        let awaited = awaited.over(&told.whole);
+        let names: BTreeSet<String> =
+            awaited.pods.iter().filter(|it| it.unproven && !it.terminating).map(|it| it.full_name()).collect();
+        if names.is_empty() {
+            return;
+        }
+        control.tell(&Event::Waiting(unready_among(state, &awaited, &names)));
+        if news.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Pods that have not proved themselves, and why.
+fn unready_among(state: &State, lab: &Lab, names: &BTreeSet<String>) -> Vec<Unready> {
+    let why = |pod: &str, containers: Vec<String>| {
+        let statuses = containers.into_iter().filter_map(|it| state.servers.verdicts().of(&(pod.to_owned(), it)));
+        let failures: Vec<String> = statuses.filter(|it| !it.ready).filter_map(|it| it.failure).collect();
+        failures.into_iter().next()
+    };
+    let pods = lab.probed().map(|pod| (pod.full_name(), pod)).filter(|(name, _)| names.contains(name));
+    pods.map(|(name, pod)| {
+        let containers = pod.containers.iter().map(|it| it.name.to_string()).collect();
+        Unready { failure: why(&name, containers), pod: name }
+    })
+    .collect()
+}
+
+/// Waits until those have proved themselves who take the place of ready pods that go, so that no Service
+/// is without them meanwhile; gives back what the lab shall then be.
+///
+/// While it waits, the lab follows the probes of those that are there, if it `may`.
+///
+/// # Errors
+///
+/// When they do not in time.
+pub(super) async fn handed_over(
+    state: &State,
+    (was, now): (&Now, &Now),
+    change: &Change,
+    leaving: &BTreeSet<String>,
+) -> Result<Now, Problem> {
+    let gone: BTreeSet<String> = change.gone_pods.difference(leaving).cloned().collect();
+    let heirs = heirs(&was.lab, &now.lab, &gone, &change.new_pods);
+    if heirs.is_empty() {
+        return Ok(now.clone());
+    }
+    let names: BTreeSet<String> = heirs.iter().map(|id| now.lab.pod(*id).full_name()).collect();
+    let deadline = Instant::now() + LONGEST_HANDOVER;
+    let mut news = state.servers.verdicts().news();
+    loop {
+        let unready = state.servers.verdicts().unready(&now.lab);
+        let waiting: BTreeSet<String> = names.intersection(&unready).cloned().collect();
+        if waiting.is_empty() {
+            break;
+        }
+        if leaving.is_empty() {
+            // Nobody knows of those to come yet, so that nothing of this is about them.
+            Box::pin(come_to_terms(state)).await?;
+        }
+        if timeout_at(deadline, news.changed()).await.is_err() {
+            return Err(too_late(&unready_among(state, &now.lab, &waiting)).into());
+        }
+    }
+    let mut lab = (*now.lab).clone();
+    for id in heirs {
+        let pod = &mut lab.pods[id.0];
+        (pod.ready, pod.unproven) = (true, false);
+        state.servers.events().normal(format!("pod/{}", pod.full_name()), "Ready", "is ready");
+    }
+    Ok(Now::after(now, Arc::new(lab)))
+}
+
+fn too_late(waiting: &[Unready]) -> Error {
+    let limit = LONGEST_HANDOVER.as_secs();
+    let error = Error::refused(format!("not ready after {limit}s: {}; the change was undone", Unready::all(waiting)));
+    error.hint("until who is new is ready, those whose place it takes stay; see netlab events")
+}
+
+/// Writes down what the lab has become, where that is more than it was told: who was waited for is ready.
+///
+/// # Errors
+///
+/// When the directory cannot be written to.
+pub(super) fn settle(state: &State) -> Result<()> {
+    let mut told = state.told();
+    let now = state.now().lab;
+    let unproven = now.pods.iter().filter(|pod| pod.unproven).map(|pod| pod.full_name());
+    let ready: BTreeSet<String> = now.probed().filter(|pod| pod.ready).map(|pod| pod.full_name()).collect();
+    let ready: BTreeSet<String> = ready.into_iter().filter(|pod| told.overrides.ready(pod).is_none()).collect();
+    let still: BTreeSet<String> = told.overrides.unproven().difference(&ready).cloned().chain(unproven).collect();
+    if told.overrides.are_unproven(still) {
+        state.is_told(told)?;
+    }
+    Ok(())
+}
