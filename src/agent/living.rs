@@ -122,7 +122,7 @@ pub(super) async fn scale(state: Arc<State>, name: String, replicas: u32) -> Res
             let _turn = state.turn().await;
             let mut told = state.told();
             told.text = lab::scaled(&told.text, &name, replicas).map_err(not_scaled)?;
-            let whole = changing::read(&told.text, &told.whole)?;
+            let whole = changing::read(&told.text, &told)?;
             let (name, namespace) = name.split_once('.').unwrap_or((&name, "default"));
             let is_replica = |pod: &Pod| {
                 let number = pod.name.as_str().strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
@@ -164,7 +164,7 @@ pub(super) fn kill(state: &State, pods: &[String]) -> Result<()> {
 }
 
 /// Makes the lab what it is told; whoever calls has the turn.
-async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
+pub(super) async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
     told.overrides.keep_known(&told.whole);
     let lab = told.overrides.over(&told.whole);
     can_be(&lab)?;
@@ -173,7 +173,7 @@ async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
 }
 
 /// The rules can express the lab.
-fn can_be(lab: &Lab) -> Result<()> {
+pub(super) fn can_be(lab: &Lab) -> Result<()> {
     if lab.cluster.proxy == ProxyMode::Ladder
         && let Some((_, message)) = ladder::cannot_express(lab).into_iter().next()
     {
@@ -196,7 +196,7 @@ fn find<S: AsRef<str>>(lab: &Lab, names: impl IntoIterator<Item = S>) -> Result<
 
 /// Does it to the end, even if whoever asked for it has gone. A change holds what cannot move between
 /// threads.
-async fn on_a_thread<T: Send + 'static>(
+pub(super) async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce(runtime::Handle) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let runtime = runtime::Handle::current();

@@ -18,6 +18,7 @@ use crate::{
         protocol::{Reply, Request},
     },
     error::{Error, ErrorKind, Result},
+    kernel::view,
     lab::model::{Lab, NodeId, Place, Protocol, TargetPort},
     plan::{self, step::Step},
     probe::order::{Order, What},
@@ -76,6 +77,7 @@ fn question(lab: &Lab, args: &args::Trace) -> Result<Question> {
         let error = Error::usage(format!("there is no {} in {}", args.from, lab.name));
         error.hint(format!("a connection comes from one of: {}", shorten(&names)))
     })?;
+    view::must_be_on(lab, from)?;
     let (to, protocol) = destination(lab, from, &args.to)?;
     let proxy = args.proxy.unwrap_or(lab.cluster.proxy);
     let written = args.to.split('/').next().unwrap_or(&args.to).to_owned();

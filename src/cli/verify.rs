@@ -17,7 +17,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     kernel::{neighbours, rules},
     probe::{
-        judge,
+        drift, judge,
         order::{Order, Outcome},
         suite::{self, SuiteOptions},
     },
@@ -73,9 +73,10 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
     let mut report = judge::report(&suite, &outcomes, &[]);
     if !report.passed() {
         // Looking costs some time, and is worth it only when there is something to explain.
-        let Reply::Drifts(drifts) = link::ask_once(&directory, &Request::Inspect)? else {
+        let Reply::Drifts(mut drifts) = link::ask_once(&directory, &Request::Inspect)? else {
             return Err(Error::bug("an inspection was asked for, and something else was given"));
         };
+        drifts.extend(drift::faults(&lab));
         report = judge::report(&suite, &outcomes, &drifts);
         neighbours::warn_if_overflowed(overflows);
     }

@@ -29,6 +29,7 @@ pub mod neighbours;
 pub mod nest;
 pub mod netlink;
 pub mod netns;
+pub mod power;
 pub mod process;
 mod questions;
 pub mod requirements;

@@ -1,0 +1,38 @@
+//! What a suite leaves out while nodes are powered off: whatever is asked from there, or at an address
+//! that nobody has at present.
+
+use std::net::IpAddr;
+
+use super::{Address, Probe, yours};
+use crate::lab::model::{Lab, NodeId, UserProbe};
+
+/// The nodes that are not powered off.
+pub(super) fn nodes(lab: &Lab) -> impl Iterator<Item = NodeId> + '_ {
+    lab.node_ids().filter(|id| !lab.node(*id).state.stopped)
+}
+
+/// Nobody that the probe needs is powered off.
+pub(super) fn is_present(lab: &Lab, probe: &Probe) -> bool {
+    let to_off = match &probe.target.address {
+        Address::Socket(to) | Address::Name(_, to) => is_off(lab, to.ip()),
+        Address::Several(all) => all.iter().any(|to| is_off(lab, to.ip())),
+        Address::Url(_) => false,
+    };
+    let from_off = || probe.orders.iter().any(|order| lab.find(&order.netns).is_some_and(|place| lab.is_off(place)));
+    !to_off && !from_off()
+}
+
+/// The same, of a probe of the user: someone must be left who asks, and someone who may answer.
+pub(super) fn present(lab: &Lab, probe: &UserProbe) -> Option<UserProbe> {
+    let to_off = yours::authority(&probe.url).is_some_and(|(to, _)| is_off(lab, to.ip()));
+    let mut probe = (!lab.is_off(probe.from) && !to_off).then(|| probe.clone())?;
+    let wanted = !probe.expect.backends.is_empty();
+    probe.expect.backends.retain(|pod| !lab.is_off(lab.pod_place(*pod)));
+    (!wanted || !probe.expect.backends.is_empty()).then_some(probe)
+}
+
+/// The address of a node that is powered off, or of something there.
+fn is_off(lab: &Lab, ip: IpAddr) -> bool {
+    let mut off = lab.nodes.iter().filter(|node| node.state.stopped);
+    off.any(|node| node.ip == ip || node.pod_subnet.contains(&ip))
+}
