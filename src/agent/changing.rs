@@ -78,7 +78,9 @@ pub(super) async fn turn_into(
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
         return Err(problem);
     }
-    if now.lab.dns.is_some() && !differences.is_empty() {
+    let names_follow =
+        |it: &Difference| !matches!(&it.how, How::Changed(keys) if it.kind == "node" && keys == &["link"]);
+    if now.lab.dns.is_some() && differences.iter().any(names_follow) {
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 use super::{
     changing::{self, turn_into},
     living::{can_be, on_a_thread},
@@ -15,11 +17,11 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    kernel::{events::Events, power},
+    kernel::{events::Events, haproxy, power},
     lab::{
         Overrides,
         difference::{Difference, differences},
-        model::{Lab, NodeId, NodeState, Place},
+        model::{BalancerEngine, Lab, NodeId, NodeState, Place},
     },
     plan::{
         change,
@@ -80,6 +82,9 @@ pub(super) async fn carry_out(state: Arc<State>, nodes: Vec<String>, order: Node
             }
             if matches!(order, NodeOrder::Plug | NodeOrder::Start) {
                 greet(&state.now().lab, &nodes).await;
+            }
+            if matches!(order, NodeOrder::Stop | NodeOrder::Start) && !differences.is_empty() {
+                balancer_finds_out(&state.now().lab, &nodes).await;
             }
             Ok(Applied { differences })
         })
@@ -265,6 +270,24 @@ async fn greet(lab: &Lab, nodes: &BTreeSet<String>) {
         }
     }
 }
+
+/// HAProxy asks the nodes by itself, and takes some seconds to believe what they say; the built-in load
+/// balancer has been told.
+async fn balancer_finds_out(lab: &Lab, nodes: &BTreeSet<String>) {
+    if !lab.load_balancer.as_ref().is_some_and(|balancer| balancer.engine == BalancerEngine::Haproxy) {
+        return;
+    }
+    let these = |off: bool| {
+        let these = lab.nodes.iter().filter(move |node| nodes.contains(node.name.as_str()) && !node.state.unplugged);
+        these.filter(move |node| node.state.stopped == off).map(|node| node.name.to_string()).collect()
+    };
+    if timeout(LONGEST_DOUBT, haproxy::finds_out(&these(true), &these(false))).await.is_err() {
+        eprintln!("HAProxy has not found out within {LONGEST_DOUBT:?} which nodes are off");
+    }
+}
+
+/// HAProxy's checks are seconds apart.
+const LONGEST_DOUBT: Duration = Duration::from_secs(20);
 
 /// Whether it is told before or after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -76,7 +76,7 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
         let Reply::Drifts(mut drifts) = link::ask_once(&directory, &Request::Inspect)? else {
             return Err(Error::bug("an inspection was asked for, and something else was given"));
         };
-        drifts.extend(drift::faults(&lab));
+        drifts.extend(drift::faults(&lab, suite.options.lab.as_deref()));
         report = judge::report(&suite, &outcomes, &drifts);
         neighbours::warn_if_overflowed(overflows);
     }

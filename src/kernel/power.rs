@@ -47,11 +47,12 @@ pub async fn plug(near: &Link, far: &Link) -> Result<()> {
 
 /// The discard port, on which nobody listens as a rule: a refusal is an answer.
 const DISCARD: u16 = 9;
-/// Neighbours of a LAN answer in microseconds; who does not may have a reason.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// So long does a kernel look for a neighbour, once a second. Who does not answer by then may have a
+/// reason.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Has a machine talk to its neighbours, so that those who looked for it in vain know it again at once;
-/// their kernels would ask the LAN only once a second.
+/// Has a machine talk to its neighbours, so that those who looked for it in vain know it again;
+/// comes back when they do, so that nobody has to wait for the next time that a kernel looks for one.
 ///
 /// # Errors
 ///

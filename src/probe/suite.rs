@@ -76,6 +76,7 @@ pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite
             bounds.retain(|bound| bound.group != group);
         }
     }
+    probes.iter_mut().for_each(|probe| absent::hurry(lab, probe));
     for (id, order) in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders).enumerate() {
         order.id = id;
     }
