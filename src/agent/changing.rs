@@ -26,7 +26,7 @@ use crate::{
     lab::{
         self, Kept,
         difference::{Difference, How, differences},
-        model::{Lab, Pod},
+        model::Lab,
     },
     plan::{
         self, Allotted,
@@ -52,7 +52,7 @@ async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
     let _turn = state.turn().await;
     let was = state.now();
     let before = state.told();
-    let whole = Arc::new(read(text, &before.whole)?);
+    let whole = Arc::new(read(text, &before)?);
     let replaced = change::replaced(&was.lab, &whole);
     let mut overrides = before.overrides.after_apply(&replaced);
     readiness::judge(state, &mut overrides, &replaced, &whole);
@@ -80,7 +80,9 @@ pub(super) async fn turn_into(
     let now = turn.take().await.inspect_err(|problem| {
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
     })?;
-    if now.lab.dns.is_some() && !differences.is_empty() {
+    let names_follow =
+        |it: &Difference| !matches!(&it.how, How::Changed(keys) if it.kind == "node" && keys == &["link"]);
+    if now.lab.dns.is_some() && differences.iter().any(names_follow) {
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
@@ -94,8 +96,13 @@ pub(super) async fn turn_into(
 }
 
 /// Reads a text as what the lab shall be; what was there in any way keeps what it has.
-pub(super) fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
-    let mut lab = lab::load_after(text, &was.name, &Kept::of(was)).map_err(|problems| {
+pub(super) fn read(text: &str, told: &Told) -> Result<Lab, Problem> {
+    load(text, &told.whole, &told.overrides.kept(&told.whole))
+}
+
+/// The same, where the things of the lab keep this.
+pub(super) fn load(text: &str, was: &Lab, kept: &Kept) -> Result<Lab, Problem> {
+    let mut lab = lab::load_after(text, &was.name, kept).map_err(|problems| {
         let first = problems.0.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
         Error::usage(format!("the lab file is wrong{first}")).hint("netlab check FILE says where")
     })?;
@@ -209,7 +216,8 @@ impl Turn<'_> {
     /// Names of pods and other places that end and come again.
     fn replaced(&self) -> BTreeSet<String> {
         let lab = &self.now.lab;
-        let names = lab.places().into_iter().map(|place| lab.netns(place)).chain(lab.pods.iter().map(Pod::full_name));
+        let pods = lab.pod_ids().filter(|id| !lab.is_off(lab.pod_place(*id))).map(|id| lab.pod(id).full_name());
+        let names = lab.present_places().into_iter().map(|place| lab.netns(place)).chain(pods);
         names.filter(|name| self.change.gone.contains(name) || self.change.gone_pods.contains(name)).collect()
     }
 
@@ -220,14 +228,20 @@ impl Turn<'_> {
         self.end(&gone.collect()).await
     }
 
+    /// The time that a pod has to end; none if its node has lost its power.
+    fn grace(&self, name: &str) -> Duration {
+        let (was, now) = (&self.was.lab, &self.now.lab);
+        if now.pod_ids().any(|id| now.pod(id).full_name() == name && now.is_off(now.pod_place(id))) {
+            return Duration::ZERO;
+        }
+        let pod = was.pods.iter().find(|it| it.full_name() == name);
+        pod.map_or(Duration::ZERO, |pod| pod.termination_grace_period)
+    }
+
     /// Ends pods, then namespaces: a node's pods before the node.
     async fn end(&self, names: &BTreeSet<String>) -> Result<(), Problem> {
         let pods = names.iter().filter(|name| self.change.gone_pods.contains(*name));
-        let grace = |pod: &String| {
-            let pod = self.was.lab.pods.iter().find(|it| it.full_name() == *pod);
-            pod.map_or(Duration::ZERO, |pod| pod.termination_grace_period)
-        };
-        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, grace(pod)))).await;
+        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, self.grace(pod)))).await;
         let mut applier =
             Applier::new(Arc::clone(&self.was.lab), self.state.processes.clone(), self.state.servers.clone());
         let unplugged = self.change.unplugged.iter().filter(|it| match &it.step {
@@ -267,6 +281,9 @@ fn object(difference: &Difference) -> String {
     }
 }
 
+/// What is different in a node whose state is another.
+const OF_NODES: [&str; 4] = ["cordoned", "link", "power", "status"];
+
 /// What a change is about to change; what goes is told when it has gone.
 fn tell(differences: &[Difference], lab: &Lab, events: &Events) {
     for it in differences {
@@ -278,6 +295,10 @@ fn tell(differences: &[Difference], lab: &Lab, events: &Events) {
             How::Removed => continue,
             How::Replaced(keys) => {
                 events.normal(object(it), "Replaced", format!("is another one now: {}", keys.join(", ")));
+                continue;
+            }
+            // Who did it to a node says so.
+            How::Changed(keys) if it.kind == "node" && keys.iter().all(|key| OF_NODES.contains(&key.as_str())) => {
                 continue;
             }
             How::Changed(keys) => keys,

@@ -128,7 +128,7 @@ pub(super) async fn scale(state: Arc<State>, name: String, replicas: u32) -> Res
             let _turn = state.turn().await;
             let mut told = state.told();
             told.text = lab::scaled(&told.text, &name, replicas).map_err(not_scaled)?;
-            let whole = changing::read(&told.text, &told.whole)?;
+            let whole = changing::read(&told.text, &told)?;
             let (name, namespace) = name.split_once('.').unwrap_or((&name, "default"));
             let is_replica = |pod: &Pod| {
                 let number = pod.name.as_str().strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));

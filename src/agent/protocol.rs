@@ -154,6 +154,13 @@ pub enum Request {
         /// How many there shall be.
         replicas: u32,
     },
+    /// Do this to nodes, or with them. Answered by [`Reply::Applied`] when it is so.
+    Node {
+        /// The nodes.
+        nodes: Vec<String>,
+        /// What.
+        order: NodeOrder,
+    },
     /// Kill the processes of these pods. Answered by [`Reply::Done`].
     Kill {
         /// The pods.
@@ -201,6 +208,29 @@ pub enum Reply {
     Events(Vec<Happening>),
     /// It cannot be done.
     Problem(Problem),
+}
+
+/// What can be done to a node, or with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeOrder {
+    /// Place no new pods there.
+    Cordon,
+    /// Place pods there again.
+    Uncordon,
+    /// Cordon it, and move its pods away.
+    Drain,
+    /// Pull its cable to the LAN.
+    Unplug {
+        /// After so many milliseconds the control plane notices.
+        notice: Option<u64>,
+    },
+    /// Plug it in again.
+    Plug,
+    /// Power it off.
+    Stop,
+    /// Power it on.
+    Start,
 }
 
 /// What a change has changed.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    changing, living,
+    changing, faults, living,
     protocol::{NodeConnections, Phase, Reply, Request},
     state::{Now, State},
 };
@@ -107,6 +107,10 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let applied = living::scale(Arc::clone(state), name, replicas).await;
             say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
         }
+        Request::Node { nodes, order } => {
+            let applied = faults::carry_out(Arc::clone(state), nodes, order).await;
+            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        }
         Request::Kill { pods } => {
             let killed = living::kill(state, &pods);
             say(&mut writer, &killed.map_or_else(|error| Reply::Problem(error.into()), |()| Reply::Done)).await
@@ -158,7 +162,7 @@ async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, 
     }
     // Closes the sockets of what is still being tried.
     drop(outcomes);
-    let nodes = lab.node_ids().map(|id| lab.netns(Place::Node(id)));
+    let nodes = lab.node_ids().map(Place::Node).filter(|node| !lab.is_off(*node)).map(|node| lab.netns(node));
     if let Err(error) = unanswered.forget(nodes).await {
         eprintln!("conntrack still knows of probes that nobody answered: {error}");
     }
@@ -173,6 +177,12 @@ async fn connections(state: &State, node: Option<&str>) -> Result<Vec<NodeConnec
     let runtime = tokio::runtime::Handle::current();
     let mut known = Vec::new();
     for id in lab.node_ids().filter(wanted) {
+        if lab.is_off(Place::Node(id)) {
+            if node.is_some() {
+                view::must_be_on(&lab, Place::Node(id))?;
+            }
+            continue;
+        }
         let conntrack = Conntrack::open_in(&lab.netns(Place::Node(id)), &runtime)?;
         let connections = conntrack.connections(Which::All).await?;
         known.push(NodeConnections { node: lab.node(id).name.to_string(), connections });

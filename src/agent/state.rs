@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     directory,
+    faults::Notices,
     protocol::{Phase, ServerStatus, Status},
 };
 use crate::{
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) servers: Servers,
     told: Mutex<Told>,
     progress: Mutex<Progress>,
+    /// Pulled cables that the control plane is about to notice.
+    pub(super) notices: Notices,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     /// The lab's directory, as it is seen inside.
@@ -73,7 +76,16 @@ impl State {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
         let told = Mutex::new(told);
         let turn = tokio::sync::Mutex::new(());
-        State { now: RwLock::new(now), processes, servers, told, progress, turn, directory }
+        State {
+            now: RwLock::new(now),
+            processes,
+            servers,
+            told,
+            progress,
+            notices: Notices::default(),
+            turn,
+            directory,
+        }
     }
 
     /// Waits for its turn to change the lab.

@@ -16,7 +16,6 @@ use crate::{
     error::{Error, Result},
     kernel::requirements,
     lab::{
-        Kept,
         difference::{Difference, differences},
         model::Lab,
     },
@@ -32,7 +31,7 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     let directory = running(args, &source, terminal)?;
     let (whole, overrides) = (labs::whole(&directory)?, directory.overrides());
     let was = overrides.over(&whole);
-    let file = source.load_after(&directory.name, &Kept::of(&whole), terminal)?;
+    let file = source.load_after(&directory.name, &overrides.kept(&whole), terminal)?;
     let lab = overrides.after_apply(&change::replaced(&was, &file)).over(&file);
     if let Some(key) = change::fixed(&was, &lab) {
         let error =

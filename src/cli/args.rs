@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod nodes;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +10,7 @@ use crate::{
     lab::{model::ProxyMode, name::Name},
     plan::step::StageName,
 };
+pub(super) use nodes::{Link, Node, Nodes};
 
 /// A Kubernetes-shaped network on one Linux host, from one TOML file.
 #[derive(Debug, Parser)]
@@ -66,6 +69,18 @@ pub(super) enum Verb {
     Delete(Pods),
     /// Kill the processes of pods, as if they had crashed
     Kill(Pods),
+    /// Place no new pods on nodes of a running lab
+    Cordon(Nodes),
+    /// Place pods on nodes again
+    Uncordon(Nodes),
+    /// Cordon nodes, and move their pods to others
+    Drain(Nodes),
+    /// Pull the cable between a node and the LAN, or plug it in again
+    #[command(subcommand)]
+    Link(Link),
+    /// Take the power from a node, or give it back
+    #[command(subcommand)]
+    Node(Node),
     /// Say what has happened in a lab lately
     Events(Events),
     /// Probe every path of a running lab, and test its load balancing

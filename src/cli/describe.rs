@@ -99,6 +99,9 @@ fn node(lab: &Lab, id: NodeId) -> Lines {
         lab.pods.iter().filter(|pod| pod.node == id).map(|pod| format!("{} {}", pod.full_name(), pod.ip)).collect();
     vec![
         ("name", json!(node.name.as_str())),
+        ("status", json!(node.state.status())),
+        ("link", json!(node.state.unplugged.then_some("down"))),
+        ("power", json!(node.state.stopped.then_some("off"))),
         ("ip", json!(node.ip)),
         ("pod subnet", json!(node.pod_subnet)),
         ("pod gateway", json!(node.pod_gateway)),

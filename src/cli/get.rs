@@ -59,6 +59,7 @@ pub(super) fn status(directory: &Directory) -> Result<Status> {
 #[derive(Debug, Serialize)]
 struct NodeRow {
     name: String,
+    status: String,
     ip: String,
     pod_subnet: String,
     pods: usize,
@@ -73,6 +74,7 @@ fn nodes(lab: &Lab, form: Form<'_>) -> Result<()> {
             let node = lab.node(id);
             NodeRow {
                 name: node.name.to_string(),
+                status: node.state.status(),
                 ip: node.ip.to_string(),
                 pod_subnet: node.pod_subnet.to_string(),
                 pods: lab.pods.iter().filter(|pod| pod.node == id).count(),
@@ -84,10 +86,12 @@ fn nodes(lab: &Lab, form: Form<'_>) -> Result<()> {
             }
         })
         .collect();
-    let listing = Listing { kind: "nodes", header: &["NAME", "IP", "POD-SUBNET", "PODS"], wide: &["ATTACH", "ZONE"] };
+    let listing =
+        Listing { kind: "nodes", header: &["NAME", "STATUS", "IP", "POD-SUBNET", "PODS"], wide: &["ATTACH", "ZONE"] };
     listing.print(form, &rows, |row| {
         let zone = row.zone.clone().unwrap_or_else(|| "-".to_owned());
-        vec![row.name.clone(), row.ip.clone(), row.pod_subnet.clone(), row.pods.to_string(), row.attach.clone(), zone]
+        let NodeRow { name, status, ip, pod_subnet, pods, attach, .. } = row;
+        [name, status, ip, pod_subnet, &pods.to_string(), attach, &zone].map(Clone::clone).to_vec()
     })
 }
 

@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod check;
 mod conntrack;
+mod cordon;
 mod delete;
 mod describe;
 mod diff;
@@ -14,10 +15,12 @@ mod exec;
 mod get;
 mod kill;
 mod labs;
+mod link;
 mod logs;
 mod ls;
 mod moment;
 mod new;
+mod node;
 mod output;
 mod plan;
 mod ready;
@@ -75,6 +78,11 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Scale(args) => scale::scale(&args, terminal),
         Verb::Delete(args) => delete::delete(&args, terminal),
         Verb::Kill(args) => kill::kill(&args, terminal),
+        Verb::Cordon(args) => cordon::cordon(&args, terminal),
+        Verb::Uncordon(args) => cordon::uncordon(&args, terminal),
+        Verb::Drain(args) => cordon::drain(&args, terminal),
+        Verb::Link(verb) => link::link(&verb, terminal),
+        Verb::Node(verb) => node::node(&verb, terminal),
         Verb::Events(args) => events::events(&args),
         Verb::Verify(args) => verify::verify(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),

@@ -18,6 +18,7 @@ use crate::{
         protocol::{Reply, Request},
     },
     error::{Error, ErrorKind, Result},
+    kernel::view,
     lab::model::{Lab, NodeId, Place, Protocol, ProxyMode, TargetPort},
     plan::{self, step::Step},
     probe::order::{Order, What},
@@ -77,6 +78,7 @@ fn question(lab: &Lab, args: &args::Trace) -> Result<Question> {
         let error = Error::usage(format!("there is no {} in {}", args.from, lab.name));
         error.hint(format!("a connection comes from one of: {}", shorten(&names)))
     })?;
+    view::must_be_on(lab, from)?;
     let (to, protocol) = destination(lab, from, &args.to)?;
     let proxy = args.proxy.unwrap_or(lab.cluster.proxy);
     let written = args.to.split('/').next().unwrap_or(&args.to).to_owned();
@@ -184,7 +186,7 @@ fn order(lab: &Lab, question: &Question, story: &Story, args: &args::Trace) -> R
         story.ways.iter().map(|way| way.endpoint).filter(|endpoint| *endpoint != to).collect();
     Ok(TapOrder {
         order: Order { id: 0, netns: lab.netns(question.from), what, times: 1 },
-        nodes: lab.nodes.iter().map(|node| node.name.to_string()).collect(),
+        nodes: lab.nodes.iter().filter(|node| !node.state.stopped).map(|node| node.name.to_string()).collect(),
         endpoints: endpoints.into_iter().collect(),
     })
 }

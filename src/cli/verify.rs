@@ -20,7 +20,7 @@ use crate::{
     kernel::{neighbours, rules},
     lab::{difference::differences, model::Lab},
     probe::{
-        judge,
+        drift, judge,
         order::{Order, Outcome},
         suite::{self, SuiteOptions},
     },
@@ -100,9 +100,10 @@ fn probe(directory: &Directory, lab: &Lab, args: &args::Verify, terminal: &Termi
     let mut report = judge::report(&suite, &outcomes, &[]);
     if !report.passed() {
         // Looking costs some time, and is worth it only when there is something to explain.
-        let Reply::Drifts(drifts) = link::ask_once(directory, &Request::Inspect)? else {
+        let Reply::Drifts(mut drifts) = link::ask_once(directory, &Request::Inspect)? else {
             return Err(Error::bug("an inspection was asked for, and something else was given"));
         };
+        drifts.extend(drift::faults(&lab, suite.options.lab.as_deref()));
         report = judge::report(&suite, &outcomes, &drifts);
         neighbours::warn_if_overflowed(overflows);
         if let Some(folder) = &args.evidence {

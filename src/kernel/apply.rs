@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     netlink::Netlink,
-    netns,
+    netns, power,
     process::Processes,
     rules,
     serve::{Servers, Serving},
@@ -268,6 +268,7 @@ async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
             socket.cable((near, *near_mac), (far, *far_mac), bridge.as_ref()).await?;
             if *hairpin { socket.hairpin(near).await } else { Ok(()) }
         }
+        Step::Unplug { near, far } => power::unplug(near, far).await,
         Step::Address { link, address } => socket.address(link, *address).await,
         Step::Settle { link } => socket.settle(link).await,
         Step::Route { to, via, .. } => socket.route(*to, via).await,

@@ -141,6 +141,7 @@ impl Watch {
                 let key = (*node, *check);
                 let pulse = pulses.entry(key).or_insert(Pulse { healthy: false, failures: FAILURES });
                 match self.pulses.get(&key) {
+                    _ if *begins == Begins::Off => {}
                     Some(known) => *pulse = *known,
                     None if *begins == Begins::Healthy => *pulse = Pulse { healthy: true, failures: 0 },
                     None => {}

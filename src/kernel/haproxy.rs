@@ -1,6 +1,7 @@
 //! Runs HAProxy on the load balancer, with a configuration that says everything.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -62,13 +63,41 @@ pub(super) async fn ready() {
     }
 }
 
+/// Waits until it has found out which nodes are off, by asking them as it always does.
+pub async fn finds_out(off: &BTreeSet<String>, on: &BTreeSet<String>) {
+    let mut pause = Duration::from_millis(5);
+    while !statistics().await.is_ok_and(|table| has_found_out(&table, off, on)) {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Those that are off are down, and those that are on have answered.
+fn has_found_out(table: &str, off: &BTreeSet<String>, on: &BTreeSet<String>) -> bool {
+    let mut rows = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let Some(head) = rows.next() else { return false };
+    let column = |title: &str| head.iter().position(|it| it.trim_start_matches("# ") == title);
+    let (Some(name), Some(status), Some(check)) = (column("svname"), column("status"), column("check_status")) else {
+        return false;
+    };
+    rows.all(|row| match (row.get(name), row.get(status), row.get(check)) {
+        (Some(node), Some(status), _) if off.contains(*node) => status.starts_with("DOWN"),
+        (Some(node), _, Some(check)) if on.contains(*node) => check.trim_start_matches("* ").starts_with("L7"),
+        _ => true,
+    })
+}
+
 /// Every node of every backend has been asked: before, HAProxy takes it for healthy.
 async fn all_checked() -> std::io::Result<bool> {
+    Ok(is_checked(&statistics().await?))
+}
+
+async fn statistics() -> std::io::Result<String> {
     let mut socket = UnixStream::connect(SOCKET).await?;
     socket.write_all(b"show stat\n").await?;
     let mut table = String::new();
     socket.read_to_string(&mut table).await?;
-    Ok(is_checked(&table))
+    Ok(table)
 }
 
 /// The table of `show stat` has no server whose first check is still to come.
@@ -81,7 +110,7 @@ fn is_checked(table: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_checked;
+    use super::{has_found_out, is_checked};
 
     #[test]
     fn a_server_that_was_not_asked_yet() {
@@ -92,5 +121,19 @@ mod tests {
         assert!(is_checked(&table("* L7OK")));
         assert!(!is_checked(&table("INI")));
         assert!(!is_checked(""));
+    }
+
+    #[test]
+    fn nodes_that_are_off_are_found_to_be() {
+        let table = |one: &str, other: &str| {
+            format!("# pxname,svname,status,check_status,\nvip,node1,{one},\nvip,node2,{other},\nvip,BACKEND,UP,,\n")
+        };
+        let (off, on) = (["node2".to_owned()].into(), ["node1".to_owned()].into());
+        assert!(has_found_out(&table("UP,L7OK", "DOWN,L4TOUT"), &off, &on));
+        // A node that answers may say that it has no endpoint.
+        assert!(has_found_out(&table("DOWN,L7STS", "DOWN,L4CON"), &off, &on));
+        assert!(!has_found_out(&table("UP,L7OK", "UP 1/2,L4TOUT"), &off, &on));
+        assert!(!has_found_out(&table("DOWN,L4TOUT", "DOWN,L4TOUT"), &off, &on));
+        assert!(!has_found_out("", &off, &on));
     }
 }

@@ -96,6 +96,8 @@ struct Found {
     routes: Vec<RouteMessage>,
     /// What a rule drops: pairs of an interface and a destination.
     refused: BTreeSet<(String, ipnet::IpNet)>,
+    /// The near ends of cables that were pulled on purpose.
+    pulled: BTreeSet<u32>,
 }
 
 async fn network(netns: &str, steps: &[&Step]) -> Result<Vec<Drift>> {
@@ -119,10 +121,18 @@ async fn network(netns: &str, steps: &[&Step]) -> Result<Vec<Drift>> {
     if steps.iter().any(|step| matches!(step, Step::Refuse { .. })) {
         found.refused = refused(&socket).await?;
     }
+    found.pulled = steps.iter().filter_map(|step| pulled(step)).collect();
     for step in steps {
         drifts.extend(missing(netns, step, &found));
     }
     Ok(drifts)
+}
+
+fn pulled(step: &Step) -> Option<u32> {
+    match step {
+        Step::Unplug { near, .. } => Some(near.index.0),
+        _ => None,
+    }
 }
 
 fn sysctls(step: &Step) -> Vec<(&'static str, String)> {
@@ -147,7 +157,7 @@ async fn look(socket: &Netlink) -> Result<Found> {
     let addresses = addresses.collect();
     let request = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let routes = socket.handle().route().get(request).execute().try_collect().await.context("cannot list routes")?;
-    Ok(Found { links, addresses, routes, refused: BTreeSet::new() })
+    Ok(Found { links, addresses, routes, refused: BTreeSet::new(), pulled: BTreeSet::new() })
 }
 
 async fn refused(socket: &Netlink) -> Result<BTreeSet<(String, ipnet::IpNet)>> {
@@ -172,7 +182,7 @@ fn missing(netns: &str, step: &Step, found: &Found) -> Vec<Drift> {
     let drift = |kind, text, mend: String| Drift { netns: netns.to_owned(), kind, text, mend: Some(mend) };
     let down = |name: &str, index: u32| match found.links.get(&index) {
         None => Some(drift(DriftKind::Link, format!("the link {name} is missing"), step.to_string())),
-        Some(link) if !link.header.flags.contains(LinkFlags::Up) => {
+        Some(link) if !link.header.flags.contains(LinkFlags::Up) && !found.pulled.contains(&index) => {
             let mend = exec(netns, &format!("ip link set {name} up"));
             Some(drift(DriftKind::Link, format!("the link {name} is down"), mend))
         }
@@ -212,6 +222,11 @@ fn missing(netns: &str, step: &Step, found: &Found) -> Vec<Drift> {
             let there = found.refused.contains(&(link.name.clone(), *to));
             let text = format!("the rule that drops packets from {} to {} is missing", link.name, to.addr());
             if there { Vec::new() } else { vec![drift(DriftKind::Route, text, step.to_string())] }
+        }
+        Step::Unplug { near, .. } => {
+            let up = found.links.get(&near.index.0).is_some_and(|link| link.header.flags.contains(LinkFlags::Up));
+            let text = format!("the link {} is up, and its cable was pulled", near.name);
+            if up { vec![drift(DriftKind::Link, text, step.to_string())] } else { Vec::new() }
         }
         Step::Netns { .. }
         | Step::Settle { .. }

@@ -60,6 +60,8 @@ pub(super) struct KnownAs {
     pub(super) fallen: Fallen,
     /// What readiness probes say.
     pub(super) verdicts: Verdicts,
+    /// How often it was started again already.
+    pub(super) restarts: u32,
 }
 
 /// What became of a program before.
@@ -79,7 +81,8 @@ impl Kept {
     /// When it cannot be started the first time.
     pub(super) fn start(self, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
         let first = self.spawn(processes)?;
-        let (sender, state) = watch::channel(ServerState::Running { pid: first.pid.as_raw(), past: Past::default() });
+        let past = Past { restarts: self.known.restarts, how: None };
+        let (sender, state) = watch::channel(ServerState::Running { pid: first.pid.as_raw(), past });
         let processes = processes.clone();
         tokio::spawn(async move { self.keep(first, &sender, &processes).await });
         Ok(state)
@@ -87,7 +90,7 @@ impl Kept {
 
     async fn keep(self, first: Spawned, state: &watch::Sender<ServerState>, processes: &Processes) {
         let mut pauses = Pauses::default();
-        let mut past = Past::default();
+        let mut past = Past { restarts: self.known.restarts, how: None };
         let mut next: Result<Spawned> = Ok(first);
         loop {
             let began = Instant::now();

@@ -7,8 +7,8 @@
 pub mod apart;
 pub mod apply;
 pub mod balancer;
-pub mod capture;
 pub mod births;
+pub mod capture;
 pub mod client;
 pub mod conntrack;
 pub mod coredns;
@@ -32,6 +32,7 @@ pub mod neighbours;
 pub mod nest;
 pub mod netlink;
 pub mod netns;
+pub mod power;
 mod prober;
 pub mod process;
 mod questions;

@@ -65,8 +65,22 @@ impl Netlink {
         self.up(IfIndex(1)).await
     }
 
-    async fn up(&self, index: IfIndex) -> Result<()> {
+    /// Brings a link up.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such link.
+    pub async fn up(&self, index: IfIndex) -> Result<()> {
         self.set(LinkUnspec::new_with_index(index.0).up().build()).await
+    }
+
+    /// Takes a link down.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such link.
+    pub async fn down(&self, index: IfIndex) -> Result<()> {
+        self.set(LinkUnspec::new_with_index(index.0).down().build()).await
     }
 
     async fn set(&self, message: LinkMessage) -> Result<()> {

@@ -85,7 +85,15 @@ fn key(lab: &Lab, pod: PodId, container: usize) -> (String, String) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
     /// It runs in the agent.
-    BuiltIn,
+    BuiltIn {
+        /// How often its node was powered off meanwhile.
+        restarts: u32,
+    },
+    /// Its node is powered off, and nobody has heard of it since.
+    Off {
+        /// How often it had been started again.
+        restarts: u32,
+    },
     /// It is a process.
     Running {
         /// Its id in the lab.
@@ -111,7 +119,7 @@ impl ServerState {
     /// How it ended (last), in words, if it ever did.
     fn how_it_ended(&self) -> Option<&str> {
         match self {
-            ServerState::BuiltIn => None,
+            ServerState::BuiltIn { .. } | ServerState::Off { .. } => None,
             ServerState::Ended { how } => Some(how),
             ServerState::Running { past, .. } | ServerState::Waiting { past, .. } => past.how.as_deref(),
         }
@@ -133,7 +141,8 @@ impl ServerState {
     /// How often it was started again.
     pub fn restarts(&self) -> u32 {
         match self {
-            ServerState::BuiltIn | ServerState::Ended { .. } => 0,
+            ServerState::Ended { .. } => 0,
+            ServerState::BuiltIn { restarts } | ServerState::Off { restarts } => *restarts,
             ServerState::Running { past, .. } | ServerState::Waiting { past, .. } => past.restarts,
         }
     }
@@ -143,7 +152,8 @@ impl ServerState {
 impl fmt::Display for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerState::BuiltIn => f.write_str("built in"),
+            ServerState::BuiltIn { .. } => f.write_str("built in"),
+            ServerState::Off { .. } => f.write_str("its node is powered off"),
             ServerState::Running { pid, past } => {
                 write!(f, "process {pid}")?;
                 past.how.iter().try_for_each(|how| write!(f, ", the one before {how}"))
@@ -222,6 +232,7 @@ impl Servers {
             events: self.events.clone(),
             fallen: self.fallen.clone(),
             verdicts: self.verdicts.clone(),
+            restarts: self.restarts_so_far(&key(lab, pod, container)),
         }
     }
 
@@ -267,7 +278,7 @@ impl Servers {
                 for port in &it.ports {
                     listen(netns, port.container_port, port.protocol, &echo, &pair)?;
                 }
-                watch::channel(ServerState::BuiltIn).1
+                watch::channel(ServerState::BuiltIn { restarts: self.restarts_so_far(&key(lab, pod, container)) }).1
             }
             Server::Python => {
                 let ports = it.ports.iter().map(|port| port.container_port.to_string());
@@ -379,7 +390,7 @@ impl Servers {
 
     /// Starts the cluster's DNS in one of its pods.
     fn start_dns(&self, serving: Serving<'_>, processes: &Processes) -> Result<watch::Receiver<ServerState>> {
-        let Serving { lab, netns, pod, .. } = serving;
+        let Serving { lab, netns, pod, container } = serving;
         let pair = self.scopes.of(&lab.pod(pod).full_name());
         match engine(lab) {
             DnsEngine::Embedded => {
@@ -390,7 +401,8 @@ impl Servers {
                     None => names.insert(dns::Known::new(dns::names(lab)?)).clone(),
                 };
                 dns::serve_cluster(lab, names, netns, &pair)?;
-                Ok(watch::channel(ServerState::BuiltIn).1)
+                let restarts = self.restarts_so_far(&key(lab, pod, container));
+                Ok(watch::channel(ServerState::BuiltIn { restarts }).1)
             }
             DnsEngine::Coredns => self.start_coredns(serving, processes),
         }

@@ -23,6 +23,10 @@ pub async fn forget(old: &Lab, new: &Lab, events: &Events) -> Result<()> {
     for id in new.node_ids() {
         let node = new.node(id);
         let Some(had) = old.node_ids().find(|old_id| old.node(*old_id).name == node.name) else { continue };
+        if new.node(id).state.stopped || old.node(had).state.stopped {
+            // What it remembered is gone.
+            continue;
+        }
         let stale = Stale::of(&view::view(old, had), &view::view(new, id));
         if stale.is_nothing() {
             continue;

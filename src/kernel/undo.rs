@@ -11,6 +11,7 @@ use netlink_packet_route::{address::AddressMessage, neighbour::NeighbourState, r
 use nix::errno::Errno;
 use rtnetlink::{Handle, RouteMessageBuilder};
 
+use super::power;
 use crate::{
     error::{Error, Result},
     plan::step::{Link, Step, Via},
@@ -26,6 +27,7 @@ pub async fn undo(handle: &Handle, step: &Step) -> Result<()> {
         Step::Bridge { link, .. } => gone(handle.link().del(link.index.0).execute().await),
         // Both ends of a veth go with either.
         Step::Cable { near, .. } => gone(handle.link().del(near.index.0).execute().await),
+        Step::Unplug { near, far } => power::plug(near, far).await,
         Step::Address { link, address } => address_gone(handle, link, *address).await,
         Step::Route { to, via, .. } => {
             let device = match via {

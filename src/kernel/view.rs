@@ -114,6 +114,9 @@ pub fn forget(name: &str) {
 ///
 /// When there is no such place, or the private `/run` cannot be written to.
 pub fn find(lab: &Lab, name: &str) -> Result<View> {
+    if let Some(place) = lab.find(name) {
+        must_be_on(lab, place)?;
+    }
     if let Some(pod) = lab.pod_ids().find(|id| lab.pod(*id).full_name() == name) {
         return of_pod(lab, pod);
     }
@@ -126,6 +129,25 @@ pub fn find(lab: &Lab, name: &str) -> Result<View> {
     let own = (resolver != Resolver::of(lab, Place::Host)).then(|| ("resolv.conf", resolver.to_string()));
     let binds = binds(&Path::new(DIRECTORY).join("machines").join(name), own)?;
     Ok(View { netns: lab.netns(place), hostname, binds, env: BTreeMap::new() })
+}
+
+/// The machine of a place is not powered off.
+///
+/// # Errors
+///
+/// When it is.
+pub fn must_be_on(lab: &Lab, place: Place) -> Result<()> {
+    let node = match place {
+        Place::Node(node) => node,
+        Place::Pod(pod) => lab.pod(pod).node,
+        _ => return Ok(()),
+    };
+    if !lab.is_off(place) {
+        return Ok(());
+    }
+    let (name, node) = (lab.netns(place), &lab.node(node).name);
+    let what = if name == node.as_str() { name } else { format!("{name} is on {node}, which") };
+    Err(Error::usage(format!("{what} is stopped")).hint(format!("netlab node start {node}")))
 }
 
 /// What the processes of a pod see; its environment is that of its first container.

@@ -174,6 +174,10 @@ fn node(it: &Node) -> Keys {
         ("pod_subnet", text(it.pod_subnet)),
         ("attach", text(&it.attach)),
         ("zone", text(&it.zone)),
+        ("cordoned", text(it.state.cordoned)),
+        ("link", text(it.state.unplugged)),
+        ("power", text(it.state.stopped)),
+        ("status", text(it.state.is_ready())),
     ]
 }
 

@@ -187,7 +187,7 @@ impl DnsDraft {
                 return None;
             }
             let had = kept_room(nodes, pods, &full_name, kept);
-            let Some((node, address)) = had.or_else(|| room(nodes, pods)) else {
+            let Some((node, address)) = had.or_else(|| room(nodes, pods, kept)) else {
                 let problem = Diagnostic::new(self.at.clone(), "no node has an address left for the cluster's DNS");
                 problems
                     .push(problem.hint("give a node a larger `pod_subnet`, or write `engine = \"none\"` in `[dns]`"));
@@ -291,10 +291,11 @@ fn kept_room(nodes: &[Node], pods: &[Pod], full_name: &str, kept: &Kept) -> Opti
 }
 
 /// The node with the fewest pods that has a place left, and the lowest free address there.
-fn room(nodes: &[Node], pods: &[Pod]) -> Option<(NodeId, Ipv4Addr)> {
+fn room(nodes: &[Node], pods: &[Pod], kept: &Kept) -> Option<(NodeId, Ipv4Addr)> {
     let mut load = vec![0usize; nodes.len()];
     pods.iter().filter(|pod| !pod.host_network).for_each(|pod| load[pod.node.0] += 1);
     let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.retain(|node| !kept.is_closed(nodes[*node].name.as_str()));
     order.sort_by_key(|node| load[*node]);
     order.into_iter().find_map(|node| {
         let full = matches!(nodes[node].attach, Attach::Bridge(_)) && load[node] >= BRIDGE_PORTS;

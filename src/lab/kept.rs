@@ -2,7 +2,7 @@
 //! them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -19,6 +19,9 @@ pub struct Kept {
     pods: BTreeMap<String, KeptPod>,
     services: BTreeMap<String, KeptService>,
     load_balancer: Option<Ipv4Addr>,
+    /// Nodes that no pod is placed on which could be elsewhere.
+    #[serde(skip)]
+    closed: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +33,8 @@ struct KeptNode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptPod {
     node: String,
-    ip: Ipv4Addr,
+    /// Its own; one on the host network has none.
+    ip: Option<Ipv4Addr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,9 +53,10 @@ impl Kept {
             let (IpAddr::V4(ip), IpNet::V4(pod_subnet)) = (node.ip, node.pod_subnet) else { return None };
             Some((node.name.to_string(), KeptNode { ip, pod_subnet }))
         });
-        let pods = lab.pods.iter().filter(|pod| !pod.host_network).filter_map(|pod| {
+        let pods = lab.pods.iter().map(|pod| {
             let node = lab.node(pod.node).name.to_string();
-            Some((pod.full_name(), KeptPod { node, ip: v4(pod.ip)? }))
+            let ip = if pod.host_network { None } else { v4(pod.ip) };
+            (pod.full_name(), KeptPod { node, ip })
         });
         let services = lab.services.iter().map(|service| {
             let node_port = |port: &super::model::ServicePort| Some((key(port.port, port.protocol), port.node_port?));
@@ -68,7 +73,28 @@ impl Kept {
             pods: pods.collect(),
             services: services.collect(),
             load_balancer: lab.load_balancer.as_ref().and_then(|balancer| v4(balancer.ip)),
+            closed: BTreeSet::new(),
         }
+    }
+
+    /// The same, where no pod is placed on these nodes that could be elsewhere.
+    #[must_use]
+    pub fn closing(mut self, nodes: BTreeSet<String>) -> Self {
+        self.closed = nodes;
+        self
+    }
+
+    /// The same, but some of the pods on closed nodes have nothing there any more.
+    #[must_use]
+    pub fn evicting(mut self, mut evicted: impl FnMut(&str) -> bool) -> Self {
+        let closed = &self.closed;
+        self.pods.retain(|pod, kept| !closed.contains(&kept.node) || !evicted(pod));
+        self
+    }
+
+    /// No pod is placed on the node that could be elsewhere.
+    pub(super) fn is_closed(&self, node: &str) -> bool {
+        self.closed.contains(node)
     }
 
     pub(super) fn node_ip(&self, name: &str) -> Option<Ipv4Addr> {
@@ -85,12 +111,12 @@ impl Kept {
 
     /// A pod's address, if it had that on this node.
     pub(super) fn pod_ip(&self, full_name: &str, node: &str) -> Option<Ipv4Addr> {
-        self.pods.get(full_name).filter(|pod| pod.node == node).map(|pod| pod.ip)
+        self.pods.get(full_name).filter(|pod| pod.node == node)?.ip
     }
 
     /// The addresses of a node's pods.
     pub(super) fn pod_ips(&self, node: &str) -> impl Iterator<Item = Ipv4Addr> {
-        self.pods.values().filter(move |pod| pod.node == node).map(|pod| pod.ip)
+        self.pods.values().filter(move |pod| pod.node == node).filter_map(|pod| pod.ip)
     }
 
     pub(super) fn cluster_ip(&self, full_name: &str) -> Option<Ipv4Addr> {

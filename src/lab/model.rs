@@ -7,6 +7,7 @@
 mod balancer;
 mod dns;
 mod external;
+mod node;
 mod pod;
 mod readiness;
 mod service;
@@ -20,6 +21,7 @@ use super::name::{Domain, IfName, LabelKey, LabelValue, Name};
 pub use balancer::{BalancerEngine, LoadBalancer};
 pub use dns::{Dns, DnsEngine, DnsOption, DnsPolicy, ExternalNames, PodDns, PodRecords};
 pub use external::{External, ExternalServer};
+pub use node::NodeState;
 pub use pod::{Container, ContainerPort, HostPort, Pod, Server};
 pub use readiness::{Handler, Readiness};
 pub use service::{
@@ -166,6 +168,8 @@ pub struct Node {
     pub attach: Attach,
     /// Topology zone.
     pub zone: Option<Name>,
+    /// What a running lab was told of it.
+    pub state: NodeState,
     /// Where the file says so.
     pub at: Span,
 }
@@ -291,6 +295,25 @@ impl Lab {
             .chain(self.load_balancer.iter().map(|_| Place::LoadBalancer))
             .chain(self.external_ids().map(Place::External))
             .collect()
+    }
+
+    /// The places that there are at present: those of [`Lab::places`] whose machine is not powered off.
+    pub fn present_places(&self) -> Vec<Place> {
+        self.places().into_iter().filter(|place| !self.is_off(*place)).collect()
+    }
+
+    /// The place is a node that is powered off, or a pod there.
+    pub fn is_off(&self, place: Place) -> bool {
+        match place {
+            Place::Node(id) => self.node(id).state.stopped,
+            Place::Pod(id) => self.node(self.pod(id).node).state.stopped,
+            Place::Host | Place::Client(_) | Place::External(_) | Place::LoadBalancer => false,
+        }
+    }
+
+    /// The control plane takes a pod for ready: it is, and so is its node.
+    pub fn is_ready(&self, pod: &Pod) -> bool {
+        pod.ready && self.node(pod.node).state.is_ready()
     }
 
     /// The name of a place's network namespace below `/run/netns`, unique within the lab.

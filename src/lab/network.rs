@@ -11,7 +11,7 @@ use super::{
     block::Block,
     file::{ClientTable, ClusterTable, LabFile, NodeTable},
     kept::Kept,
-    model::{Attach, Client, Cluster, DetectLocal, Node, ProxyMode, Span},
+    model::{Attach, Client, Cluster, DetectLocal, Node, NodeState, ProxyMode, Span},
     name::{Domain, IfName, Name},
     range::{COVER, Range, apart, sized, subnets_apart},
     said::{At, Said},
@@ -237,6 +237,7 @@ impl NodeDraft {
             pod_gateway: ip(first(pod_subnet)),
             attach: self.attach?,
             zone: self.zone?,
+            state: NodeState::default(),
             at: self.at,
         })
     }

@@ -1,11 +1,13 @@
 //! What a running lab was told besides its file: which pods are ready, which are on their way out,
 //! and which are gone.
 
+mod nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Lab, Place, PodId, UserProbe};
+use super::model::{Lab, NodeState, Place, PodId, UserProbe};
 
 /// What was told, by the pods' full names. It holds until the lab ends, or its file says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct Overrides {
     unproven: BTreeSet<String>,
     /// Pods that were deleted.
     deleted: BTreeSet<String>,
+    /// Nodes that are not as they came up.
+    nodes: BTreeMap<String, NodeState>,
 }
 
 impl Overrides {
@@ -112,11 +116,13 @@ impl Overrides {
         self.unproven.retain(|pod| names.contains(pod));
         self.terminating.retain(|pod| names.contains(pod));
         self.deleted.retain(|pod| names.contains(pod));
+        self.keep_known_nodes(whole);
     }
 
     /// The lab as its file says, with what was told besides.
     pub fn over(&self, whole: &Lab) -> Lab {
         let mut lab = whole.clone();
+        self.over_nodes(&mut lab);
         for pod in &mut lab.pods {
             let name = pod.full_name();
             match self.ready.get(&name) {

@@ -161,7 +161,15 @@ impl Pods {
             had.into_iter().for_each(|node| load[node] += 1);
         }
         for pod in spread.into_iter().filter(|pod| self.drafts[*pod].node.is_none()).collect::<Vec<_>>() {
-            let least = (0..nodes.len()).min_by_key(|node| load[*node]);
+            let closed = |node: &usize| nodes[*node].name.as_ref().is_some_and(|name| kept.is_closed(name.as_str()));
+            let least = (0..nodes.len()).filter(|node| !closed(node)).min_by_key(|node| load[*node]);
+            if least.is_none() && !nodes.is_empty() {
+                let name = self.full_name(pod).unwrap_or_default();
+                let message = format!("no node takes the pod {}: each is cordoned or not ready", quoted(&name));
+                let problem = Diagnostic::new(self.templates[self.drafts[pod].template].at.clone(), message);
+                problems.push(problem.hint("netlab uncordon NODE, or say on which `node` it shall be"));
+                break;
+            }
             self.drafts[pod].node = least;
             least.into_iter().for_each(|node| load[node] += 1);
         }

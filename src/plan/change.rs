@@ -128,12 +128,13 @@ fn places(lab: &Lab) -> BTreeMap<String, String> {
             .map(|balancer| format!("{} {:?}", balancer.ip, balancer.engine))
             .unwrap_or_default(),
     };
-    lab.places().into_iter().map(|place| (lab.netns(place), describe(place))).collect()
+    lab.present_places().into_iter().map(|place| (lab.netns(place), describe(place))).collect()
 }
 
 /// Every pod, with what makes it what it is.
 fn pods(lab: &Lab) -> BTreeMap<String, String> {
-    lab.pods.iter().map(|it| (it.full_name(), pod(lab, it))).collect()
+    let present = lab.pod_ids().filter(|id| !lab.is_off(lab.pod_place(*id))).map(|id| lab.pod(id));
+    present.map(|it| (it.full_name(), pod(lab, it))).collect()
 }
 
 /// What cannot change in a pod: all but its labels and its state. Places in the file are left out.
@@ -150,7 +151,7 @@ impl Step {
     /// The namespaces that it is about.
     fn namespaces(&self) -> Vec<&str> {
         match self {
-            Step::Cable { near, far, .. } => vec![&near.netns, &far.netns],
+            Step::Cable { near, far, .. } | Step::Unplug { near, far } => vec![&near.netns, &far.netns],
             other => vec![other.netns()],
         }
     }
@@ -160,6 +161,7 @@ impl Step {
         match self {
             Step::Bridge { .. }
             | Step::Cable { .. }
+            | Step::Unplug { .. }
             | Step::Address { .. }
             | Step::Route { .. }
             | Step::Neighbour { .. }

@@ -22,7 +22,7 @@ pub use servers::{dns_program, knows_names};
 pub use topology::VETH_PREFIX;
 
 use crate::{
-    lab::model::{Lab, ProxyMode},
+    lab::model::{Lab, Place, ProxyMode},
     proxy::{self, endpoints::conditions},
 };
 use step::{Plan, PlannedStep, Stage, StageName, Step};
@@ -35,7 +35,8 @@ pub fn plan(lab: &Lab) -> Plan {
 /// Plans a whole lab, in which what is there already keeps its interface indices.
 pub fn plan_after(lab: &Lab, allotted: Allotted) -> Plan {
     let mut steps = topology::wire(lab, allotted);
-    steps.extend(rules(lab, lab.cluster.proxy).map(|step| (StageName::Rules, step)));
+    let loaded = rules(lab, lab.cluster.proxy).zip(lab.node_ids()).filter(|(_, node)| !lab.is_off(Place::Node(*node)));
+    steps.extend(loaded.map(|(step, _)| (StageName::Rules, step)));
     steps.extend(servers::serve(lab).map(|step| (StageName::Servers, step)));
     let stages = StageName::ALL.map(|name| {
         let of_stage = steps.iter().filter(|(stage, _)| *stage == name);

@@ -12,7 +12,8 @@ use crate::{
 
 /// One step per container, one per machine outside the cluster, and one per health check of a node.
 pub(super) fn serve(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
-    let containers = lab.pod_ids().flat_map(move |id| {
+    let present = lab.pod_ids().filter(|id| !lab.is_off(lab.pod_place(*id)));
+    let containers = present.flat_map(move |id| {
         let pod = lab.pod(id);
         pod.containers.iter().enumerate().map(move |(container, it)| PlannedStep {
             step: Step::Serve { netns: lab.netns(lab.pod_place(id)), pod: id, container, argv: argv(lab, it) },
@@ -62,6 +63,7 @@ fn health(lab: &Lab) -> impl Iterator<Item = PlannedStep> + '_ {
         (node, port, Check::Service { service, local_endpoints }, &lab.service(service).at)
     });
     let all = proxies.chain(services).filter(move |(_, port, ..)| ports.contains(port));
+    let all = all.filter(|(node, ..)| !lab.is_off(Place::Node(*node)));
     all.map(|(node, port, check, at)| PlannedStep {
         step: Step::ServeHealth { netns: lab.node(node).name.to_string(), port, check },
         at: at.clone(),

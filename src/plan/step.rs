@@ -116,6 +116,13 @@ pub enum Step {
         /// The far end's address.
         far_mac: Mac,
     },
+    /// Pull a cable that is plugged in: nothing gets through, and neither end has a carrier.
+    Unplug {
+        /// The end that is plugged into something.
+        near: Link,
+        /// The end inside the place.
+        far: Link,
+    },
     /// Give a link an address and bring it up.
     Address {
         /// The link.
@@ -264,6 +271,8 @@ pub enum Begins {
     Healthy,
     /// It gets none yet.
     Unhealthy,
+    /// It gets none, whatever was known of it: it has no power.
+    Off,
 }
 
 /// How a route leads on.
@@ -339,7 +348,7 @@ impl Step {
             | Step::Refuse { link, .. }
             | Step::Spread { link, .. }
             | Step::Neighbour { link, .. } => &link.netns,
-            Step::Cable { near, .. } => &near.netns,
+            Step::Cable { near, .. } | Step::Unplug { near, .. } => &near.netns,
         }
     }
 }
@@ -422,6 +431,7 @@ impl fmt::Display for Step {
                 }
                 write!(f, "\n{ip} link set {} up", near.name)
             }
+            Step::Unplug { near, .. } => write!(f, "{} link set {} down", Ip(&near.netns), near.name),
             Step::Address { link, address } => {
                 let ip = Ip(&link.netns);
                 write!(f, "{ip} address add {address} dev {name}\n{ip} link set {name} up", name = link.name)

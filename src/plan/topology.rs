@@ -46,7 +46,7 @@ pub(super) fn wire(lab: &Lab, allotted: Allotted) -> Vec<(StageName, PlannedStep
     let mut wiring = Wiring { lab, allotted, steps: Vec::new() };
     wiring.namespaces();
     let lan = wiring.lan();
-    for node in lab.node_ids() {
+    for node in lab.node_ids().filter(|node| !lab.is_off(Place::Node(*node))) {
         wiring.node(node, &lan);
     }
     wiring.clients();
@@ -72,7 +72,7 @@ impl Wiring<'_> {
 
     fn namespaces(&mut self) {
         let lab = self.lab;
-        for place in lab.places() {
+        for place in lab.present_places() {
             let netns = lab.netns(place);
             let at = match place {
                 Place::Host => &lab.cluster.at,
@@ -122,6 +122,10 @@ impl Wiring<'_> {
         let node = lab.node(id);
         let netns = node.name.as_str();
         let uplink = self.plug(&node.at, netns, node.ip, Some(lan), Hairpin::Off);
+        if node.state.unplugged {
+            let near = self.link(&lan.netns, near_name(netns));
+            self.add(StageName::Carriers, &node.at, Step::Unplug { near, far: uplink.clone() });
+        }
         self.address(&node.at, &uplink, node.ip, lab.cluster.node_subnet);
         let gateway = lab.cluster.gateway;
         self.route(&node.at, netns, addressing::default_of(gateway), Via::Gateway(gateway, uplink.clone()));
@@ -301,7 +305,11 @@ impl Wiring<'_> {
 
 fn watched(lab: &Lab, health: &Health<'_>, vip: Vip, link: &Link) -> Watched {
     let healthy = health.nodes_of(&vip);
-    let begins = |node| if healthy.contains(&node) { Begins::Healthy } else { Begins::Unhealthy };
+    let begins = |node| match healthy.contains(&node) {
+        _ if lab.is_off(Place::Node(node)) => Begins::Off,
+        true => Begins::Healthy,
+        false => Begins::Unhealthy,
+    };
     Watched {
         to: addressing::host(vip.ip),
         link: link.clone(),

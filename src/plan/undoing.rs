@@ -8,6 +8,7 @@ impl Step {
         match self {
             Step::Bridge { link, .. } => format!("{} link del {}", ip(&link.netns), link.name),
             Step::Cable { near, .. } => format!("{} link del {}", ip(&near.netns), near.name),
+            Step::Unplug { near, .. } => format!("{} link set {} up", ip(&near.netns), near.name),
             Step::Address { link, address } => format!("{} address del {address} dev {}", ip(&link.netns), link.name),
             Step::Route { netns, to, .. } => format!("{} route del {}", ip(netns), prefix(*to)),
             Step::Spread { link, to, .. } => format!("{} route del {}", ip(&link.netns), prefix(*to)),

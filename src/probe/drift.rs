@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lab::model::Lab;
+
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
@@ -16,6 +18,20 @@ pub struct Drift {
     pub text: String,
     /// A command for `netlab shell` that puts it right, if there is one.
     pub mend: Option<String>,
+}
+
+/// What was done to a lab on purpose, and breaks it all the same: it differs from no plan. Commands say
+/// which lab they mean, if they have to.
+pub fn faults(lab: &Lab, name: Option<&str>) -> Vec<Drift> {
+    let of_lab = name.map_or_else(String::new, |name| format!(" -l {name}"));
+    let unplugged = lab.nodes.iter().filter(|node| node.state.unplugged && !node.state.stopped);
+    let drift = |name: &str| Drift {
+        netns: name.to_owned(),
+        kind: DriftKind::Link,
+        text: format!("the link of {name} to the LAN is down: its cable was pulled"),
+        mend: Some(format!("netlab link up{of_lab} {name}")),
+    };
+    unplugged.map(|node| drift(node.name.as_str())).collect()
 }
 
 /// The sorts of things that can differ.

@@ -77,6 +77,16 @@ pub enum What {
 }
 
 impl What {
+    /// Gives up after this at the latest.
+    pub fn hurry(&mut self, at_most_ms: u32) {
+        let (What::Curl { timeout_ms, .. }
+        | What::Http { timeout_ms, .. }
+        | What::Udp { timeout_ms, .. }
+        | What::HttpByName { timeout_ms, .. }
+        | What::Names { timeout_ms, .. }) = self;
+        *timeout_ms = at_most_ms.min(*timeout_ms);
+    }
+
     /// Where the tries go, if it is said by address: whom a name stands for is not known here.
     pub fn target(&self) -> Option<(Transport, SocketAddr)> {
         const HTTP: u16 = 80;

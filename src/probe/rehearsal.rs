@@ -27,6 +27,7 @@ pub(crate) fn book_with(server: Server) -> Lab {
         pod_gateway: parsed(pod_gateway),
         attach: Attach::Bridge(parsed("br0")),
         zone: None,
+        state: crate::lab::model::NodeState::default(),
         at: 0..0,
     };
     let pod = |name: &str, node: usize, ip: &str| Pod {

@@ -3,6 +3,7 @@
 //! What must be seen is not decided here: [`sight`](crate::proxy::truth::sight) says it, from the
 //! specification. This decides what is worth looking at, from where, how often, and why.
 
+mod absent;
 mod balance;
 mod egress;
 mod names;
@@ -66,13 +67,16 @@ pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite
             Group::Balance => balance::probes(&scene, &mut bounds),
             Group::Yours => yours::probes(&scene),
         };
-        let wanted = drafts.into_iter().filter(|probe| probe.is_wanted(&options.only));
+        // What is powered off is neither asked nor asks.
+        let present = drafts.into_iter().filter(|probe| absent::is_present(lab, probe));
+        let wanted = present.filter(|probe| probe.is_wanted(&options.only));
         let before = probes.len();
         probes.extend(wanted);
         if probes.len() == before {
             bounds.retain(|bound| bound.group != group);
         }
     }
+    probes.iter_mut().for_each(|probe| absent::hurry(lab, probe));
     for (id, order) in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders).enumerate() {
         order.id = id;
     }

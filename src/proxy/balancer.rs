@@ -100,7 +100,8 @@ impl<'a> Health<'a> {
 
     /// The node passes the check.
     pub fn passes(&self, node: NodeId, check: u16) -> bool {
-        check == PROXY_HEALTH_PORT || self.passing.get(&check).is_some_and(|nodes| nodes.contains(&node))
+        let passes = check == PROXY_HEALTH_PORT || self.passing.get(&check).is_some_and(|nodes| nodes.contains(&node));
+        passes && !self.lab.node(node).state.stopped
     }
 
     /// The nodes that pass a check, in file order.

@@ -35,11 +35,11 @@ pub struct Endpoint {
 /// What is known of the pods; a pod that is not in it is ready and not terminating.
 pub type Conditions = BTreeMap<PodId, Condition>;
 
-/// What the lab file says of its pods: how a lab is when it comes up.
+/// What the lab says of its pods, and of the nodes that they are on.
 pub fn conditions(lab: &Lab) -> Conditions {
     let said = lab.pod_ids().map(|id| (id, lab.pod(id)));
-    said.filter(|(_, pod)| !pod.ready || pod.terminating)
-        .map(|(id, pod)| (id, Condition { ready: pod.ready, terminating: pod.terminating }))
+    said.map(|(id, pod)| (id, Condition { ready: lab.is_ready(pod), terminating: pod.terminating }))
+        .filter(|(_, condition)| !condition.ready || condition.terminating)
         .collect()
 }
 

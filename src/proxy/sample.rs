@@ -94,6 +94,7 @@ pub(super) fn node<'a>(lab: &'a mut Lab, name: &str, ip: &str, pod_subnet: &str)
         pod_gateway: pod_subnet.hosts().next().expect("a subnet of pods has a first address"),
         attach: Attach::Bridge(parsed("br0")),
         zone: None,
+        state: crate::lab::model::NodeState::default(),
         at: 0..0,
     });
     lab.nodes.last_mut().expect("it was just pushed")

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    endpoints::{self, Chosen, Conditions, Endpoint, Policy},
+    endpoints::{self, Chosen, Condition, Conditions, Endpoint, Policy},
     hash,
 };
 use crate::lab::model::{
@@ -175,13 +175,33 @@ pub fn view(lab: &Lab, node: NodeId) -> NodeView {
 
 /// What `node` must do, given what is known of the pods.
 pub fn view_under(lab: &Lab, node: NodeId, conditions: &Conditions) -> NodeView {
-    view_of(lab, node, &all_endpoints(lab, conditions))
+    let believed = believed(lab, node, conditions);
+    view_of(lab, node, &all_endpoints(lab, believed.as_ref().unwrap_or(conditions)))
 }
 
 /// What every node must do, in file order; the endpoints are looked for only once.
 pub fn views_under(lab: &Lab, conditions: &Conditions) -> Vec<NodeView> {
     let endpoints = all_endpoints(lab, conditions);
-    lab.node_ids().map(|node| view_of(lab, node, &endpoints)).collect()
+    let view = |node| match believed(lab, node, conditions) {
+        None => view_of(lab, node, &endpoints),
+        Some(believed) => view_of(lab, node, &all_endpoints(lab, &believed)),
+    };
+    lab.node_ids().map(view).collect()
+}
+
+/// What a node goes on to believe of its own pods when its link is down and the control plane has
+/// given them up: nobody can tell it so.
+fn believed(lab: &Lab, node: NodeId, conditions: &Conditions) -> Option<Conditions> {
+    let state = lab.node(node).state;
+    let own = lab.pod_ids().filter(|id| lab.pod(*id).node == node);
+    (state.unplugged && state.unheard && !state.stopped).then(|| {
+        let mut believed = conditions.clone();
+        believed.extend(own.map(|id| {
+            let pod = lab.pod(id);
+            (id, Condition { ready: pod.ready, terminating: pod.terminating })
+        }));
+        believed
+    })
 }
 
 /// A Service port and all of its endpoints.

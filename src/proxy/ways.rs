@@ -46,6 +46,8 @@ pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
             End::Blackhole
         }
         _ => match holder(lab, to) {
+            // Whoever looks for it as a neighbour finds nobody, some seconds later.
+            Some(place) if lab.is_off(place) => End::Blackhole,
             Some(place) => End::At(place),
             // A subnet of pods is on-link at its node, which finds no neighbour there.
             None if lab.nodes.iter().any(|node| node.pod_subnet.contains(&to)) => End::Nowhere,

@@ -62,7 +62,9 @@ fn cause(report: &Report, number: usize, cause: &Cause, colour: Colour) -> Strin
         out.push_str(&format!("  or     {other}\n"));
     }
     for mend in &cause.mend {
-        out.push_str(&format!("  mend   {mend}   # in `netlab shell`\n"));
+        // A verb of netlab works anywhere.
+        let place = if mend.starts_with("netlab ") { "" } else { "   # in `netlab shell`" };
+        out.push_str(&format!("  mend   {mend}{place}\n"));
     }
     for look in &cause.look_at {
         out.push_str(&line_of_look(look));

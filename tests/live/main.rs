@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 22] = [
+    let rooms: &[(&str, &'static [Test])] = &[
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     ];
     let run = Run::this();
     let before = Host::now();
-    let tests = rooms.into_iter().flat_map(|(room, tests)| tests.iter().map(move |test| (room, test)));
+    let tests = rooms.iter().flat_map(|&(room, tests)| tests.iter().map(move |test| (room, test)));
     let trials = tests.flat_map(|(room, test)| {
         User::all().into_iter().map(move |user| {
             let name = format!("{room}::{}::{user}", test.name);

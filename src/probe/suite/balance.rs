@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Address, Answerer, Bound, Expect, Group, Probe, Speaks, Target, TargetKind,
+    Address, Answerer, Bound, Expect, Group, Probe, Speaks, Target, TargetKind, absent,
     scene::{Draft, Scene, also, own_places, spread},
     services::{is_backend, port_name, rule_name, service_ports},
     states,
@@ -37,7 +37,7 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let lab = scene.lab;
     let pairs: Vec<(NodeId, ServiceId, usize)> = service_ports(lab)
         .filter(|(service, port)| lab.service(*service).ports[*port].protocol == Protocol::Tcp)
-        .flat_map(|(service, port)| lab.node_ids().map(move |node| (node, service, port)))
+        .flat_map(|(service, port)| absent::nodes(lab).map(move |node| (node, service, port)))
         .collect();
     let mut tests: Vec<Vec<Probe>> = pairs
         .into_iter()

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Address, Answerer, Bound, Expect, Group, Probe, Saying, Target, TargetKind,
+    Address, Answerer, Bound, Expect, Group, Probe, Saying, Target, TargetKind, absent,
     scene::{Draft, Scene, own_places},
     services::rule_name,
     way::{join, way},
@@ -241,7 +241,7 @@ impl Asking<'_> {
     /// What must be so on every node.
     fn of_all_nodes(&self, asks: &mut Vec<Ask>) {
         let own = rule_of(self.lab.service(self.dns.service));
-        for node in self.lab.node_ids() {
+        for node in absent::nodes(self.lab) {
             let Some((pod, resolver)) = self.vantages.all().find(|(pod, _)| self.lab.pod(*pod).node == node) else {
                 continue;
             };
@@ -347,7 +347,7 @@ fn outer_nobody(lab: &Lab) -> String {
 /// What nodes ask for with their own resolvers.
 fn of_machines(lab: &Lab) -> Vec<Ask> {
     let mut asks = Vec::new();
-    for node in lab.node_ids() {
+    for node in absent::nodes(lab) {
         let from = Place::Node(node);
         let resolver = resolver(lab, from);
         let mut add = |name: String, saying: Saying, why| {

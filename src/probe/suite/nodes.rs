@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Address, Bound, Group, Probe, Target, TargetKind,
+    Address, Bound, Group, Probe, Target, TargetKind, absent,
     scene::{Draft, Scene, also, is_testable, own_places, server_ports},
     states,
 };
@@ -14,7 +14,7 @@ const MOST_PAIRS: usize = 200;
 
 pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let lab = scene.lab;
-    let nodes: Vec<NodeId> = lab.node_ids().collect();
+    let nodes: Vec<NodeId> = absent::nodes(lab).collect();
     let pods: Vec<PodId> = lab.pod_ids().collect();
     let senders = own_places(lab);
     let mut probes = Vec::new();
@@ -84,7 +84,7 @@ fn host_port_ways(lab: &Lab) -> Vec<HostPortWay> {
             own_places(lab).into_iter().find(|other| *other != id && wanted(lab.pod(*other).node)).map(Place::Pod)
         };
         let (neighbour, elsewhere) = (pod_where(&|node| node == pod.node), pod_where(&|node| node != pod.node));
-        let other_node = lab.node_ids().find(|node| *node != pod.node).map(Place::Node);
+        let other_node = absent::nodes(lab).find(|node| *node != pod.node).map(Place::Node);
         let own = [Place::Pod(id), Place::Node(pod.node), Place::Host];
         let others = neighbour.into_iter().chain(elsewhere).chain(other_node);
         let from: Vec<Place> = own.into_iter().chain(others).chain(lab.client_ids().map(Place::Client)).collect();

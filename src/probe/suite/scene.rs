@@ -139,6 +139,10 @@ impl Scene<'_> {
         match sight {
             Sight::Served(choices) => Expect::Answer(self.answerers(choices, protocol)),
             Sight::Refused => silence(&[FailureKind::Refused]),
+            // Neighbours that are powered off are looked for in vain for a while, then the client hears so.
+            Sight::Dropped if self.lab.nodes.iter().any(|node| node.state.stopped) => {
+                silence(&[FailureKind::Timeout, FailureKind::Unreachable])
+            }
             Sight::Dropped => silence(&[FailureKind::Timeout]),
             Sight::Unreachable => silence(&[FailureKind::Unreachable]),
             Sight::Mixed { served, refused, lost } => {
@@ -292,7 +296,7 @@ pub(super) fn server_ports(lab: &Lab, pod: PodId) -> Vec<(u16, Protocol)> {
 /// The place that the pods' packets come from, or `None` for a host-network pod, whose node
 /// stands for it.
 pub(super) fn own_places(lab: &Lab) -> Vec<PodId> {
-    lab.pod_ids().filter(|pod| !lab.pod(*pod).host_network).collect()
+    lab.pod_ids().filter(|pod| !lab.pod(*pod).host_network && !lab.is_off(Place::Pod(*pod))).collect()
 }
 
 /// `most` of `0..total`, spread so that they are dense in every division of it; ascending.

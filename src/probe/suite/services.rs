@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Address, Answerer, Bound, Expect, Group, Probe, Target, TargetKind,
+    Address, Answerer, Bound, Expect, Group, Probe, Target, TargetKind, absent,
     scene::{Draft, Scene, also, is_testable, own_places, silence},
     states,
 };
@@ -277,14 +277,14 @@ fn ports(lab: &Lab, service: ServiceId) -> impl Iterator<Item = usize> + use<> {
 /// each client.
 pub(super) fn vantages(lab: &Lab, service: ServiceId) -> Vec<Place> {
     let pods = own_places(lab);
-    let bystanders = lab.node_ids().filter_map(|node| {
+    let bystanders = absent::nodes(lab).filter_map(|node| {
         pods.iter().copied().find(|pod| lab.pod(*pod).node == node && !is_backend(lab, service, *pod))
     });
     let backends = pods.iter().copied().filter(|pod| is_backend(lab, service, *pod));
     bystanders
         .chain(backends)
         .map(Place::Pod)
-        .chain(lab.node_ids().map(Place::Node))
+        .chain(absent::nodes(lab).map(Place::Node))
         .chain([Place::Host])
         .chain(lab.client_ids().map(Place::Client))
         .collect()
@@ -331,15 +331,19 @@ pub(super) fn tries(answerers: &[Answerer]) -> usize {
 /// A ClusterIP at a port that its Service does not have.
 fn wrong_ports(scene: &Scene<'_>) -> Vec<Probe> {
     let lab = scene.lab;
-    let from: Vec<Place> =
-        own_places(lab).first().map(|pod| Place::Pod(*pod)).into_iter().chain([Place::Node(NodeId(0))]).collect();
+    let from: Vec<Place> = own_places(lab)
+        .first()
+        .map(|pod| Place::Pod(*pod))
+        .into_iter()
+        .chain(absent::nodes(lab).take(1).map(Place::Node))
+        .collect();
     let mut probes = Vec::new();
     for service in lab.service_ids() {
         let Some(ip) = lab.service(service).cluster_ip else { continue };
         let Some(port) = (1..=u16::MAX).find(|port| lab.service(service).ports.iter().all(|p| p.port != *port)) else {
             continue;
         };
-        for from in from.iter().filter(|from| lab.places().contains(from)) {
+        for from in &from {
             let target = Target {
                 kind: TargetKind::ClusterIp,
                 address: Address::Socket(SocketAddr::new(ip, port)),
@@ -372,7 +376,7 @@ fn closed_node_ports(scene: &Scene<'_>) -> Vec<Probe> {
     let any = lab.services.iter().flat_map(|service| &service.ports).any(|port| port.node_port.is_some());
     let Some(port) = (30000..=32767).rev().find(|port| any && !taken(*port)) else { return Vec::new() };
     let mut probes = Vec::new();
-    for node in lab.node_ids() {
+    for node in absent::nodes(lab) {
         for from in [Place::Host].into_iter().chain(lab.client_ids().map(Place::Client)) {
             let target = Target {
                 kind: TargetKind::NodePort,

@@ -7,6 +7,9 @@ use crate::lab::model::{Lab, Pod, PodId, ServiceId};
 pub(super) fn of_pod(lab: &Lab, pod: PodId) -> Option<&'static str> {
     let pod = lab.pod(pod);
     match (pod.ready, pod.terminating) {
+        (true, false) if !lab.is_ready(pod) => {
+            Some("that its node is not ready takes it out of Services, and it runs all the same")
+        }
         (true, false) => None,
         (false, false) => Some("that this one is not ready takes it out of Services, and it runs all the same"),
         (_, true) => {
@@ -40,6 +43,6 @@ pub(super) fn stand_in(lab: &Lab, service: ServiceId, answerers: &[Answerer]) ->
 /// The pods that a Service selects and that are not as ready as they could be; endpoints that are
 /// given by hand are always ready.
 fn odd(lab: &Lab, service: ServiceId) -> impl Iterator<Item = &Pod> {
-    let odd = lab.pod_ids().filter(|id| !lab.pod(*id).ready || lab.pod(*id).terminating);
+    let odd = lab.pod_ids().filter(|id| !lab.is_ready(lab.pod(*id)) || lab.pod(*id).terminating);
     odd.filter(move |id| is_backend(lab, service, *id)).map(|id| lab.pod(id))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Address, Answerer, Expect, Group, Probe, Speaks, Target, TargetKind, Wish,
+    Address, Answerer, Expect, Group, Probe, Speaks, Target, TargetKind, Wish, absent,
     scene::{Draft, Scene, silence},
     services::tries,
 };
@@ -22,7 +22,7 @@ const SILENCE_MS: u32 = 1000;
 
 pub(super) fn probes(scene: &Scene<'_>) -> Vec<Probe> {
     let mut seen = BTreeSet::new();
-    let probe = |yours: &UserProbe| {
+    let mut probe = |yours: &UserProbe| {
         let mut probe = probe(scene, yours);
         // Nothing keeps two probes from having the same name; ids must differ.
         let (id, mut copy) = (probe.id.clone(), 1);
@@ -32,7 +32,8 @@ pub(super) fn probes(scene: &Scene<'_>) -> Vec<Probe> {
         }
         probe
     };
-    scene.lab.probes.iter().map(probe).collect()
+    let present = scene.lab.probes.iter().filter_map(|yours| absent::present(scene.lab, yours));
+    present.map(|yours| probe(&yours)).collect()
 }
 
 fn probe(scene: &Scene<'_>, yours: &UserProbe) -> Probe {

@@ -391,6 +391,9 @@ impl Teller<'_> {
             Ending::DroppedByRule => format!("{who} throws it away: the last rule above"),
             Ending::RejectedByRule => format!("{who} refuses it, with an ICMP port-unreachable: the last rule above"),
             Ending::Martian => format!("it cannot leave {who}: no other machine takes a packet from {source}"),
+            Ending::Blackhole if ways::holder(self.lab, to.ip()).is_some_and(|place| self.lab.is_off(place)) => {
+                format!("no one answers for {}, whose machine is powered off", to.ip())
+            }
             Ending::Blackhole => format!("no one has {}, and the route there is a blackhole", to.ip()),
             Ending::Nowhere => format!("{who} has no route to {}, or no neighbour has that address", to.ip()),
             Ending::OwnAddress => format!(

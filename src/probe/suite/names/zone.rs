@@ -275,7 +275,7 @@ fn some(records: impl IntoIterator<Item = Said>, ttl: Option<u32>) -> Saying {
 fn endpoints<'a>(lab: &Lab, service: &'a Service) -> Vec<Endpoint<'a>> {
     let selected = |pod: &&Pod| {
         let has = |(key, value)| pod.labels.get(key) == Some(value);
-        let ready = service.publish_not_ready_addresses || (pod.ready && !pod.terminating);
+        let ready = service.publish_not_ready_addresses || (lab.is_ready(pod) && !pod.terminating);
         ready && !service.selector.is_empty() && pod.namespace == service.namespace && service.selector.iter().all(has)
     };
     let ports: Vec<Option<&ServicePort>> = match service.ports.is_empty() {
