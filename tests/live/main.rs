@@ -17,6 +17,7 @@ mod coredns;
 mod crowds;
 mod dump;
 mod engines;
+mod faults;
 mod kills;
 mod labs;
 mod lesson;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 21] = [
+    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
         ("conntrack", conntrack::TESTS),
+        ("faults", faults::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),
