@@ -103,8 +103,13 @@ pub(super) fn read(text: &str, told: &Told) -> Result<Lab, Problem> {
 /// The same, where the things of the lab keep this.
 pub(super) fn load(text: &str, was: &Lab, kept: &Kept) -> Result<Lab, Problem> {
     let mut lab = lab::load_after(text, &was.name, kept).map_err(|problems| {
-        let first = problems.0.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
-        Error::usage(format!("the lab file is wrong{first}")).hint("netlab check FILE says where")
+        let first = problems.0.into_iter().next();
+        let message = first.as_ref().map_or_else(String::new, |problem| format!(": {}", problem.message));
+        match first.and_then(|problem| Some((problem.message, problem.hint?))) {
+            // The file is good, and the lab cannot become so as it is now.
+            Some((message, hint)) if hint.starts_with("netlab ") => Error::usage(message).hint(hint),
+            _ => Error::usage(format!("the lab file is wrong{message}")).hint("netlab check FILE says where"),
+        }
     })?;
     lab.name = was.name.clone();
     if let Some(key) = change::fixed(was, &lab) {

@@ -133,8 +133,15 @@ fn move_away(lab: &Lab, told: &mut Told, nodes: &BTreeSet<String>) -> Result<(),
     let there = |name: &str| {
         lab.pods.iter().any(|pod| pod.full_name() == name && nodes.contains(lab.node(pod.node).name.as_str()))
     };
-    let kept = told.overrides.kept(&told.whole).evicting(there);
-    let whole = changing::load(&told.text, &told.whole, &kept)?;
+    let kept = told.overrides.kept(&told.whole);
+    let without = changing::load(&told.text, &told.whole, &kept.clone().evicting(there))?;
+    // Those that must be there because the file says so keep what they have.
+    let elsewhere = |name: &str| {
+        let node =
+            |lab: &Lab| lab.pods.iter().find(|pod| pod.full_name() == name).map(|pod| lab.node(pod.node).name.clone());
+        node(&without) != node(&told.whole)
+    };
+    let whole = changing::load(&told.text, &told.whole, &kept.evicting(elsewhere))?;
     // What comes again elsewhere is another pod.
     change::replaced(&told.whole, &whole).iter().for_each(|pod| told.overrides.forget(pod));
     told.whole = Arc::new(whole);

@@ -191,7 +191,10 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Allotted, plan, plan_after};
+    use crate::{
+        lab::model::NodeState,
+        plan::{Allotted, plan, plan_after},
+    };
 
     const LAB: &str = r#"
         [[node]]
@@ -283,6 +286,49 @@ mod tests {
         // Its pod comes again on the other node.
         assert_eq!(change.gone, BTreeSet::from(["node2".to_owned(), "b".to_owned()]));
         assert_eq!(printed(&change.undone), ["ip -n node1 route add 10.244.1.0/24 via 10.30.45.12 dev eth0"]);
+    }
+
+    /// The lab, with its second node in this state.
+    fn with(state: NodeState) -> Lab {
+        let mut lab = lab(LAB);
+        lab.nodes[1].state = state;
+        lab
+    }
+
+    #[test]
+    fn a_cable_is_pulled_and_plugged_in() {
+        let (whole, cut) = (lab(LAB), with(NodeState { unplugged: true, ..NodeState::default() }));
+        let before = plan(&whole);
+        let after = plan_after(&cut, Allotted::of(&before));
+        let pulled = change((&whole, &before), (&cut, &after));
+        assert_eq!(made(&pulled), ["ip link set veth-node2 down"]);
+        assert!(pulled.gone.is_empty() && pulled.undone.is_empty());
+        let plugged = change((&cut, &after), (&whole, &before));
+        assert!(plugged.gone.is_empty() && made(&plugged).is_empty());
+        let undone: Vec<String> = plugged.undone.iter().map(|it| it.step.undoing()).collect();
+        assert_eq!(undone, ["ip link set veth-node2 up"]);
+    }
+
+    #[test]
+    fn a_node_without_power_is_nowhere_and_comes_again() {
+        let (whole, off) = (lab(LAB), with(NodeState { stopped: true, unplugged: true, ..NodeState::default() }));
+        let before = plan(&whole);
+        let after = plan_after(&off, Allotted::of(&before));
+        let stopped = change((&whole, &before), (&off, &after));
+        let gone = BTreeSet::from(["node2".to_owned(), "b".to_owned()]);
+        assert_eq!((&stopped.gone, &stopped.gone_pods), (&gone, &["b".to_owned()].into()));
+        // The routes of others stay: they know nothing of it.
+        assert!(stopped.undone.is_empty() && made(&stopped).is_empty(), "{:?}", printed(&stopped.undone));
+        assert_eq!(printed(&stopped.unplugged).len(), 1);
+        assert!(steps(&after).all(|it| !it.step.namespaces().contains(&"node2")));
+        let cut = with(NodeState { unplugged: true, ..NodeState::default() });
+        let again = plan_after(&cut, Allotted::of(&after));
+        let started = change((&off, &after), (&cut, &again));
+        assert!(started.gone.is_empty() && started.undone.is_empty());
+        assert_eq!(started.new_pods.iter().map(|pod| cut.pod(*pod).full_name()).collect::<Vec<_>>(), ["b"]);
+        let made = made(&started);
+        assert!(made[0].starts_with("ip netns add node2"), "{made:#?}");
+        assert!(made.contains(&"ip link set veth-node2 down".to_owned()), "{made:#?}");
     }
 
     #[test]

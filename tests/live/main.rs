@@ -18,6 +18,7 @@ mod crowds;
 mod dump;
 mod engines;
 mod evidence;
+mod faults;
 mod kills;
 mod labs;
 mod lesson;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let rooms: &[(&str, &'static [Test])] = &[
+    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
         ("conntrack", conntrack::TESTS),
+        ("faults", faults::TESTS),
         ("shapes", shapes::TESTS),
         ("labs", labs::TESTS),
         ("lesson", lesson::TESTS),

@@ -64,3 +64,102 @@ fn is_off(lab: &Lab, ip: IpAddr) -> bool {
     let mut off = lab.nodes.iter().filter(|node| node.state.stopped);
     off.any(|node| node.ip == ip || node.pod_subnet.contains(&ip))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        lab::model::{Lab, NodeState},
+        probe::{
+            order::What,
+            suite::{Suite, SuiteOptions, suite},
+        },
+    };
+
+    const LAB: &str = r#"
+        [[node]]
+        name = "node1"
+        [[node]]
+        name = "node2"
+        [[pod]]
+        name = "a"
+        node = "node1"
+        labels = { app = "web" }
+        [[pod]]
+        name = "b"
+        node = "node2"
+        labels = { app = "web" }
+        [[service]]
+        name = "web"
+        type = "NodePort"
+        selector = { app = "web" }
+        ports = [{ port = 80 }]
+        [[client]]
+        name = "laptop"
+        ip = "192.0.2.10/24"
+        [[probe]]
+        name = "both"
+        from = "laptop"
+        url = "http://node1:30086/"
+        expect = { backends = ["a", "b"] }
+        [[probe]]
+        name = "there"
+        from = "laptop"
+        url = "http://node2:30086/"
+        [[probe]]
+        name = "its own"
+        from = "b"
+        url = "http://web/"
+        [dns]
+        replicas = 1
+    "#;
+
+    fn with(state: NodeState) -> (Lab, Suite) {
+        let mut lab = crate::lab::load(LAB).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let dns = lab.pods.iter().find(|pod| pod.serves_dns()).map(|pod| pod.node);
+        assert_eq!(dns, Some(crate::lab::model::NodeId(0)));
+        lab.nodes[1].state = state;
+        let suite = suite(&lab, &SuiteOptions::default());
+        (lab, suite)
+    }
+
+    #[test]
+    fn nobody_who_is_off_asks_or_is_asked() {
+        let whole = with(NodeState::default()).1;
+        let (lab, suite) = with(NodeState { stopped: true, ..NodeState::default() });
+        assert!(suite.probes.len() > 30 && suite.probes.len() < whole.probes.len());
+        for probe in &suite.probes {
+            assert!(probe.orders.iter().all(|order| !["node2", "b"].contains(&order.netns.as_str())), "{}", probe.id);
+            let ip = |ip: &std::net::IpAddr| super::is_off(&lab, *ip);
+            assert!(!probe.target.ips().iter().any(ip), "{}", probe.id);
+            assert!(probe.expect.answerers().iter().all(|answerer| answerer.name != "b"), "{}", probe.id);
+        }
+        let yours: Vec<&str> =
+            suite.probes.iter().map(|it| it.id.as_str()).filter(|it| it.starts_with("yours/")).collect();
+        assert_eq!(yours, ["yours/both"]);
+    }
+
+    #[test]
+    fn names_are_left_out_without_anyone_who_knows_them() {
+        let mut lab = crate::lab::load(LAB).unwrap();
+        lab.nodes[0].state.stopped = true;
+        let suite = suite(&lab, &SuiteOptions::default());
+        let asks: Vec<&String> = suite.probes.iter().map(|it| &it.id).filter(|it| it.starts_with("names/b")).collect();
+        assert!(asks.is_empty(), "{asks:?}");
+        assert!(suite.probes.iter().any(|it| it.id == "negative/b/cluster-ip/kube-dns.kube-system:53"));
+    }
+
+    #[test]
+    fn who_may_meet_a_link_that_is_down_is_in_a_hurry() {
+        let suite = with(NodeState { unplugged: true, ..NodeState::default() }).1;
+        let waits = |id: &str| {
+            let probe = suite.probes.iter().find(|probe| probe.id == id).unwrap_or_else(|| panic!("no {id}"));
+            match &probe.orders[0].what {
+                What::Curl { timeout_ms, .. } | What::Http { timeout_ms, .. } => *timeout_ms,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(waits("pods/a/pod/b:80"), super::HURRY_MS);
+        assert_eq!(waits("services/laptop/node-port/web:80@node1"), super::HURRY_MS);
+        assert!(waits("nodes/node1/pod/a:80") > super::HURRY_MS);
+    }
+}

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     lab::model::{
-        BalancerEngine, DetectLocal, HostPort, ManualEndpoint, ServiceKind, TrafficDistribution, TrafficPolicy,
+        BalancerEngine, DetectLocal, HostPort, ManualEndpoint, NodeState, ServiceKind, TrafficDistribution,
+        TrafficPolicy,
     },
     proxy::{
         render,
@@ -58,11 +59,12 @@ fn agree(lab: &Lab) -> usize {
         let tracer = Tracer::new(lab, mode, &texts).expect("every rule is of a known shape");
         for to in targets(lab) {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                for from in lab.places() {
+                for from in lab.present_places() {
                     let entries: Vec<Option<NodeId>> = match from {
                         Place::Node(_) | Place::Pod(_) | Place::LoadBalancer => vec![None],
                         Place::Host | Place::Client(_) | Place::External(_) => {
-                            std::iter::once(None).chain(lab.node_ids().map(Some)).collect()
+                            let on = lab.node_ids().filter(|node| !lab.node(*node).state.stopped);
+                            std::iter::once(None).chain(on.map(Some)).collect()
                         }
                     };
                     // Only what no one holds is ever routed to a node of someone's choice.
@@ -116,6 +118,19 @@ fn on_one_service_of_every_kind() {
         let mut lab = everything();
         lab.load_balancer = engine.map(sample::balancer);
         lab.cluster.detect_local = detect;
+        assert!(agree(&lab) > 10_000);
+    }
+}
+
+#[test]
+fn on_labs_with_a_node_less() {
+    for state in [
+        NodeState { stopped: true, ..NodeState::default() },
+        NodeState { unplugged: true, unheard: true, ..NodeState::default() },
+    ] {
+        let mut lab = everything();
+        lab.load_balancer = Some(sample::balancer(BalancerEngine::Builtin));
+        lab.nodes[1].state = state;
         assert!(agree(&lab) > 10_000);
     }
 }

@@ -55,6 +55,36 @@ fn without_a_service() {
 }
 
 #[test]
+fn without_a_node() {
+    let mut lab = book();
+    lab.nodes[1].state.stopped = true;
+    let left = "pod1a<192.168.1.1 pod1b<192.168.1.1";
+    check(
+        &lab,
+        &ProxyMode::ALL,
+        &[
+            ("pod1a", "192.168.2.20:80", "dropped"),
+            ("pod1a", "10.30.45.200:80", "dropped"),
+            ("laptop", "10.30.45.200:30080", "dropped"),
+            ("laptop", "10.30.45.100:30080", left),
+        ],
+    );
+}
+
+#[test]
+fn one_that_was_given_up_believes_in_its_own_pods() {
+    let mut lab = book();
+    lab.nodes[1].state.unplugged = true;
+    let all = "pod1a<192.168.1.1 pod1b<192.168.1.1 pod2<10.30.45.100";
+    check(&lab, &[IPT, NFT], &[("laptop", "10.30.45.100:30080", all)]);
+    lab.nodes[1].state.unheard = true;
+    let left = "pod1a<192.168.1.1 pod1b<192.168.1.1";
+    let believed = "pod1a<10.30.45.200 pod1b<10.30.45.200 pod2<192.168.2.1";
+    let rows = [("laptop", "10.30.45.100:30080", left), ("node2", "10.30.45.200:30080", believed)];
+    check(&lab, &[IPT, NFT], &rows);
+}
+
+#[test]
 fn a_plain_service() {
     let masqueraded = "pod1a<192.168.1.1 pod1b<192.168.1.1 pod2<10.30.45.100";
     check(
