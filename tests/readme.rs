@@ -143,6 +143,7 @@ fn kind(schema: &Value) -> String {
         Some("string") if schema["format"] == "ipv4" => "address".to_owned(),
         Some("string") if pattern.contains("{3}/") => "address/length".to_owned(),
         Some("string") if pattern.contains("(ms|") => "time".to_owned(),
+        Some("string") if pattern.starts_with("^/") => "path".to_owned(),
         Some("string") if !pattern.is_empty() => "name".to_owned(),
         Some("string") => "text".to_owned(),
         _ => "value".to_owned(),
@@ -217,7 +218,7 @@ fn matches(shown: &[String], printed: &[String]) -> bool {
 /// What of a line stays the same from run to run.
 fn lasting(line: &str) -> String {
     const ANSWERS: [&str; 2] = ["HTTP Server IP address: ", "X-Netlab-Client: "];
-    const VOLATILE: [&str; 4] = [" %", " ms", "milliseconds", "process "];
+    const VOLATILE: [&str; 5] = [" %", " ms", "milliseconds", "process ", " times in a row"];
     if let Some(answer) = ANSWERS.into_iter().find(|answer| line.starts_with(answer)) {
         return answer.to_owned();
     }

@@ -37,7 +37,10 @@ pub(super) async fn ready(state: Arc<State>, pods: Vec<(String, Option<bool>)>) 
                     None => told.overrides.hand_back(pod),
                 }
             }
-            become_so(&state, told).await
+            let applied = become_so(&state, told).await;
+            // An `up` may wait for these pods.
+            state.servers.verdicts().touch();
+            applied
         })
     })
     .await

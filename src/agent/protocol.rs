@@ -40,12 +40,38 @@ pub enum Event {
         /// How long it took.
         micros: u64,
     },
-    /// Everything runs, but these pods have not proved yet that they are ready.
-    Waiting(Vec<Unready>),
+    /// Everything runs, but some pods have not proved yet that they are ready.
+    Waiting(Waiting),
     /// Everything runs.
     Ready,
     /// It could not be built; the agent ends.
     Failed(Problem),
+}
+
+/// Pods whose readiness probes have not succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Waiting {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub first: Vec<Unready>,
+}
+
+impl Waiting {
+    /// So many are told of.
+    pub const MOST: usize = 5;
+}
+
+/// `web-1 (…), web-2 (…) and 3 more`.
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self.first.iter().map(ToString::to_string).collect();
+        f.write_str(&words.join(", "))?;
+        match self.count.saturating_sub(self.first.len()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }
 
 /// A pod whose readiness probe has not succeeded.
@@ -55,18 +81,6 @@ pub struct Unready {
     pub pod: String,
     /// Why the probe failed last; nothing if it has not been tried yet.
     pub failure: Option<String>,
-}
-
-impl Unready {
-    /// Several in a row, a few of them in full.
-    pub fn all(all: &[Unready]) -> String {
-        const MOST: usize = 5;
-        let mut words: Vec<String> = all.iter().take(MOST).map(ToString::to_string).collect();
-        if let Some(more @ 1..) = all.len().checked_sub(MOST) {
-            words.push(format!("and {more} more"));
-        }
-        words.join(", ")
-    }
 }
 
 /// `web-1 (its readiness probe failed: …)`.

@@ -7,12 +7,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Control, living,
-    protocol::{Event, Problem, Unready},
+    protocol::{Event, Problem, Unready, Waiting},
     state::{Now, State},
 };
 use crate::{
     error::{Error, Result},
-    lab::{Overrides, model::Lab},
+    lab::{
+        Overrides,
+        model::{Lab, Pod},
+    },
     plan::change::Change,
     proxy::handover::heirs,
 };
@@ -92,17 +95,15 @@ pub(super) async fn proven(state: &State, control: &Control) {
     let mut news = verdicts.news();
     loop {
         let told = state.told();
-        let mut awaited = told.overrides.clone();
-        let mut unready = verdicts.unready(&state.now().lab);
-        unready.extend(told.overrides.unproven().iter().cloned());
-        awaited.are_unproven(unready);
-        let awaited = awaited.over(&told.whole);
-        let names: BTreeSet<String> =
-            awaited.pods.iter().filter(|it| it.unproven && !it.terminating).map(|it| it.full_name()).collect();
+        let unready = verdicts.unready(&state.now().lab);
+        let is_wanted = |pod: &String| told.overrides.ready(pod).is_none() && !told.overrides.is_terminating(pod);
+        let wanted = told.whole.probed().filter(|pod| pod.ready && !pod.terminating).map(|pod| pod.full_name());
+        let is_missing = |pod: &String| unready.contains(pod) || told.overrides.unproven().contains(pod);
+        let names: BTreeSet<String> = wanted.filter(is_wanted).filter(is_missing).collect();
         if names.is_empty() {
             return;
         }
-        control.tell(&Event::Waiting(unready_among(state, &awaited, &names)));
+        control.tell(&Event::Waiting(waiting(state, &told.whole, &names)));
         if news.changed().await.is_err() {
             return;
         }
@@ -110,18 +111,15 @@ pub(super) async fn proven(state: &State, control: &Control) {
 }
 
 /// Pods that have not proved themselves, and why.
-fn unready_among(state: &State, lab: &Lab, names: &BTreeSet<String>) -> Vec<Unready> {
-    let why = |pod: &str, containers: Vec<String>| {
-        let statuses = containers.into_iter().filter_map(|it| state.servers.verdicts().of(&(pod.to_owned(), it)));
-        let failures: Vec<String> = statuses.filter(|it| !it.ready).filter_map(|it| it.failure).collect();
-        failures.into_iter().next()
+fn waiting(state: &State, lab: &Lab, names: &BTreeSet<String>) -> Waiting {
+    let verdicts = state.servers.verdicts();
+    let why = |pod: &Pod| {
+        let mut containers = pod.containers.iter().map(|it| (pod.full_name(), it.name.to_string()));
+        containers.find_map(|server| verdicts.of(&server).filter(|status| !status.ready)?.failure)
     };
-    let pods = lab.probed().map(|pod| (pod.full_name(), pod)).filter(|(name, _)| names.contains(name));
-    pods.map(|(name, pod)| {
-        let containers = pod.containers.iter().map(|it| it.name.to_string()).collect();
-        Unready { failure: why(&name, containers), pod: name }
-    })
-    .collect()
+    let pods = lab.probed().filter(|pod| names.contains(&pod.full_name())).take(Waiting::MOST);
+    let first = pods.map(|pod| Unready { pod: pod.full_name(), failure: why(pod) }).collect();
+    Waiting { count: names.len(), first }
 }
 
 /// Waits until those have proved themselves who take the place of ready pods that go, so that no Service
@@ -148,8 +146,8 @@ pub(super) async fn handed_over(
     let mut news = state.servers.verdicts().news();
     loop {
         let unready = state.servers.verdicts().unready(&now.lab);
-        let waiting: BTreeSet<String> = names.intersection(&unready).cloned().collect();
-        if waiting.is_empty() {
+        let late: BTreeSet<String> = names.intersection(&unready).cloned().collect();
+        if late.is_empty() {
             break;
         }
         if leaving.is_empty() {
@@ -157,7 +155,7 @@ pub(super) async fn handed_over(
             Box::pin(come_to_terms(state)).await?;
         }
         if timeout_at(deadline, news.changed()).await.is_err() {
-            return Err(too_late(&unready_among(state, &now.lab, &waiting)).into());
+            return Err(too_late(&waiting(state, &now.lab, &late)).into());
         }
     }
     let mut lab = (*now.lab).clone();
@@ -169,9 +167,9 @@ pub(super) async fn handed_over(
     Ok(Now::after(now, Arc::new(lab)))
 }
 
-fn too_late(waiting: &[Unready]) -> Error {
+fn too_late(waiting: &Waiting) -> Error {
     let limit = LONGEST_HANDOVER.as_secs();
-    let error = Error::refused(format!("not ready after {limit}s: {}; the change was undone", Unready::all(waiting)));
+    let error = Error::refused(format!("not ready after {limit}s: {waiting}; the change was undone"));
     error.hint("until who is new is ready, those whose place it takes stay; see netlab events")
 }
 

@@ -22,7 +22,7 @@ use crate::{
         Orders,
         directory::{self, AGENT_LOG, Claim, Directory},
         link::{self, Handle},
-        protocol::{Event, Farewell, Problem, Unready},
+        protocol::{Event, Farewell, Problem, Waiting},
     },
     diag::{Diagnostic, Diagnostics},
     error::{Context, Error, ErrorKind, Result},
@@ -77,7 +77,7 @@ pub(super) struct Building<'a> {
     deadline: Instant,
     timeout: Duration,
     /// The pods that have still to prove that they are ready.
-    waiting: Vec<Unready>,
+    waiting: Waiting,
 }
 
 impl<'a> Building<'a> {
@@ -100,7 +100,7 @@ impl<'a> Building<'a> {
         let started = nest::hatch(&arguments, inheritance).and_then(|pid| Ok((pid, Handle::open(pid)?)));
         let (pid, agent) = started.inspect_err(|_| sweep(&directory))?;
         directory.write_meta(source.path.clone(), pid.as_raw())?;
-        Ok((lab, Building { directory, agent, control, source, deadline, timeout, waiting: Vec::new() }))
+        Ok((lab, Building { directory, agent, control, source, deadline, timeout, waiting: Waiting::default() }))
     }
 
     /// Shows how far it is, until it is ready.
@@ -153,15 +153,15 @@ impl<'a> Building<'a> {
     }
 
     fn too_late(&self) -> Error {
-        if self.waiting.is_empty() {
+        let Some(first) = self.waiting.first.first() else {
             let error = Error::refused(format!("not ready after {:?}; everything was undone", self.timeout));
             return error.hint("give it longer with --timeout, or look at a stage at a time with --stage");
-        }
-        let pods = Unready::all(&self.waiting);
-        let error = Error::refused(format!("not ready after {:?}: {pods}; everything was undone", self.timeout));
+        };
+        let (limit, waiting) = (self.timeout, &self.waiting);
+        let error = Error::refused(format!("not ready after {limit:?}: {waiting}; everything was undone"));
         error.hint(format!(
             "give it longer with --timeout, or leave it up with --no-wait: netlab get pods, netlab describe {0} and netlab logs {0} then say more",
-            self.waiting[0].pod
+            first.pod
         ))
     }
 
@@ -280,11 +280,10 @@ impl Progress {
             }
             Event::Waiting(pods) => {
                 if let Some(bar) = &self.bar {
-                    let pods = match pods.as_slice() {
-                        [only] => only.to_string(),
-                        several => format!("{} pods to be ready", several.len()),
-                    };
-                    bar.set_message(format!("waiting for {pods}"));
+                    bar.set_message(match pods.count {
+                        1 => format!("waiting for {pods}"),
+                        count => format!("waiting for {count} pods to be ready"),
+                    });
                 }
             }
             Event::Ready | Event::Failed(_) => {}

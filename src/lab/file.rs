@@ -203,7 +203,9 @@ record! {
         optional ports: Vec<ContainerPortTable>,
         /// Additional environment variables of `python` and `command`.
         optional env: Environment,
-        /// When it is ready. Default: when its server listens.
+        /// Its readiness probe: what the pod's node asks it again and again to know whether it is ready;
+        /// one of `http_get`, `tcp_socket` and `exec`. Default: none, and it is ready when its server
+        /// listens.
         optional readiness: ReadinessTable,
     }
 }

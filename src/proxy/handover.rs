@@ -9,7 +9,7 @@ use crate::lab::model::{Lab, PodId, Service};
 /// take the place of ready endpoints among those that are `gone`, which are known by their full names.
 pub fn heirs(old: &Lab, new: &Lab, gone: &BTreeSet<String>, fresh: &[PodId]) -> BTreeSet<PodId> {
     let waiting = |id: &PodId| fresh.contains(id) && new.pod(*id).unproven;
-    if gone.is_empty() || !fresh.iter().any(|id| waiting(id)) {
+    if gone.is_empty() || !fresh.iter().any(waiting) {
         return BTreeSet::new();
     }
     let leaves = |it: &Endpoint| it.ready && it.pod.is_some_and(|pod| gone.contains(&old.pod(pod).full_name()));
