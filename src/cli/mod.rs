@@ -12,6 +12,7 @@ mod down;
 mod events;
 mod exec;
 mod get;
+mod hold;
 mod kill;
 mod labs;
 mod logs;
@@ -26,6 +27,7 @@ mod scale;
 mod schema;
 mod shell;
 mod source;
+mod test;
 mod trace;
 mod up;
 mod verify;
@@ -76,8 +78,10 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Kill(args) => kill::kill(&args, terminal),
         Verb::Events(args) => events::events(&args),
         Verb::Verify(args) => verify::verify(&args, terminal),
+        Verb::Test(args) => test::test(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),
         Verb::Run(args) => run::run(&args, terminal),
+        Verb::Hold => hold::hold(terminal),
         Verb::Ls(args) => ls::ls(&args, terminal),
         Verb::Get(args) => get::get(&args, terminal),
         Verb::Describe(args) => describe::describe(&args, terminal),
@@ -94,6 +98,6 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
             clap_complete::generate(args.shell, &mut Cli::command(), "netlab", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Schema => schema::schema(),
+        Verb::Schema(args) => schema::schema(&args),
     }
 }

@@ -84,13 +84,18 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
 }
 
 fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
-    let format = match format {
-        args::ReportFormat::Table => Format::Table,
-        args::ReportFormat::Json => Format::Json,
-        args::ReportFormat::Junit => Format::Junit,
-        args::ReportFormat::Tap => Format::Tap,
-    };
-    print(&report::render(report, format, terminal.colour()));
+    print(&report::render(report, Format::from(format), terminal.colour()));
+}
+
+impl From<args::ReportFormat> for Format {
+    fn from(format: args::ReportFormat) -> Self {
+        match format {
+            args::ReportFormat::Table => Format::Table,
+            args::ReportFormat::Json => Format::Json,
+            args::ReportFormat::Junit => Format::Junit,
+            args::ReportFormat::Tap => Format::Tap,
+        }
+    }
 }
 
 fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {

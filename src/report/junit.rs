@@ -13,12 +13,24 @@ pub(super) fn render(report: &Report) -> String {
         suite.add_test_cases(report.probes.iter().filter(|probe| probe.group == count.group).map(case));
         junit.add_test_suite(suite);
     }
+    text(&junit)
+}
+
+/// The document.
+pub(super) fn text(junit: &Junit) -> String {
     // Writing to memory does not fail, and what XML cannot hold is taken out of the strings.
     let mut text = junit.to_string().expect("a report is plain text");
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// One test suite of all probes.
+pub(super) fn suite(name: &str, report: &Report) -> TestSuite {
+    let mut suite = TestSuite::new(name);
+    suite.add_test_cases(report.probes.iter().map(case));
+    suite
 }
 
 fn case(probe: &ProbeReport) -> TestCase {

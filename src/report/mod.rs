@@ -5,6 +5,7 @@
 
 mod json;
 mod junit;
+pub mod labs;
 mod paint;
 mod table;
 mod tap;

@@ -1,0 +1,54 @@
+//! What can be said to `netlab test` and `netlab schema`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::{Engine, ReportFormat, alpha, duration};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Test {
+    /// Lab files, or folders of them and of folders [default: this folder]
+    #[arg(value_name = "DIR|FILE", value_hint = clap::ValueHint::AnyPath)]
+    pub(in crate::cli) paths: Vec<PathBuf>,
+    /// So many labs at a time [default: as many as there are cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(in crate::cli) jobs: Option<u16>,
+    /// Begin no more labs once one is not as it states
+    #[arg(long)]
+    pub(in crate::cli) fail_fast: bool,
+    /// Give a lab up after this long
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
+    pub(in crate::cli) timeout: Duration,
+    /// Connections per distribution test
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(in crate::cli) samples: u32,
+    /// The probability that good labs, all together, fail their distribution tests
+    #[arg(long, value_name = "P", default_value_t = 0.001, value_parser = alpha)]
+    pub(in crate::cli) alpha: f64,
+    /// Only the probes of this group, or with this text in their name
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) only: Option<String>,
+    /// Who asks: the host's curl, or the built-in client
+    #[arg(long, value_name = "ENGINE", default_value = "curl")]
+    pub(in crate::cli) engine: Engine,
+    /// How to report
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(in crate::cli) output: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Schema {
+    /// Of what
+    #[arg(value_name = "OF", default_value = "lab")]
+    pub(in crate::cli) of: SchemaOf,
+}
+
+/// What there is a JSON Schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum SchemaOf {
+    /// Lab files
+    Lab,
+    /// What `netlab test -o json` prints
+    Test,
+}

@@ -1,0 +1,1 @@
+//! The judgement, and every form of the report.
