@@ -80,7 +80,7 @@ fn summary(report: &LabsReport, colour: Colour) -> String {
         (_, bad) => paint(colour, Ink::Bad, &format!("{bad} of {total} labs are not as they state")),
     };
     let mut text = words;
-    for (count, what) in [(error, "could not be tried"), (skipped, "skipped")] {
+    for (count, what) in [(error, "of them could not be tried"), (skipped, "skipped")] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
@@ -119,8 +119,8 @@ pub fn failures(report: &Report) -> String {
     let failed: Vec<&ProbeReport> = report.probes.iter().filter(|probe| probe.result == ResultKind::Failed).collect();
     for probe in failed.iter().take(TOLD) {
         text.push_str(&format!(
-            "  probe  {}\n         expected {}\n         happened {}\n",
-            probe.name, probe.expected, probe.happened
+            "  probe  {}\n         tried    {}\n         expected {}\n         happened {}\n",
+            probe.id, probe.name, probe.expected, probe.happened
         ));
     }
     match failed.len().saturating_sub(TOLD) {
@@ -136,7 +136,7 @@ fn junit(report: &LabsReport) -> String {
     let mut document = Junit::new("netlab test");
     for lab in &report.labs {
         let mut suite = match deciding(lab) {
-            Some(report) => junit::suite(&lab.file, report),
+            Some(report) => of_probes(lab, report),
             None => {
                 let mut suite = TestSuite::new(lab.file.clone());
                 suite.add_test_case(case(lab));
@@ -147,6 +147,18 @@ fn junit(report: &LabsReport) -> String {
         document.add_test_suite(suite);
     }
     junit::text(&document)
+}
+
+/// The probes, of which each says which lab it is of.
+fn of_probes(lab: &LabReport, report: &Report) -> TestSuite {
+    let mut suite = junit::suite(&lab.file, report);
+    for case in &mut suite.test_cases {
+        let group = case.classname.as_ref().map_or("", |class| class.as_str());
+        let group = group.strip_prefix("netlab.").unwrap_or(group);
+        let class = format!("netlab.{}.{group}", lab.name);
+        case.set_classname(class);
+    }
+    suite
 }
 
 fn case(lab: &LabReport) -> TestCase {
