@@ -75,8 +75,9 @@ impl Run<'_> {
     fn all(&self, files: &[File]) -> Vec<LabReport> {
         let next = AtomicUsize::new(0);
         let done: Mutex<Vec<(usize, LabReport)>> = Mutex::new(Vec::new());
+        // A lab waits more than it works: for servers, and for what must not answer.
         let jobs = self.args.jobs.map(usize::from);
-        let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from));
+        let jobs = jobs.unwrap_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from));
         thread::scope(|scope| {
             for _ in 0..jobs.min(files.len()) {
                 scope.spawn(|| {

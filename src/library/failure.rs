@@ -34,7 +34,9 @@ impl Error {
         };
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim();
-        match said.strip_prefix("error: ").unwrap_or(said) {
+        // Of several problems each keeps its heading.
+        let only = said.strip_prefix("error: ").filter(|rest| !rest.contains("\nerror: "));
+        match only.unwrap_or(said) {
             "" => Error::new(kind, format!("netlab ended without a word: {}", output.status)),
             said => Error::new(kind, said),
         }

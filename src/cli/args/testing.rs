@@ -11,7 +11,7 @@ pub(in crate::cli) struct Test {
     /// Lab files, or folders of them and of folders [default: this folder]
     #[arg(value_name = "DIR|FILE", value_hint = clap::ValueHint::AnyPath)]
     pub(in crate::cli) paths: Vec<PathBuf>,
-    /// So many labs at a time [default: as many as there are cores]
+    /// So many labs at a time [default: two for each core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(in crate::cli) jobs: Option<u16>,
     /// Begin no more labs once one is not as it states
