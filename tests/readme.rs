@@ -15,10 +15,11 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/apply.md",
     "docs/architecture.md",
+    "docs/ci.md",
     "docs/dns.md",
     "docs/how-it-works.md",
     "docs/lab-file.md",
@@ -65,6 +66,47 @@ fn lab_files_are_good() {
     }
 }
 
+/// Recipes for CI: each is YAML, and netlab understands what they have it do.
+#[test]
+fn recipes_are_good() {
+    let mut commands = Vec::new();
+    for page in PAGES {
+        for block in blocks(&read(page)) {
+            let text = block.lines.join("\n");
+            match block.language.as_str() {
+                "yaml" => {
+                    let recipe: serde_norway::Value =
+                        serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{page}:{}: {error}", block.first));
+                    texts(&recipe, &mut commands);
+                }
+                "sh" => commands.push(text),
+                _ => {}
+            }
+        }
+    }
+    let lines = commands.iter().flat_map(|text| text.lines()).flat_map(|line| line.split("&&"));
+    let mut verbs = Vec::new();
+    for line in lines.map(|line| line.trim().trim_start_matches("sudo ")).filter(|line| line.starts_with("netlab ")) {
+        let words = line.split_whitespace().take_while(|word| !["||", "|", ">", "#"].contains(word));
+        if let Err(error) = netlab::cli::command_line().try_get_matches_from(words) {
+            panic!("{line}: {error}");
+        }
+        verbs.extend(line.split_whitespace().nth(1));
+    }
+    // Twice each in the recipes, and once in the plain shell.
+    assert!(["test", "doctor"].iter().all(|verb| verbs.iter().filter(|it| it == &verb).count() >= 3), "{verbs:?}");
+}
+
+/// All texts in a YAML document.
+fn texts(value: &serde_norway::Value, found: &mut Vec<String>) {
+    match value {
+        serde_norway::Value::String(text) => found.push(text.clone()),
+        serde_norway::Value::Sequence(list) => list.iter().for_each(|value| texts(value, found)),
+        serde_norway::Value::Mapping(table) => table.iter().for_each(|(_, value)| texts(value, found)),
+        _ => {}
+    }
+}
+
 #[test]
 fn links_lead_somewhere() {
     let more = ["CONTRIBUTING.md", "CHANGELOG.md"];
@@ -104,6 +146,11 @@ fn table(text: &mut String, title: &str, schema: &Value) {
     }
     for (key, value) in keys {
         // A pod's `ports` are short for those of its container.
+        // A word, or a table.
+        let value = value["anyOf"]
+            .as_array()
+            .and_then(|all| all.iter().find(|it| it["properties"].is_object()))
+            .unwrap_or(value);
         let (shown, inner) = if value["items"].is_object() {
             (format!("[[{key}]]"), &value["items"])
         } else {

@@ -10,7 +10,7 @@ use crate::{
     lab::{model::ProxyMode, name::Name},
     plan::step::StageName,
 };
-pub(super) use testing::{Schema, SchemaOf, Test};
+pub(super) use testing::{Schema, SchemaOf, Test, TestFormat};
 
 /// A Kubernetes-shaped network on one Linux host, from one TOML file.
 #[derive(Debug, Parser)]

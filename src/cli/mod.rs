@@ -67,6 +67,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What can be said, for tests of what pages say.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
 fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
     match verb {
         Verb::Up(args) => up::up(&args, terminal),

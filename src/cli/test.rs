@@ -6,6 +6,9 @@
 mod files;
 
 use std::{
+    fs::File,
+    io::Write,
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -23,17 +26,17 @@ use super::{
 };
 use crate::{
     diag::Colour,
-    error::{Error, ErrorKind, Result},
+    error::{Context, Error, ErrorKind, Result},
     kernel::rules,
     lab::{self, Expectation},
     library::{self, Lab, Options, Program},
     probe::suite::{self, SuiteOptions},
     report::{
-        Format, Report,
-        labs::{self, Asked, Found, LabReport, LabsReport, Outcome, judge},
+        Report,
+        labs::{self, Asked, Form, Found, LabReport, LabsReport, Outcome, judge},
     },
 };
-use files::{Collected, File};
+use files::{Collected, LabFile};
 
 pub(super) fn test(args: &args::Test, terminal: &Terminal) -> Result<ExitCode> {
     let Collected { files, left_out } = files::collect(&args.paths)?;
@@ -44,6 +47,7 @@ pub(super) fn test(args: &args::Test, terminal: &Terminal) -> Result<ExitCode> {
     if args.engine == args::Engine::Curl {
         rules::find("curl").map_err(|error| error.hint("install curl, or use --engine builtin"))?;
     }
+    let outputs = open(&args.output_file)?;
     let run = Run {
         args,
         // Bonferroni: all labs together fail by chance as seldom as one would.
@@ -54,11 +58,25 @@ pub(super) fn test(args: &args::Test, terminal: &Terminal) -> Result<ExitCode> {
     };
     let report = LabsReport::new(run.all(&files), left_out);
     run.watch.clear();
-    print(&labs::render(&report, Format::from(args.output), terminal.colour()));
+    for (form, mut file) in outputs {
+        let text = labs::render(&report, form, Colour::Off);
+        file.write_all(text.as_bytes()).context("cannot write a report")?;
+    }
+    print(&labs::render(&report, Form::from(args.output), terminal.colour()));
     if report.labs.iter().all(|lab| lab.outcome == Outcome::Skipped) {
         return Err(Error::usage("no probe of any lab is called like that"));
     }
     Ok(ExitCode::from(report.exit_code()))
+}
+
+/// Makes the files of reports, before anything is tried: that one cannot be made is known at once.
+fn open(wanted: &[(args::TestFormat, PathBuf)]) -> Result<Vec<(Form, File)>> {
+    let open = |(format, path): &(args::TestFormat, PathBuf)| {
+        let file = File::create(path);
+        let file = file.map_err(|error| Error::usage(format!("cannot make {}: {error}", path.display())))?;
+        Ok((Form::from(*format), file))
+    };
+    wanted.iter().map(open).collect()
 }
 
 /// One run over all files.
@@ -72,7 +90,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn all(&self, files: &[File]) -> Vec<LabReport> {
+    fn all(&self, files: &[LabFile]) -> Vec<LabReport> {
         let next = AtomicUsize::new(0);
         let done: Mutex<Vec<(usize, LabReport)>> = Mutex::new(Vec::new());
         // A lab waits more than it works: for servers, and for what must not answer.
@@ -100,7 +118,7 @@ impl Run<'_> {
         done.into_iter().map(|(_, lab)| lab).collect()
     }
 
-    fn one(&self, file: &File) -> LabReport {
+    fn one(&self, file: &LabFile) -> LabReport {
         let began = Instant::now();
         let Tried { name, found, problem, fault, report } = self.attempt(file);
         let (outcome, happened) = found;
@@ -109,7 +127,7 @@ impl Run<'_> {
         LabReport { file: file.name.clone(), name, expect, outcome, happened, millis, problem, fault, report }
     }
 
-    fn attempt(&self, file: &File) -> Tried {
+    fn attempt(&self, file: &LabFile) -> Tried {
         let default_name = library::default_name(Some(&file.path));
         let tried = |found: Found<'_>| Tried {
             name: default_name.to_string(),
@@ -134,7 +152,7 @@ impl Run<'_> {
             return tried(Found::Good);
         }
         let asked = if self.args.only.is_some() { Asked::Some } else { Asked::All };
-        if asked == Asked::Some && self.suite(&lab).probes.is_empty() {
+        if asked == Asked::Some && !self.has_any(&lab) {
             return tried(Found::NothingToTry);
         }
         self.watch.begins(&file.name);
@@ -149,24 +167,18 @@ impl Run<'_> {
         }
     }
 
-    fn suite(&self, lab: &lab::model::Lab) -> suite::Suite {
-        let engine = match self.args.engine {
-            args::Engine::Curl => suite::Engine::Curl,
-            args::Engine::Builtin => suite::Engine::Builtin,
-        };
-        let options = SuiteOptions {
-            engine,
-            samples: self.args.samples as usize,
-            alpha: self.alpha,
-            only: self.args.only.clone().into_iter().collect(),
-            lab: None,
-        };
-        suite::suite(lab, &options)
+    /// Whether any probe of a lab is asked for.
+    fn has_any(&self, lab: &lab::model::Lab) -> bool {
+        let only = self.args.only.clone().into_iter().collect();
+        !suite::suite(lab, &SuiteOptions { only, ..SuiteOptions::default() }).probes.is_empty()
     }
 
     /// Brings a lab up, verifies it, and ends it.
     fn probe(&self, lab: &Lab) -> Result<Report, library::Error> {
-        let mut options = Options::default().samples(self.args.samples).alpha(self.alpha);
+        let mut options = Options::default().alpha(self.alpha);
+        if let Some(samples) = self.args.samples {
+            options = options.samples(samples);
+        }
         if let Some(only) = &self.args.only {
             options = options.only(only);
         }

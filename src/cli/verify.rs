@@ -84,18 +84,13 @@ pub(super) fn verify(args: &args::Verify, terminal: &Terminal) -> Result<ExitCod
 }
 
 fn show(report: &Report, format: args::ReportFormat, terminal: &Terminal) {
-    print(&report::render(report, Format::from(format), terminal.colour()));
-}
-
-impl From<args::ReportFormat> for Format {
-    fn from(format: args::ReportFormat) -> Self {
-        match format {
-            args::ReportFormat::Table => Format::Table,
-            args::ReportFormat::Json => Format::Json,
-            args::ReportFormat::Junit => Format::Junit,
-            args::ReportFormat::Tap => Format::Tap,
-        }
-    }
+    let format = match format {
+        args::ReportFormat::Table => Format::Table,
+        args::ReportFormat::Json => Format::Json,
+        args::ReportFormat::Junit => Format::Junit,
+        args::ReportFormat::Tap => Format::Tap,
+    };
+    print(&report::render(report, format, terminal.colour()));
 }
 
 fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {

@@ -1,4 +1,6 @@
 //! The report as JUnit XML: a test suite per group, a test case per probe.
+//!
+//! Who reports on several labs makes one suite of each report: [`suite`].
 
 use std::time::Duration;
 
@@ -13,11 +15,6 @@ pub(super) fn render(report: &Report) -> String {
         suite.add_test_cases(report.probes.iter().filter(|probe| probe.group == count.group).map(case));
         junit.add_test_suite(suite);
     }
-    text(&junit)
-}
-
-/// The document.
-pub(super) fn text(junit: &Junit) -> String {
     // Writing to memory does not fail, and what XML cannot hold is taken out of the strings.
     let mut text = junit.to_string().expect("a report is plain text");
     if !text.ends_with('\n') {
@@ -26,8 +23,8 @@ pub(super) fn text(junit: &Junit) -> String {
     text
 }
 
-/// One test suite of all probes.
-pub(super) fn suite(name: &str, report: &Report) -> TestSuite {
+/// All probes of a report as one test suite of this name.
+pub fn suite(report: &Report, name: &str) -> TestSuite {
     let mut suite = TestSuite::new(name);
     suite.add_test_cases(report.probes.iter().map(case));
     suite

@@ -4,7 +4,7 @@
 //! removed without a new [`VERSION`]. Everything else is rendered from it.
 
 mod json;
-mod junit;
+pub mod junit;
 pub mod labs;
 mod paint;
 mod table;

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{Engine, ReportFormat, alpha, duration};
+use super::{Engine, duration};
+use crate::report::labs::Form;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Test {
@@ -20,11 +21,11 @@ pub(in crate::cli) struct Test {
     /// Give a lab up after this long
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
     pub(in crate::cli) timeout: Duration,
-    /// Connections per distribution test
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(10..=100_000))]
-    pub(in crate::cli) samples: u32,
+    /// Connections per distribution test [default: as `netlab verify` has it]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(in crate::cli) samples: Option<u32>,
     /// The probability that good labs, all together, fail their distribution tests
-    #[arg(long, value_name = "P", default_value_t = 0.001, value_parser = alpha)]
+    #[arg(long, value_name = "P", default_value_t = 0.001, value_parser = probability)]
     pub(in crate::cli) alpha: f64,
     /// Only the probes of this group, or with this text in their name
     #[arg(long, value_name = "TEXT")]
@@ -34,7 +35,55 @@ pub(in crate::cli) struct Test {
     pub(in crate::cli) engine: Engine,
     /// How to report
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(in crate::cli) output: ReportFormat,
+    pub(in crate::cli) output: TestFormat,
+    /// Report into a file as well; may be said several times
+    #[arg(long, value_name = "FORMAT=PATH", value_parser = destination)]
+    pub(in crate::cli) output_file: Vec<(TestFormat, PathBuf)>,
+}
+
+/// How to report on several labs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum TestFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For CI
+    Junit,
+    /// Test Anything Protocol
+    Tap,
+}
+
+impl From<TestFormat> for Form {
+    fn from(format: TestFormat) -> Self {
+        match format {
+            TestFormat::Table => Form::Table,
+            TestFormat::Json => Form::Json,
+            TestFormat::Junit => Form::Junit,
+            TestFormat::Tap => Form::Tap,
+        }
+    }
+}
+
+/// A file for a report.
+fn destination(text: &str) -> Result<(TestFormat, PathBuf), String> {
+    let (format, path) = text
+        .split_once('=')
+        .filter(|(_, path)| !path.is_empty())
+        .ok_or_else(|| "a format and a file, like junit=report.xml".to_owned())?;
+    let format = TestFormat::from_str(format, false).map_err(|_| {
+        let formats = TestFormat::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<String> = formats.map(|it| it.get_name().to_owned()).collect();
+        format!("the formats are: {}", names.join(", "))
+    })?;
+    Ok((format, path.into()))
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(probability) if probability > 0.0 && probability < 1.0 => Ok(probability),
+        _ => Err("a probability between 0 and 1, like 0.001".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

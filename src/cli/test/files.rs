@@ -17,14 +17,14 @@ const OTHERS: [&str; 2] = ["target", "node_modules"];
 /// What was found.
 #[derive(Debug)]
 pub(super) struct Collected {
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<LabFile>,
     /// TOML files in the folders that are not meant to be labs.
     pub(super) left_out: Vec<String>,
 }
 
 /// A file that was read.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct LabFile {
     /// As it is named in messages.
     pub(super) name: String,
     pub(super) path: PathBuf,
@@ -90,7 +90,7 @@ fn walk(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<File> {
+fn read(path: &Path) -> Result<LabFile> {
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(|error| {
         Error::usage(format!("cannot read {name}: {error}")).hint("name a lab file, or a folder of them")
@@ -101,5 +101,5 @@ fn read(path: &Path) -> Result<File> {
         Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
     };
     let expect = lab::expectation(text);
-    Ok(File { name, path: path.to_owned(), bytes, expect })
+    Ok(LabFile { name, path: path.to_owned(), bytes, expect })
 }

@@ -20,6 +20,19 @@ pub use schema::schema;
 /// The version of the report's form.
 pub const VERSION: u32 = 1;
 
+/// The forms of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// The [`LabsReport`] itself.
+    Json,
+    /// JUnit XML, for CI.
+    Junit,
+    /// Test Anything Protocol, version 14.
+    Tap,
+}
+
 /// What a run over several lab files showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LabsReport {

@@ -9,7 +9,6 @@ use crate::{
         rehearsal::{Breakage, golden, perform},
         suite::{SuiteOptions, suite},
     },
-    report::Format,
 };
 
 const LAB: &str = r#"
@@ -126,17 +125,17 @@ fn several() -> LabsReport {
 #[test]
 fn every_form() {
     let report = several();
-    golden("labs.txt", &render(&report, Format::Table, Colour::Off));
-    golden("labs.xml", &render(&report, Format::Junit, Colour::Off));
-    golden("labs.tap", &render(&report, Format::Tap, Colour::Off));
-    let coloured = render(&report, Format::Table, Colour::On);
-    assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), render(&report, Format::Table, Colour::Off));
+    golden("labs.txt", &render(&report, Form::Table, Colour::Off));
+    golden("labs.xml", &render(&report, Form::Junit, Colour::Off));
+    golden("labs.tap", &render(&report, Form::Tap, Colour::Off));
+    let coloured = render(&report, Form::Table, Colour::On);
+    assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), render(&report, Form::Table, Colour::Off));
 }
 
 #[test]
 fn json_is_by_the_schema_and_comes_back() {
     let report = several();
-    let text = render(&report, Format::Json, Colour::Off);
+    let text = render(&report, Form::Json, Colour::Off);
     assert_eq!(serde_json::from_str::<LabsReport>(&text).expect("a report"), report);
     let schema = schema();
     let validator = jsonschema::validator_for(&schema).expect("a schema");
