@@ -41,6 +41,13 @@ const COMMANDS: &[&str] = &[
     "echo 'name = 7' | netlab check -",
     "printf '' | netlab check -",
     "printf 'name = \"\\377\"\\n' | netlab check -",
+    "printf 'expect = \"invalid\"\n' | netlab check -",
+    "printf 'expect = { }\n[[pod]]\nname = \"web\"\n' | netlab check -",
+    "netlab test nowhere",
+    "mkdir empty && netlab test empty",
+    "netlab test --output-file yaml=report.yaml labs",
+    "netlab test --output-file junit=nowhere/report.xml labs",
+    "printf 'expect = { invalid = \"no pods\" }\n' >stated.toml; netlab test stated.toml | sed 's/[0-9]* ms/# ms/'; netlab test -o tap stated.toml; rm stated.toml",
     "netlab rules node3 --file labs/nodeport.toml",
     "netlab rules node1 --proxy ipvs --file labs/nodeport.toml",
     "netlab plan --stage namespaces labs/minimal.toml | head -n 3",
@@ -53,6 +60,7 @@ const COMMANDS: &[&str] = &[
     "netlab new minimal - | cmp - labs/minimal.toml && echo same",
     "netlab up --dry-run labs/echo.toml | cmp - <(netlab plan labs/echo.toml) && echo same",
     "netlab schema | head -n 4",
+    "netlab schema test | head -n 4",
     "netlab completions bash | bash -n && echo good",
     "netlab completions tcsh",
     "netlab --version",
@@ -70,6 +78,13 @@ fn what_is_printed_when_no_lab_is_up() {
             COMMANDS.iter().zip(printed).map(|(command, lines)| format!("$ {command}\n{}\n", lines.join("\n")));
         golden(&top().join("tests/golden/cli.txt"), &transcript.collect::<Vec<_>>().join("\n"));
     }
+}
+
+/// What programs may rely on is published.
+#[test]
+fn schemas_of_reports() {
+    let printed = run(&["netlab schema test"], Who::Myself).concat();
+    golden(&top().join("docs/test-report.schema.json"), &(printed.join("\n") + "\n"));
 }
 
 #[test]

@@ -15,10 +15,11 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 11] = [
+const PAGES: &[&str] = &[
     "README.md",
     "docs/apply.md",
     "docs/architecture.md",
+    "docs/ci.md",
     "docs/dns.md",
     "docs/faults.md",
     "docs/how-it-works.md",
@@ -49,7 +50,7 @@ struct Example {
 fn commands_print_what_the_pages_show() {
     // What is written down is what the user prints who blesses; all others must print the same.
     let everybody = if blessing() { vec![Who::Myself] } else { Who::all() };
-    for (page, who) in PAGES.into_iter().flat_map(|page| everybody.iter().map(move |who| (page, *who))) {
+    for (page, who) in PAGES.iter().flat_map(|page| everybody.iter().map(move |who| (*page, *who))) {
         check(page, who);
     }
 }
@@ -66,10 +67,51 @@ fn lab_files_are_good() {
     }
 }
 
+/// Recipes for CI: each is YAML, and netlab understands what they have it do.
+#[test]
+fn recipes_are_good() {
+    let mut commands = Vec::new();
+    for page in PAGES {
+        for block in blocks(&read(page)) {
+            let text = block.lines.join("\n");
+            match block.language.as_str() {
+                "yaml" => {
+                    let recipe: serde_norway::Value =
+                        serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{page}:{}: {error}", block.first));
+                    texts(&recipe, &mut commands);
+                }
+                "sh" => commands.push(text),
+                _ => {}
+            }
+        }
+    }
+    let lines = commands.iter().flat_map(|text| text.lines()).flat_map(|line| line.split("&&"));
+    let mut verbs = Vec::new();
+    for line in lines.map(|line| line.trim().trim_start_matches("sudo ")).filter(|line| line.starts_with("netlab ")) {
+        let words = line.split_whitespace().take_while(|word| !["||", "|", ">", "#"].contains(word));
+        if let Err(error) = netlab::cli::command_line().try_get_matches_from(words) {
+            panic!("{line}: {error}");
+        }
+        verbs.extend(line.split_whitespace().nth(1));
+    }
+    // Twice each in the recipes, and once in the plain shell.
+    assert!(["test", "doctor"].iter().all(|verb| verbs.iter().filter(|it| it == &verb).count() >= 3), "{verbs:?}");
+}
+
+/// All texts in a YAML document.
+fn texts(value: &serde_norway::Value, found: &mut Vec<String>) {
+    match value {
+        serde_norway::Value::String(text) => found.push(text.clone()),
+        serde_norway::Value::Sequence(list) => list.iter().for_each(|value| texts(value, found)),
+        serde_norway::Value::Mapping(table) => table.iter().for_each(|(_, value)| texts(value, found)),
+        _ => {}
+    }
+}
+
 #[test]
 fn links_lead_somewhere() {
     let more = ["CONTRIBUTING.md", "CHANGELOG.md"];
-    for page in PAGES.into_iter().chain(more) {
+    for page in PAGES.iter().copied().chain(more) {
         for link in read(page).split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             let folder = top().join(page);
             let target = folder.parent().map(|folder| folder.join(link));
@@ -105,6 +147,11 @@ fn table(text: &mut String, title: &str, schema: &Value) {
     }
     for (key, value) in keys {
         // A pod's `ports` are short for those of its container, and so is its `readiness`.
+        // A word, or a table.
+        let value = value["anyOf"]
+            .as_array()
+            .and_then(|all| all.iter().find(|it| it["properties"].is_object()))
+            .unwrap_or(value);
         let (shown, inner) = if value["items"].is_object() {
             (format!("[[{key}]]"), &value["items"])
         } else {

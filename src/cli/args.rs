@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod nodes;
+mod testing;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ use crate::{
     plan::step::StageName,
 };
 pub(super) use nodes::{Link, Node, Nodes};
+pub(super) use testing::{Schema, SchemaOf, Test, TestFormat};
 
 /// A Kubernetes-shaped network on one Linux host, from one TOML file.
 #[derive(Debug, Parser)]
@@ -87,8 +89,13 @@ pub(super) enum Verb {
     Verify(Verify),
     /// End a lab; nothing is left of it
     Down(Down),
+    /// Check, build, verify and end labs, several at a time, and report on all of them
+    Test(Test),
     /// Build a lab that lives as long as a command, and return the command's exit code
     Run(Run),
+    /// Hold a lab for a program that uses netlab as a library
+    #[command(hide = true)]
+    Hold,
     /// List the running labs
     Ls(Ls),
     /// List a lab's nodes, pods, services, endpoints, routes, rules or connections
@@ -115,8 +122,8 @@ pub(super) enum Verb {
     Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the JSON Schema of lab files, for editors
-    Schema,
+    /// Print the JSON Schema of lab files, for editors, or of a report
+    Schema(Schema),
 }
 
 /// A lab file.

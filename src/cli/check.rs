@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::{args, output::Terminal, source::Source};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    lab::{self, Expectation},
+};
 
 pub(super) fn check(args: &args::Check, terminal: &Terminal) -> Result<ExitCode> {
     let files: Vec<Option<PathBuf>> = match args.files.as_slice() {
@@ -14,7 +17,12 @@ pub(super) fn check(args: &args::Check, terminal: &Terminal) -> Result<ExitCode>
     let mut bad = 0;
     for file in files {
         let checked = Source::read(file.as_deref()).and_then(|source| {
-            let lab = source.load(terminal)?;
+            let lab = source.load(terminal).map_err(|error| match lab::expectation(&source.text) {
+                Expectation::Invalid(_) => {
+                    error.hint("it states that it is invalid; `netlab test` says whether as it states")
+                }
+                Expectation::Passes | Expectation::Fails(_) => error,
+            })?;
             Ok((source.name, lab))
         });
         match checked {

@@ -13,6 +13,7 @@ mod down;
 mod events;
 mod exec;
 mod get;
+mod hold;
 mod kill;
 mod labs;
 mod link;
@@ -30,6 +31,7 @@ mod scale;
 mod schema;
 mod shell;
 mod source;
+mod test;
 mod trace;
 mod up;
 mod verify;
@@ -69,6 +71,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What can be said, for tests of what pages say.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
 fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
     match verb {
         Verb::Up(args) => up::up(&args, terminal),
@@ -85,8 +92,10 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Node(verb) => node::node(&verb, terminal),
         Verb::Events(args) => events::events(&args),
         Verb::Verify(args) => verify::verify(&args, terminal),
+        Verb::Test(args) => test::test(&args, terminal),
         Verb::Down(args) => down::down(&args, terminal),
         Verb::Run(args) => run::run(&args, terminal),
+        Verb::Hold => hold::hold(terminal),
         Verb::Ls(args) => ls::ls(&args, terminal),
         Verb::Get(args) => get::get(&args, terminal),
         Verb::Describe(args) => describe::describe(&args, terminal),
@@ -103,6 +112,6 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
             clap_complete::generate(args.shell, &mut Cli::command(), "netlab", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Schema => schema::schema(),
+        Verb::Schema(args) => schema::schema(&args),
     }
 }

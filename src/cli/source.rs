@@ -8,13 +8,10 @@ use std::{
 
 use super::output::Terminal;
 use crate::{
-    diag::{Diagnostic, Diagnostics},
+    diag::Diagnostics,
     error::{Context, Error, ErrorKind, Result},
-    lab::{
-        self, Kept,
-        model::{Lab, ProxyMode},
-        name::Name,
-    },
+    lab::{self, Kept, model::Lab, name::Name},
+    library,
     proxy::ladder,
 };
 
@@ -84,17 +81,7 @@ impl Source {
     }
 
     fn check(&self, loaded: Result<Lab, Diagnostics>, terminal: &Terminal) -> Result<Lab> {
-        let lab = loaded.map_err(|problems| self.show(&problems, terminal))?;
-        let inexpressible = match lab.cluster.proxy {
-            ProxyMode::Ladder => ladder::cannot_express(&lab),
-            ProxyMode::Iptables | ProxyMode::Nftables => Vec::new(),
-        };
-        if inexpressible.is_empty() {
-            return Ok(lab);
-        }
-        let hint = "choose `proxy = \"iptables\"` or `proxy = \"nftables\"` in [cluster]";
-        let problems = inexpressible.into_iter().map(|(at, message)| Diagnostic::new(at, message).hint(hint));
-        Err(self.show(&Diagnostics(problems.collect()), terminal))
+        loaded.and_then(ladder::check).map_err(|problems| self.show(&problems, terminal))
     }
 
     /// Shows problems, and gives back the error to end with.
@@ -111,10 +98,7 @@ impl Source {
 
     /// The lab's name where the file gives none: the file's.
     fn default_name(&self) -> Name {
-        let stem = self.path.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
-        let name = stem.map(str::to_ascii_lowercase).and_then(|stem| stem.parse().ok());
-        // A file may have any name; a lab may not.
-        name.unwrap_or_else(|| "lab".parse().unwrap_or_else(|_| unreachable!("`lab` is a name")))
+        library::default_name(self.path.as_deref())
     }
 }
 

@@ -88,7 +88,12 @@ pub(super) fn same_user_namespace(pid: Pid) -> io::Result<bool> {
     Ok(fs::read_link(format!("/proc/{pid}/ns/user"))? == fs::read_link("/proc/self/ns/user")?)
 }
 
-fn ignore_interrupts() -> nix::Result<()> {
+/// Has this process take no notice of Ctrl-C and Ctrl-\\.
+///
+/// # Errors
+///
+/// None that the kernel's manual knows of.
+pub fn ignore_interrupts() -> nix::Result<()> {
     set_interrupts(SigHandler::SigIgn)
 }
 

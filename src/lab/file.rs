@@ -20,6 +20,7 @@ use super::{
     readiness::{Form, HttpPath},
     resolver::{ExternalName, ResolverWord, SearchDomain},
     said::{At, Said},
+    stated::Expectation,
     table::{Key, Table, first, object, plain, record},
     value::{
         Affinity, AttachKind, Distribution, DnsReplicas, EngineKind, Environment, Period, Port, Replicas, Seconds,
@@ -52,6 +53,9 @@ record! {
         optional dns: DnsTable,
         /// Probes of your own, besides the built-in suite.
         optional probe: Vec<ProbeTable>,
+        /// What `netlab test` must find: "invalid" for a file that is refused, or a table. Default: a
+        /// good file, and probes that all pass.
+        optional expect: Expectation,
     }
 }
 

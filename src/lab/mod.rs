@@ -32,6 +32,7 @@ mod scale;
 mod schema;
 mod services;
 mod shared;
+mod stated;
 mod table;
 mod value;
 
@@ -45,6 +46,7 @@ use name::Name;
 pub use overrides::Overrides;
 pub use scale::{ScaleError, scaled};
 pub use schema::schema;
+pub use stated::{Expectation, expectation, is_meant};
 
 /// A lab file may have so many bytes: the largest lab, written out pod by pod, has about two
 /// million.

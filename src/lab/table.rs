@@ -113,7 +113,7 @@ macro_rules! record {
         }
 
         impl $name {
-            const KEYS: &'static [&'static str] = &[$(plain(stringify!($key))),+];
+            pub(super) const KEYS: &'static [&'static str] = &[$(plain(stringify!($key))),+];
 
             /// The key that a hint shows: the first one.
             const EXAMPLE: &'static str = first(&[$((stringify!($need), plain(stringify!($key)))),+]);

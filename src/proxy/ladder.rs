@@ -20,7 +20,10 @@ use super::{
     table::{Chain, Table, note, rule},
     view::{NodeView, PortView, view},
 };
-use crate::lab::model::{Lab, Protocol, Server, Span, TrafficPolicy};
+use crate::{
+    diag::{Diagnostic, Diagnostics},
+    lab::model::{Lab, Protocol, ProxyMode, Server, Span, TrafficPolicy},
+};
 
 /// A packet of a connection that a rule above has translated.
 const TRANSLATED: &str = "-m conntrack --ctstate DNAT";
@@ -148,6 +151,23 @@ fn remote_endpoints(view: &NodeView) -> BTreeMap<(Protocol, SocketAddr), String>
         }
     }
     all
+}
+
+/// Refuses a lab whose nodes shall get these rules, and that asks for more than they can do.
+///
+/// # Errors
+///
+/// Everything that it asks for so, with its place in the lab file.
+pub fn check(lab: Lab) -> Result<Lab, Diagnostics> {
+    let found = match lab.cluster.proxy {
+        ProxyMode::Ladder => cannot_express(&lab),
+        ProxyMode::Iptables | ProxyMode::Nftables => Vec::new(),
+    };
+    if found.is_empty() {
+        return Ok(lab);
+    }
+    let hint = "choose `proxy = \"iptables\"` or `proxy = \"nftables\"` in [cluster]";
+    Err(Diagnostics(found.into_iter().map(|(at, message)| Diagnostic::new(at, message).hint(hint)).collect()))
 }
 
 /// What a lab asks for that flat rules cannot do, each with its place in the lab file: one

@@ -5,7 +5,8 @@
 
 pub mod evidence;
 mod json;
-mod junit;
+pub mod junit;
+pub mod labs;
 mod paint;
 pub mod pcapng;
 mod table;

@@ -15,7 +15,7 @@ pub(super) fn render(report: &Report) -> String {
     out
 }
 
-fn point(number: usize, probe: &ProbeReport) -> String {
+pub(super) fn point(number: usize, probe: &ProbeReport) -> String {
     let id = escape(&probe.id);
     match probe.result {
         ResultKind::Passed => format!("ok {number} - {id}\n"),
@@ -42,12 +42,12 @@ fn point(number: usize, probe: &ProbeReport) -> String {
 }
 
 /// A `#` would begin a directive, and a backslash escapes it.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     one_line(text).replace('\\', "\\\\").replace('#', "\\#")
 }
 
 /// A JSON string is a YAML string too.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

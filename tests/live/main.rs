@@ -30,6 +30,7 @@ mod readiness;
 mod refusals;
 mod running;
 mod shapes;
+mod suite;
 mod support;
 mod sync;
 mod trace;
@@ -49,13 +50,12 @@ fn main() -> ExitCode {
     // A shell that starts a job in the background has it ignore Ctrl-C, and so would all its children.
     // SAFETY: the default action is no code of ours.
     unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.expect("SIGINT has a default action");
-    if let Some(code) = conntrack::helper() {
+    if let Some(code) = conntrack::helper().or_else(suite::helper) {
         return code;
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let rooms: &[(&str, &'static [Test])] = &[
-    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         ("readiness", readiness::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
+        ("suite", suite::TESTS),
         ("sync", sync::TESTS),
         ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),

@@ -10,6 +10,6 @@ use crate::{
 pub(crate) fn ci() -> Result<()> {
     // These are the pages of those who change netlab, so they show what is private.
     let doc = ["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"];
-    run_with(cargo(), doc, &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")])?;
+    run_with(cargo(), doc, &[("RUSTDOCFLAGS", "--cfg internals -D warnings -A rustdoc::private_intra_doc_links")])?;
     test::test(&[])
 }
