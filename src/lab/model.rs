@@ -8,6 +8,7 @@ mod balancer;
 mod dns;
 mod external;
 mod pod;
+mod probe;
 mod service;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Range};
@@ -20,6 +21,9 @@ pub use balancer::{BalancerEngine, LoadBalancer};
 pub use dns::{Dns, DnsEngine, DnsOption, DnsPolicy, ExternalNames, PodDns, PodRecords};
 pub use external::{External, ExternalServer};
 pub use pod::{Container, ContainerPort, HostPort, Pod, Readiness, Server};
+pub use probe::{
+    Asks, ConnectFailure, Endpoint, Host, HttpAsk, HttpMethod, UserDistribution, UserExpect, UserProbe, UserSource,
+};
 pub use service::{
     ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
 };
@@ -187,45 +191,6 @@ pub struct Client {
     pub ip: IpNet,
     /// Where the file says so.
     pub at: Span,
-}
-
-/// A probe of the user.
-#[derive(Debug, Clone)]
-pub struct UserProbe {
-    /// What it shows; free text, for the report.
-    pub name: String,
-    /// Where it asks from.
-    pub from: Place,
-    /// What it asks, with names of nodes, pods and Services already replaced by addresses.
-    pub url: String,
-    /// The URL as the user wrote it.
-    pub written: String,
-    /// What must come back.
-    pub expect: UserExpect,
-    /// The `[[probe]]` table.
-    pub at: Span,
-}
-
-/// What must come back to a probe of the user.
-#[derive(Debug, Clone, Default)]
-pub struct UserExpect {
-    /// The HTTP status; `None` for any.
-    pub status: Option<u16>,
-    /// The pods of which each must answer at least once, and no other may; empty for any.
-    pub backends: Vec<PodId>,
-    /// A text that the body must contain.
-    pub body_contains: Option<String>,
-    /// Nothing may answer: the connection must be `refused` or must `timeout`.
-    pub failure: Option<ConnectFailure>,
-}
-
-/// How a connection fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConnectFailure {
-    /// ECONNREFUSED, at once.
-    Refused,
-    /// Nothing comes back.
-    Timeout,
 }
 
 impl Lab {

@@ -6,6 +6,7 @@
 //! load and [`explain`] finds the cause of what failed, with the help of [`drift`].
 
 pub mod drift;
+pub mod errand;
 pub mod explain;
 pub mod judge;
 pub mod order;
@@ -15,3 +16,4 @@ pub(crate) mod rehearsal;
 pub mod ruleset;
 pub mod stats;
 pub mod suite;
+pub mod wish;

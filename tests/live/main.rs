@@ -24,6 +24,7 @@ mod life;
 mod names;
 mod names_embedded;
 mod places;
+mod probes;
 mod refusals;
 mod running;
 mod shapes;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 21] = [
+    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("names", names::TESTS),
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
+        ("probes", probes::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
         ("sync", sync::TESTS),
