@@ -197,8 +197,10 @@ fn time(key: &str, said: &Said<Period>, most: Duration, problems: &mut Problems)
         && (at.value.0 > most || at.value.0 < Duration::from_millis(10))
     {
         let why = format!("must be between 10ms and {}s", most.as_secs());
-        let shown = format!("{:?}", at.value.0);
-        problems.push(invalid(key, shown, at.at.clone(), why).hint(format!("for example `{key} = \"2s\"`")));
+        problems.push(
+            invalid(key, format!("of {} s", at.value.0.as_secs_f64()), at.at.clone(), why)
+                .hint(format!("for example `{key} = \"2s\"`")),
+        );
         return None;
     }
     Some(said.maybe()?.map(|period| period.0))

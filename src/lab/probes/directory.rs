@@ -48,6 +48,8 @@ pub(super) struct Asker {
     pub(super) as_pod: Option<PodId>,
 }
 
+const NO_DNS: &str = "this lab has no DNS: take `engine = \"none\"` out of `[dns]`, or write an address";
+
 /// The words that stand for all of a kind.
 const KINDS: [&str; 3] = ["pods", "nodes", "clients"];
 const ASKERS: &str = "a probe comes from `host`, a node, a pod (POD.NAMESPACE outside `default`), a client, the load \
@@ -187,7 +189,15 @@ impl<'l> Directory<'l> {
         if self.complete {
             let message = format!("{} selects nothing", quoted(&said.value));
             let problem = Diagnostic::new(said.at.clone(), message);
-            problems.push(problem.hint("`labels` of a `[[pod]]` are what selectors match"));
+            let labels = self.pods.templates.iter().filter_map(|template| template.labels.as_ref()?.iter().next());
+            let example = labels.map(|(key, value)| format!("there are pods with `{key}={value}`")).next();
+            problems.push(problem.hint(match (said.value.as_str(), example) {
+                ("nodes" | "clients", _) => "this lab has none of them".to_owned(),
+                ("pods", _) => "add a `[[pod]]`".to_owned(),
+                (text, Some(example)) if text.starts_with("pods ") => example,
+                (text, None) if text.starts_with("pods ") => "no pod of this lab has `labels`".to_owned(),
+                (..) => "its `replicas` are 0".to_owned(),
+            }));
         }
     }
 
@@ -298,7 +308,9 @@ impl<'l> Directory<'l> {
             (_, Some(Some(address))) => address.map(Host::Address),
             (Some(known), _) => known.ip.map(Host::Address),
             (None, Some(None)) => None,
-            (None, None) if host.contains('.') && self.resolves => self.resolved(host, host, at, problems),
+            (None, None) if host.contains('.') && (self.resolves || is_numeric(host)) => {
+                self.resolved(host, host, at, problems)
+            }
             (None, None) => {
                 self.nowhere(host, at, problems);
                 None
@@ -308,17 +320,14 @@ impl<'l> Directory<'l> {
 
     /// A name for the asker's resolver.
     fn resolved(&self, name: &str, written: &str, at: &Span, problems: &mut Problems) -> Option<Host> {
-        let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-        if name.parse::<Domain>().is_err() || numeric {
+        if name.parse::<Domain>().is_err() || is_numeric(name) {
             let problem = Diagnostic::new(at.clone(), format!("{} is neither an address nor a name", quoted(written)));
             problems.push(problem.hint("for example \"10.96.0.1\", \"web\" or \"api.example.com\""));
             return None;
         }
         if !self.resolves {
-            if self.complete {
-                let problem = Diagnostic::new(at.clone(), format!("nobody knows the name {}", quoted(written)));
-                problems.push(problem.hint("this lab has no DNS: take `engine = \"none\"` out of `[dns]`"));
-            }
+            let problem = Diagnostic::new(at.clone(), format!("nobody knows the name {}", quoted(written)));
+            problems.push(problem.hint(NO_DNS));
             return None;
         }
         Some(Host::Name(written.to_owned()))
@@ -329,7 +338,8 @@ impl<'l> Directory<'l> {
             let message = format!("there is no node, pod, service or client {}", quoted(host));
             let names = self.places.keys().chain(self.services.keys()).map(String::as_str);
             problems.push_nearest(Diagnostic::new(at.clone(), message), host, names, || {
-                Some("it is an address, one of these names, or a DNS name, which has a dot in it".to_owned())
+                let dns = "it is an address, one of these names, or a DNS name, which has a dot in it";
+                Some(if host.contains('.') { NO_DNS } else { dns }.to_owned())
             });
         }
     }
@@ -344,6 +354,11 @@ impl<'l> Directory<'l> {
     fn long(&self, host: &str) -> String {
         if host.contains('.') { format!("{host}.svc") } else { format!("{host}.default.svc") }
     }
+}
+
+/// It ends like an address, as no DNS name does.
+fn is_numeric(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn asker(name: &str, known: &Known) -> Asker {
