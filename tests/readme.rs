@@ -15,7 +15,7 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/apply.md",
     "docs/architecture.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 10] = [
     "docs/lab-file.md",
     "docs/limits.md",
     "docs/living.md",
+    "docs/probes.md",
     "docs/trace.md",
     "docs/troubleshooting.md",
 ];
@@ -104,10 +105,11 @@ fn table(text: &mut String, title: &str, schema: &Value) {
     }
     for (key, value) in keys {
         // A pod's `ports` are short for those of its container.
+        let of_choices = || value["anyOf"].as_array()?.iter().find(|choice| choice["properties"].is_object());
         let (shown, inner) = if value["items"].is_object() {
             (format!("[[{key}]]"), &value["items"])
         } else {
-            (format!("[{key}]"), value)
+            (format!("[{key}]"), of_choices().unwrap_or(value))
         };
         let title = if title == "The file" { format!("`{shown}`") } else { format!("{title} `{key}`") };
         if title != "`[[pod]]` `ports`" {
@@ -133,6 +135,7 @@ fn kind(schema: &Value) -> String {
         Some("array") if schema["items"]["type"] == "object" => "tables".to_owned(),
         Some("array") => format!("list of: {}", kind(&schema["items"])),
         Some("object") if schema["properties"].is_object() => "table".to_owned(),
+        Some("object") if schema["additionalProperties"]["type"] == "number" => "pairs of names and numbers".to_owned(),
         Some("object") => "pairs of texts".to_owned(),
         Some("integer") => match (&schema["minimum"], &schema["maximum"]) {
             (Value::Number(low), Value::Number(high)) => format!("{low} to {high}"),

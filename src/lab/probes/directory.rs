@@ -252,8 +252,15 @@ impl<'l> Directory<'l> {
 
     /// The addresses of what a record may name: an address, anything with one, or several pods.
     pub(super) fn addresses(&self, said: &At<String>, problems: &mut Problems) -> Option<Vec<Host>> {
-        let is_group = self.groups.contains_key(&said.value) || said.value.starts_with("pods ");
-        if is_group && !self.places.contains_key(&said.value) && !self.services.contains_key(&said.value) {
+        let is_group = self.groups.contains_key(&said.value) && !self.places.contains_key(&said.value);
+        if is_group && self.services.contains_key(&said.value) {
+            let message = format!("{} is the name of a service and of pods", quoted(&said.value));
+            let hint =
+                format!("write `{}` for the service, or a selector such as \"pods app=web\"", self.long(&said.value));
+            problems.push(Diagnostic::new(said.at.clone(), message).hint(hint));
+            return None;
+        }
+        if is_group || said.value.starts_with("pods ") {
             let pods = self.pods(said, problems)?;
             let ip = |pod: &PodId| self.pods.drafts[pod.0].ip.map(|ip| Host::Address(ip.into()));
             return pods.iter().map(ip).collect();

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Address, Answerer, Engine, Expect, Group, Probe, Speaks, Target, TargetKind,
     scene::{Draft, Scene},
-    services::tries,
+    services::tries_among,
     way::addresses,
 };
 use crate::{
@@ -122,7 +122,14 @@ fn times(scene: &Scene<'_>, yours: &UserProbe, want: &Want) -> usize {
         let said = yours.distribution.as_ref().and_then(|distribution| distribution.connections);
         return said.unwrap_or(scene.options.samples);
     }
-    if wish.backends.is_empty() { 1 } else { tries(&wish.backends) }
+    let own = |backend: &Answerer| yours.asks.address() == Some(backend.endpoint.ip());
+    match wish.backends.as_slice() {
+        [] => 1,
+        // Nobody else has its address.
+        [only] if own(only) => 1,
+        // One more might answer, which must not.
+        backends => tries_among(backends.len() + 1),
+    }
 }
 
 /// What the agent does.
