@@ -138,7 +138,7 @@ async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, 
     let Now { lab, .. } = state.now();
     let mut unanswered = Unanswered::all(&orders);
     let events = state.servers.events();
-    let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes, &events));
+    let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes, events));
     let mut told = Ok(());
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {
