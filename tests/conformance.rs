@@ -448,13 +448,9 @@ fn heard(line: &str) -> Try {
     let result = match (line, line.split_once(' ')) {
         ("refused", _) => Err(failure(FailureKind::Refused)),
         ("timeout", _) => Err(failure(FailureKind::Timeout)),
-        (_, Some((pod, client))) => Ok(Answer {
-            status: 0,
-            pod: Some(pod.to_owned()),
-            client: client.parse().ok(),
-            body: String::new(),
-            names: None,
-        }),
+        (_, Some((pod, client))) => {
+            Ok(Answer { status: 0, pod: Some(pod.to_owned()), client: client.parse().ok(), ..Answer::default() })
+        }
         _ => Err(failure(FailureKind::Other)),
     };
     Try { result, micros: 0 }
@@ -467,12 +463,13 @@ const NAMES_PATIENCE_MS: u32 = 9000;
 const SILENCE_MS: u32 = 1000;
 
 fn patience(order: &Order) -> u32 {
-    match order.what {
+    match &order.what {
+        What::Errand(errand) => errand.timeout_ms,
         What::Curl { timeout_ms, .. }
         | What::Http { timeout_ms, .. }
         | What::HttpByName { timeout_ms, .. }
         | What::Udp { timeout_ms, .. }
-        | What::Names { timeout_ms, .. } => timeout_ms,
+        | What::Names { timeout_ms, .. } => *timeout_ms,
     }
 }
 

@@ -43,7 +43,7 @@ fn the_lessons_labs_have_the_lessons_addresses() {
         let service = &lab.services[0];
         assert_eq!(service.cluster_ip.map(|ip| ip.to_string()).as_deref(), Some("10.96.1.100"), "{file}");
         assert_eq!(service.ports[0].node_port, (file != "clusterip.toml").then_some(30080), "{file}");
-        let url = if file == "clusterip.toml" { "http://10.96.1.100:8080/" } else { "http://10.30.45.100:30080/" };
-        assert_eq!(lab.probes[0].url, url, "{file}");
+        let ip = if file == "clusterip.toml" { "10.96.1.100" } else { "10.30.45.100" };
+        assert_eq!(lab.probes[0].asks.address().map(|ip| ip.to_string()).as_deref(), Some(ip), "{file}");
     }
 }

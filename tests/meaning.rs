@@ -4,7 +4,9 @@ use netlab::{
     diag::Colour,
     lab::{
         load, load_named,
-        model::{Attach, Lab, Place, PodId, Server, ServiceKind, TargetPort, TrafficDistribution, TrafficPolicy},
+        model::{
+            Asks, Attach, Host, Lab, Place, PodId, Server, ServiceKind, TargetPort, TrafficDistribution, TrafficPolicy,
+        },
     },
     proxy::endpoints::conditions,
 };
@@ -285,9 +287,44 @@ fn probes_name_places_and_get_addresses() {
         "ports = [{{ port = 8080 }}]\n[[client]]\nname = \"laptop\"\nip = \"192.0.2.10/24\"\n{probes}"
     ));
     for (probe, (written, url)) in lab.probes.iter().zip(urls) {
-        assert_eq!((probe.written.as_str(), probe.url.as_str()), (written, url));
+        assert_eq!((probe.written.as_str(), asked(&probe.asks).as_str()), (written, url));
         assert_eq!(probe.name, format!("node1 asks {written}"));
     }
+}
+
+/// A URL with the address in it, or the name that a resolver is asked for.
+fn asked(asks: &Asks) -> String {
+    let Asks::Http(ask) = asks else { panic!("{asks:?} is no URL") };
+    let host = match &ask.to.host {
+        Host::Address(ip) => ip.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    format!("http://{host}:{}{}", ask.to.port, ask.path)
+}
+
+#[test]
+fn probes_come_from_whom_a_selector_matches() {
+    let askers = |from: &str| -> Vec<String> {
+        let lab = lab(&format!(
+            "[[pod]]\nname = \"web\"\nreplicas = 2\nlabels = {{ app = \"web\" }}\n\
+             [[pod]]\nname = \"agent\"\nhost_network = true\nlabels = {{ app = \"agent\" }}\n\
+             [[client]]\nname = \"laptop\"\nip = \"192.0.2.10/24\"\n\
+             [[external]]\nname = \"api.example.com\"\nip = \"198.51.100.7\"\n\
+             [[probe]]\nname = \"x\"\nfrom = {from}\nurl = \"http://api.example.com./\"\n"
+        ));
+        assert!(lab.probes.iter().all(|probe| asked(&probe.asks) == "http://api.example.com.:80/"));
+        lab.probes.iter().map(|probe| probe.name.clone()).collect()
+    };
+    assert_eq!(askers("\"web-1\""), ["x"]);
+    assert_eq!(askers("[\"web-1\"]"), ["x from web-1"]);
+    assert_eq!(askers("\"web\""), ["x from web-0", "x from web-1"]);
+    assert_eq!(askers("\"pods\""), ["x from web-0", "x from web-1", "x from agent"]);
+    assert_eq!(askers("\"pods app!=web\""), ["x from agent"]);
+    assert_eq!(askers("[\"pods app in (web)\", \"web-0\"]"), ["x from web-0", "x from web-1"]);
+    assert_eq!(
+        askers("[\"nodes\", \"clients\", \"host\", \"api.example.com\"]"),
+        ["x from node1", "x from node2", "x from laptop", "x from host", "x from api.example.com"]
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ const PAGES: &[&str] = &[
     "docs/lab-file.md",
     "docs/limits.md",
     "docs/living.md",
+    "docs/probes.md",
     "docs/trace.md",
     "docs/troubleshooting.md",
 ];
@@ -146,16 +147,12 @@ fn table(text: &mut String, title: &str, schema: &Value) {
         text.push_str(&format!("| `{key}` | {} | {what}{must} |\n", kind(value)));
     }
     for (key, value) in keys {
-        // A pod's `ports` are short for those of its container, and so is its `readiness`.
-        // A word, or a table.
-        let value = value["anyOf"]
-            .as_array()
-            .and_then(|all| all.iter().find(|it| it["properties"].is_object()))
-            .unwrap_or(value);
+        // A pod's `ports` are short for those of its container.
+        let of_choices = || value["anyOf"].as_array()?.iter().find(|choice| choice["properties"].is_object());
         let (shown, inner) = if value["items"].is_object() {
             (format!("[[{key}]]"), &value["items"])
         } else {
-            (format!("[{key}]"), value)
+            (format!("[{key}]"), of_choices().unwrap_or(value))
         };
         let title = if title == "The file" { format!("`{shown}`") } else { format!("{title} `{key}`") };
         if !matches!(title.as_str(), "`[[pod]]` `ports`" | "`[[pod]]` `readiness`") {
@@ -181,6 +178,7 @@ fn kind(schema: &Value) -> String {
         Some("array") if schema["items"]["type"] == "object" => "tables".to_owned(),
         Some("array") => format!("list of: {}", kind(&schema["items"])),
         Some("object") if schema["properties"].is_object() => "table".to_owned(),
+        Some("object") if schema["additionalProperties"]["type"] == "number" => "pairs of names and numbers".to_owned(),
         Some("object") => "pairs of texts".to_owned(),
         Some("integer") => match (&schema["minimum"], &schema["maximum"]) {
             (Value::Number(low), Value::Number(high)) => format!("{low} to {high}"),

@@ -20,6 +20,7 @@ fn check(schema: &Value, value: &Value, path: &str) -> Vec<String> {
         Some("string") => value.is_string(),
         Some("integer") => value.is_i64(),
         Some("boolean") => value.is_boolean(),
+        Some("number") => value.is_number(),
         Some(other) => panic!("{path}: unknown type {other}"),
         None => true,
     };
@@ -89,6 +90,10 @@ fn the_schema_refuses_what_the_decoder_refuses() {
         "[[service]]\nname = \"x\"\nports = [{ port = 0 }]",
         "[[service]]\nname = \"x\"\nports = [{ port = 1, target_port = true }]",
         "[[pod]]\nname = \"x\"\nlabels = { a = 1 }",
+        "[[probe]]\nfrom = \"host\"\ntcp = 80",
+        "[[probe]]\nfrom = \"host\"\nexpect = \"refuse\"",
+        "[[probe]]\nfrom = \"host\"\nexpect = { statsu = 200 }",
+        "[[probe]]\nfrom = []\ndistribution = { connections = 1 }",
     ] {
         assert!(!problems(text).is_empty(), "{text}");
     }
@@ -102,6 +107,7 @@ fn every_key_is_described() {
             assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{path}");
             walk(schema, &path);
             walk(&schema["items"], &path);
+            schema["anyOf"].as_array().into_iter().flatten().for_each(|choice| walk(choice, &path));
         }
     }
     walk(&schema(), "lab");

@@ -83,7 +83,7 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
         Request::Capture(order) => {
-            let captured = capture::capture(order, &state.now().lab, &state.processes).await;
+            let captured = capture::capture(order, &state.now().lab, &state.processes, state.servers.events()).await;
             say(&mut writer, &captured.map_or_else(|error| Reply::Problem(error.into()), Reply::Captured)).await
         }
         Request::Look { places } => {
@@ -150,7 +150,8 @@ async fn events(writer: &mut OwnedWriteHalf, follow: bool, state: &State) -> Res
 async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
     let Now { lab, .. } = state.now();
     let mut unanswered = Unanswered::all(&orders);
-    let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes));
+    let events = state.servers.events();
+    let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes, events));
     let mut told = Ok(());
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {

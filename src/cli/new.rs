@@ -63,6 +63,11 @@ const TEMPLATES: &[Template] = &[
         text: include_str!("../../labs/readiness.toml"),
     },
     Template {
+        name: "probes",
+        about: "probes of your own, one of every kind, with what must come of them",
+        text: include_str!("../../labs/probes.toml"),
+    },
+    Template {
         name: "everything",
         about: "four nodes and a Service of every kind that netlab knows",
         text: include_str!("../../labs/everything.toml"),

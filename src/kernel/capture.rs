@@ -20,7 +20,7 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{client, netns, process::Processes};
+use super::{client, events::Events, netns, process::Processes};
 use crate::{
     error::{Context, Result},
     lab::model::Lab,
@@ -43,7 +43,7 @@ const BUFFER: usize = 4 << 20;
 /// # Errors
 ///
 /// When the kernel gives no packet socket.
-pub async fn capture(order: CaptureOrder, lab: &Lab, processes: &Processes) -> Result<Captured> {
+pub async fn capture(order: CaptureOrder, lab: &Lab, processes: &Processes, events: &Events) -> Result<Captured> {
     let (there, missing): (Vec<String>, _) = order.places.into_iter().partition(|netns| netns::open(netns).is_ok());
     let mut ears = there.iter().map(|netns| Ear::open(netns)).collect::<Result<Vec<Ear>>>()?;
     let outcome = {
@@ -53,7 +53,7 @@ pub async fn capture(order: CaptureOrder, lab: &Lab, processes: &Processes) -> R
             pending::<Outcome>().await
         };
         tokio::select! {
-            outcome = client::attempt(order.order, lab, processes) => outcome,
+            outcome = client::attempt(order.order, lab, processes, events) => outcome,
             outcome = hearing => outcome,
         }
     };

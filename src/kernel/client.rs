@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{curl, echo, netns, process::Processes, questions};
+use super::{curl, echo, errand, events::Events, netns, process::Processes, questions};
 use crate::{
     error::{Context, Result},
     lab::model::{Lab, Place},
@@ -32,7 +32,7 @@ pub(super) const BODY_LIMIT: usize = 4096;
 
 /// Carries out one order. The order may name a pod on the host network instead of its node's
 /// namespace: it then asks as that pod does.
-pub async fn attempt(order: Order, lab: &Lab, processes: &Processes) -> Outcome {
+pub async fn attempt(order: Order, lab: &Lab, processes: &Processes, events: &Events) -> Outcome {
     let Order { id, netns: place, what, times } = order;
     let on_host = lab.pods.iter().find(|pod| pod.host_network && pod.full_name() == place);
     let netns = on_host.map_or_else(|| place.clone(), |pod| lab.netns(Place::Node(pod.node)));
@@ -59,14 +59,18 @@ pub async fn attempt(order: Order, lab: &Lab, processes: &Processes) -> Outcome 
         What::Names { question, timeout_ms } => {
             questions::ask(&netns, &question, times, Duration::from_millis(timeout_ms.into())).await
         }
+        What::Errand(errand) => {
+            let asking = curl::Asking { lab, place: &place, netns: &netns };
+            return errand::carry_out(id, &errand, times, errand::Means { asking, processes, events }).await;
+        }
     };
-    Outcome { id, tries }
+    Outcome { id, tries, waited: None }
 }
 
 /// Opens as many sockets in the namespace as there are tries, and tries with each. They are
 /// opened a batch at a time, so that a long order neither hops into the namespace for every
 /// try nor holds thousands of descriptors.
-async fn each_socket<S: Send, F: Future<Output = Try>>(
+pub(super) async fn each_socket<S: Send, F: Future<Output = Try>>(
     netns: &str,
     times: usize,
     open: impl Fn() -> io::Result<S> + Sync,
@@ -138,7 +142,7 @@ pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: D
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
         let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
         conversation.abort();
-        Ok(Answer { status, pod, client: client.and_then(|ip| ip.parse::<IpAddr>().ok()), body, names: None })
+        Ok(Answer { status, pod, client: client.and_then(|ip| ip.parse::<IpAddr>().ok()), body, ..Answer::default() })
     })
     .await
 }
@@ -164,23 +168,33 @@ async fn http_by_name(netns: &str, named: Named<'_>, limit: Duration) -> Try {
 
 pub(super) async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> Try {
     timed(limit, async {
-        socket.connect(to).await.map_err(|error| failure(&error))?;
-        match socket.send(echo::WHO_ARE_YOU).await {
-            // A rule in OUTPUT has stopped it. If it was a REJECT, its word is the next error;
-            // if it was a DROP, there will be none.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            sent => drop(sent.map_err(|error| failure(&error))?),
-        }
         let mut answer = [0; BODY_LIMIT];
-        let length = socket.recv(&mut answer).await.map_err(|error| failure(&error))?;
+        let length = udp_exchange(&socket, to, echo::WHO_ARE_YOU, &mut answer).await?;
         let body = String::from_utf8_lossy(&answer[..length]).into_owned();
         let (pod, client) = match body.split_once(' ') {
             Some((pod, client)) => (Some(pod.to_owned()), client.parse().ok()),
             None => (None, None),
         };
-        Ok(Answer { status: 0, pod, client, body, names: None })
+        Ok(Answer { status: 0, pod, client, body, ..Answer::default() })
     })
     .await
+}
+
+/// Sends a datagram and waits for one; gives back how many bytes that has.
+pub(super) async fn udp_exchange(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    send: &[u8],
+    answer: &mut [u8],
+) -> Result<usize, Failure> {
+    socket.connect(to).await.map_err(|error| failure(&error))?;
+    match socket.send(send).await {
+        // A rule in OUTPUT has stopped it. If it was a REJECT, its word is the next error;
+        // if it was a DROP, there will be none.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        sent => drop(sent.map_err(|error| failure(&error))?),
+    }
+    socket.recv(answer).await.map_err(|error| failure(&error))
 }
 
 pub(super) fn failure(error: &io::Error) -> Failure {

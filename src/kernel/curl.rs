@@ -3,18 +3,22 @@
 use std::{
     net::{IpAddr, SocketAddr},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     client::BODY_LIMIT,
+    errand,
     process::{Entrance, Output, Processes},
     rules, view,
 };
 use crate::{
     error::Result,
     lab::model::Lab,
-    probe::order::{Answer, CLIENT_HEADER, Failure, FailureKind, POD_HEADER, Try},
+    probe::{
+        errand::Request,
+        order::{Answer, CLIENT_HEADER, Failure, FailureKind, POD_HEADER, Try},
+    },
 };
 
 /// How many curls of one order run at a time.
@@ -40,22 +44,44 @@ pub(super) struct Asking<'a> {
 pub(super) async fn get(asking: Asking<'_>, url: &str, timeout_ms: u32, processes: &Processes) -> Try {
     let began = Instant::now();
     let result = match run(asking, url, timeout_ms, processes).await {
-        Ok(output) => read(&output),
+        Ok(output) => read(&output, BODY_LIMIT).map(|answer| Answer { headers: Vec::new(), ..answer }),
         Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
     };
     Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
 }
 
 async fn run(asking: Asking<'_>, url: &str, timeout_ms: u32, processes: &Processes) -> Result<Output> {
+    let (command, entrance) = prepared(asking, &[], url, timeout_ms)?;
+    processes.run(command, entrance, Vec::new()).await
+}
+
+fn prepared(asking: Asking<'_>, options: &[String], url: &str, timeout_ms: u32) -> Result<(Command, Entrance)> {
     let mut command = Command::new(rules::find("curl")?);
     let seconds = format!("{}.{:03}", timeout_ms / 1000, timeout_ms % 1000);
     command.env_clear().env("LC_ALL", "C").args(ARGUMENTS);
-    command.args(["--connect-timeout", &seconds, "--max-time", &seconds, "--", url]);
+    command.args(["--connect-timeout", &seconds, "--max-time", &seconds]).args(options).args(["--", url]);
     let entrance = match has_name(url) {
         true => view::entrance(&view::find(asking.lab, asking.place)?)?,
         false => Entrance::to_netns(asking.netns)?,
     };
-    processes.run(command, entrance, Vec::new()).await
+    Ok((command, entrance))
+}
+
+/// Has curl make a request of the user's; more of the response is kept than of [`get`]'s.
+pub(super) async fn fetch(asking: Asking<'_>, request: &Request, timeout_ms: u32, processes: &Processes) -> Try {
+    let began = Instant::now();
+    // curl keeps to its own limit; this is for one that cannot.
+    let limit = Duration::from_millis(u64::from(timeout_ms) + 2000);
+    let result = match prepared(asking, &request.options(), &request.url(), timeout_ms) {
+        Ok((command, entrance)) => errand::run(command, entrance, limit, processes).await,
+        Err(error) => Err(error),
+    };
+    let result = match result {
+        Ok(Some(ran)) => read(&ran, errand::KEPT),
+        Ok(None) => Err(Failure { kind: FailureKind::Timeout, text: "curl did not end".to_owned() }),
+        Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
+    };
+    Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
 }
 
 /// The URL's host is not an address.
@@ -66,7 +92,7 @@ fn has_name(url: &str) -> bool {
     !is_address && !authority.starts_with('[')
 }
 
-fn read(output: &Output) -> Result<Answer, Failure> {
+fn read(output: &Output, kept: usize) -> Result<Answer, Failure> {
     let transcript = String::from_utf8_lossy(&output.stderr);
     let failure = |kind| {
         // The last line is curl's own sentence: `curl: (7) Failed to connect …`.
@@ -74,13 +100,15 @@ fn read(output: &Output) -> Result<Answer, Failure> {
         Failure { kind, text: sentence.unwrap_or("curl failed").to_owned() }
     };
     match output.status.code() {
-        Some(0) => answer(&output.stdout).ok_or_else(|| failure(FailureKind::Broken)),
+        Some(0) => answer(&output.stdout, kept).ok_or_else(|| failure(FailureKind::Broken)),
         Some(6) => Err(failure(FailureKind::Unnamed)),
         Some(7) => Err(failure(connect_failure(&transcript))),
         // The name servers say nothing, and curl's patience ends before its resolver's.
         Some(28) if transcript.contains("Resolving timed out") => Err(failure(FailureKind::Unnamed)),
         Some(28) => Err(failure(FailureKind::Timeout)),
-        Some(52 | 55 | 56) => Err(failure(FailureKind::Broken)),
+        // What answers does not speak HTTP, or breaks off.
+        Some(8 | 18 | 52 | 55 | 56) => Err(failure(FailureKind::Broken)),
+        Some(1) if transcript.contains("HTTP/0.9") => Err(failure(FailureKind::Broken)),
         _ => Err(failure(FailureKind::Other)),
     }
 }
@@ -98,21 +126,20 @@ fn connect_failure(transcript: &str) -> FailureKind {
     WORDS.iter().find(|(words, _)| transcript.contains(words)).map_or(FailureKind::Other, |(_, kind)| *kind)
 }
 
-fn answer(stdout: &[u8]) -> Option<Answer> {
+fn answer(stdout: &[u8], kept: usize) -> Option<Answer> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(body) = response.parse(stdout).ok()? else { return None };
-    let text = |name: &str| {
-        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(header.value).ok().map(str::to_owned)
-    };
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let find = |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
     let body = &stdout[body..];
     Some(Answer {
         status: response.code?,
-        pod: text(POD_HEADER),
-        client: text(CLIENT_HEADER).and_then(|ip| ip.parse().ok()),
-        body: String::from_utf8_lossy(&body[..body.len().min(BODY_LIMIT)]).into_owned(),
-        names: None,
+        pod: find(POD_HEADER).map(|header| text(header.value)),
+        client: find(CLIENT_HEADER).and_then(|header| text(header.value).parse().ok()),
+        body: text(&body[..body.len().min(kept)]),
+        headers: response.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect(),
+        ..Answer::default()
     })
 }
 
@@ -123,9 +150,11 @@ mod tests {
     #[test]
     fn reads_a_response_with_its_headers() {
         let stdout = b"HTTP/1.1 200 OK\r\nX-Netlab-Pod: pod1a\r\nx-netlab-client: 10.0.0.1\r\n\r\nhi\n";
-        let read = answer(stdout).unwrap();
+        let read = answer(stdout, 100).unwrap();
         assert_eq!((read.status, read.pod.as_deref(), read.body.as_str()), (200, Some("pod1a"), "hi\n"));
         assert_eq!(read.client, Some([10, 0, 0, 1].into()));
+        assert_eq!(read.headers[0], ("X-Netlab-Pod".to_owned(), "pod1a".to_owned()));
+        assert_eq!(answer(stdout, 2).unwrap().body, "hi");
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl Events {
         self.last().iter().filter(|it| it.number > number).cloned().collect()
     }
 
+    /// The number of the last one.
+    pub fn latest(&self) -> u64 {
+        *self.0.count.borrow()
+    }
+
     /// Waits for those after a number.
     pub async fn wait_after(&self, number: u64) -> Vec<Happening> {
         // The sender is here, so it has not gone.

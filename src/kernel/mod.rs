@@ -16,6 +16,7 @@ mod curl;
 mod datagram;
 mod dns;
 mod echo;
+mod errand;
 pub mod events;
 pub mod examine;
 pub mod fallen;

@@ -61,7 +61,7 @@ pub(super) async fn resolve(netns: &str, host: &str, resolver: &Resolver) -> Res
 }
 
 fn answer(response: Response) -> Answer {
-    Answer { status: 0, pod: None, client: None, body: String::new(), names: Some(response) }
+    Answer { names: Some(response), ..Answer::default() }
 }
 
 /// Tries the candidates until one is found. If none is, the answer is that of the first one whose

@@ -149,10 +149,18 @@ async fn run(tool: &Tool, entrance: Entrance, input: Vec<u8>, processes: &Proces
 ///
 /// When it is not installed.
 pub fn find(program: &str) -> Result<std::path::PathBuf> {
+    find_for_users(program).map_err(|error| error.hint("netlab doctor --fix"))
+}
+
+/// The same for a program that the user names, which is no need of netlab's own.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn find_for_users(program: &str) -> Result<std::path::PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin");
-    which::which_in(program, Some(path), "/")
-        .map_err(|_| Error::host(format!("{program} is not installed")).hint("netlab doctor --fix"))
+    which::which_in(program, Some(path), "/").map_err(|_| Error::host(format!("{program} is not installed")))
 }
 
 fn complaint(tool: &Tool, output: &Output) -> Error {

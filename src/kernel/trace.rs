@@ -106,7 +106,7 @@ impl Client {
                     let port = socket.local_addr().context(what)?.port();
                     Ok(Client::Udp { socket, port, to: *to, limit: Duration::from_millis((*timeout_ms).into()) })
                 }
-                What::Curl { .. } | What::HttpByName { .. } | What::Names { .. } => {
+                What::Curl { .. } | What::HttpByName { .. } | What::Names { .. } | What::Errand(_) => {
                     Err(Error::bug("who has to ask for a name first, or is another program, does not say its port"))
                 }
             }

@@ -100,12 +100,12 @@ mod tests {
     }
 
     fn outcome(id: usize, failure: Option<FailureKind>) -> Outcome {
-        let good = Ok(Answer { status: 0, pod: None, client: None, body: String::new(), names: None });
+        let good = Ok(Answer::default());
         let last = match failure {
             Some(kind) => Err(Failure { kind, text: String::new() }),
             None => good.clone(),
         };
-        Outcome { id, tries: [good, last].map(|result| Try { result, micros: 0 }).into() }
+        Outcome { id, tries: [good, last].map(|result| Try { result, micros: 0 }).into(), waited: None }
     }
 
     #[test]

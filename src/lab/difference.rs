@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Client, Container, External, Lab, ManualEndpoint, Node, Pod, Service, ServicePort, UserProbe};
+use super::model::{
+    Client, Container, External, Lab, ManualEndpoint, Node, Pod, PodId, Service, ServicePort, UserExpect, UserProbe,
+    UserSource,
+};
 
 /// One thing that is different.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,9 +234,26 @@ fn of_external(it: &External) -> Keys {
 }
 
 fn probe(lab: &Lab, it: &UserProbe) -> Keys {
-    let backends: Vec<String> = it.expect.backends.iter().map(|pod| lab.pod(*pod).full_name()).collect();
-    let expect = (it.expect.status, backends, &it.expect.body_contains, it.expect.failure);
-    vec![("from", lab.netns(it.from)), ("url", it.written.clone()), ("expect", text(expect))]
+    // Numbers of pods change with the pods before them; names do not.
+    let name = |pod: &PodId| lab.pod(*pod).full_name();
+    let expect = UserExpect { backends: Vec::new(), source: None, ..it.expect.clone() };
+    let backends: Vec<String> = it.expect.backends.iter().map(name).collect();
+    let source = it.expect.source.map(|source| match source {
+        UserSource::Place(place) => lab.netns(place),
+        other => text(other),
+    });
+    let distribution = it.distribution.as_ref().map(|it| {
+        let shares = it.shares.as_ref();
+        (it.connections, shares.map(|all| all.iter().map(|(pod, share)| (name(pod), *share)).collect::<Vec<_>>()))
+    });
+    vec![
+        ("from", text((lab.netns(it.from), it.as_pod.as_ref().map(name)))),
+        (it.asks.key(), text(&it.asks)),
+        ("expect", text((expect, backends, source))),
+        ("distribution", text(distribution)),
+        ("within", text(it.within)),
+        ("timeout", text(it.timeout)),
+    ]
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::diag::{Diagnostic, Problems};
 #[derive(Debug)]
 pub(super) struct DnsDraft {
     engine: DnsEngine,
-    ip: Ipv4Addr,
+    pub(super) ip: Ipv4Addr,
     upstream: Vec<IpAddr>,
     ttl: u32,
     pod_records: PodRecords,
@@ -48,6 +48,8 @@ const TTL: u32 = 30;
 const NAMESPACE: &str = "kube-system";
 const SERVICE: &str = "kube-dns";
 const POD: &str = "coredns";
+/// What probes call its Service.
+pub(super) const FULL_NAME: &str = "kube-dns.kube-system";
 
 /// The ports of CoreDNS and of its Service: name, number, protocol.
 const PORTS: [(&str, u16, Protocol); 3] =

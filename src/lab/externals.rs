@@ -21,6 +21,13 @@ pub(super) struct ExternalDraft {
     rest: Option<External>,
 }
 
+impl ExternalDraft {
+    /// Its first address, if it is a good one.
+    pub(super) fn ip(&self) -> Option<std::net::IpAddr> {
+        self.rest.as_ref()?.ips.first().copied()
+    }
+}
+
 /// Where a server listens if the file does not say.
 const PORT: u16 = 80;
 /// `__NEW_UTS_LEN` of the kernel.

@@ -13,10 +13,11 @@ use toml::{
 use super::{
     address::{Addresses, ClusterIp, Interface, SourceRange},
     model::{
-        BalancerEngine, ConnectFailure, DetectLocal, DnsPolicy, ExternalNames, ExternalServer, Labels, PodRecords,
-        Protocol, ProxyMode, Span, TargetPort, TrafficPolicy,
+        BalancerEngine, DetectLocal, DnsPolicy, ExternalNames, ExternalServer, Labels, PodRecords, Protocol, ProxyMode,
+        Span, TargetPort, TrafficPolicy,
     },
     name::{Domain, IfName, Name, PortName, ServiceName, ServicePortName},
+    probe_tables::ProbeTable,
     readiness::{Form, HttpPath},
     resolver::{ExternalName, ResolverWord, SearchDomain},
     said::{At, Said},
@@ -24,7 +25,7 @@ use super::{
     table::{Key, Table, first, object, plain, record},
     value::{
         Affinity, AttachKind, Distribution, DnsReplicas, EngineKind, Environment, Period, Port, Replicas, Seconds,
-        ServerKind, ServiceType, Status, Threshold, Ttl, Value,
+        ServerKind, ServiceType, Threshold, Ttl, Value,
     },
 };
 use crate::diag::Problems;
@@ -394,36 +395,6 @@ record! {
         /// each; "haproxy" is the real HAProxy, which ends them and begins new ones to node ports.
         /// Default: "builtin".
         optional engine: BalancerEngine,
-    }
-}
-
-record! {
-    /// A probe of your own.
-    ProbeTable, "probe" {
-        /// What it shows. Default: who asks what.
-        optional name: String,
-        /// Who asks: `host`, a node, a pod or a client.
-        required from: String,
-        /// What is asked: "http://WHERE:PORT/PATH", where WHERE is an address, or the name of a node, a
-        /// pod, a Service or a client.
-        required url: String,
-        /// What must come back. Default: any answer.
-        optional expect: ExpectTable,
-    }
-}
-
-record! {
-    /// What must come back to a probe.
-    ExpectTable, "expectation" {
-        /// The HTTP status. Default: any.
-        optional status: Status,
-        /// The pods of which each must answer at least once, and no other may; the name of a pod with
-        /// `replicas` stands for all of them. Default: any.
-        optional backends: Vec<At<String>>,
-        /// A text that the body must contain.
-        optional body_contains: String,
-        /// Nothing may answer: the connection must be refused, or must time out.
-        optional failure: ConnectFailure,
     }
 }
 

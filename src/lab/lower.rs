@@ -34,7 +34,7 @@ use super::{
     name::Name,
     network::{ClientDraft, Network, NodeDraft},
     pods::Pods,
-    probes::probes,
+    probes::{Things, probes},
     services::{ServiceDraft, services},
 };
 use crate::diag::Problems;
@@ -50,7 +50,15 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, kept: &Kept, problems: 
     check_hostnames(file, &pods, problems);
     let dns = dns(file, &network, problems);
     check::names(&network, &pods, &services, balancer.as_ref(), &externals, problems);
-    let probes = probes(file, &network, (&pods, &services, balancer.as_ref()), problems);
+    let things = Things {
+        network: &network,
+        pods: &pods,
+        services: &services,
+        balancer: balancer.as_ref(),
+        externals: &externals,
+        dns: dns.as_ref().and_then(Option::as_ref).map(|draft| draft.ip.into()),
+    };
+    let probes = probes(file, &things, problems);
     let nodes = network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<Vec<_>>>()?;
     let mut pods = pods.finish()?;
     let mut services = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;

@@ -23,6 +23,8 @@ pub mod name;
 mod network;
 mod overrides;
 mod pods;
+mod probe_tables;
+mod probe_values;
 mod probes;
 mod range;
 mod readiness;

@@ -9,6 +9,7 @@ mod dns;
 mod external;
 mod node;
 mod pod;
+mod probe;
 mod readiness;
 mod service;
 
@@ -23,6 +24,9 @@ pub use dns::{Dns, DnsEngine, DnsOption, DnsPolicy, ExternalNames, PodDns, PodRe
 pub use external::{External, ExternalServer};
 pub use node::NodeState;
 pub use pod::{Container, ContainerPort, HostPort, Pod, Server};
+pub use probe::{
+    Asks, ConnectFailure, Endpoint, Host, HttpAsk, HttpMethod, UserDistribution, UserExpect, UserProbe, UserSource,
+};
 pub use readiness::{Handler, Readiness};
 pub use service::{
     ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
@@ -193,45 +197,6 @@ pub struct Client {
     pub ip: IpNet,
     /// Where the file says so.
     pub at: Span,
-}
-
-/// A probe of the user.
-#[derive(Debug, Clone)]
-pub struct UserProbe {
-    /// What it shows; free text, for the report.
-    pub name: String,
-    /// Where it asks from.
-    pub from: Place,
-    /// What it asks, with names of nodes, pods and Services already replaced by addresses.
-    pub url: String,
-    /// The URL as the user wrote it.
-    pub written: String,
-    /// What must come back.
-    pub expect: UserExpect,
-    /// The `[[probe]]` table.
-    pub at: Span,
-}
-
-/// What must come back to a probe of the user.
-#[derive(Debug, Clone, Default)]
-pub struct UserExpect {
-    /// The HTTP status; `None` for any.
-    pub status: Option<u16>,
-    /// The pods of which each must answer at least once, and no other may; empty for any.
-    pub backends: Vec<PodId>,
-    /// A text that the body must contain.
-    pub body_contains: Option<String>,
-    /// Nothing may answer: the connection must be `refused` or must `timeout`.
-    pub failure: Option<ConnectFailure>,
-}
-
-/// How a connection fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConnectFailure {
-    /// ECONNREFUSED, at once.
-    Refused,
-    /// Nothing comes back.
-    Timeout,
 }
 
 impl Lab {

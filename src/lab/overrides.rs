@@ -3,11 +3,15 @@
 
 mod nodes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Lab, NodeState, Place, PodId, UserProbe};
+use super::model::{Lab, NodeState, Place, PodId, UserProbe, UserSource};
+use crate::probe::question::Said;
 
 /// What was told, by the pods' full names. It holds until the lab ends, or its file says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -148,8 +152,8 @@ impl Overrides {
                 stays.then_some(id)
             })
             .collect();
-        let gone: Vec<String> =
-            lab.pods.iter().zip(&stays).filter(|(_, stays)| !**stays).map(|(pod, _)| pod.ip.to_string()).collect();
+        let gone: Vec<IpAddr> =
+            lab.pods.iter().zip(&stays).filter(|(_, stays)| !**stays).map(|(pod, _)| pod.ip).collect();
         let mut stay = stays.into_iter();
         lab.pods.retain(|_| stay.next().unwrap_or(true));
         let probes = std::mem::take(&mut lab.probes);
@@ -159,17 +163,35 @@ impl Overrides {
 }
 
 /// A probe of the pods that are left; none if it asks from or at one that is gone, or expects only such.
-fn renumbered(mut probe: UserProbe, ids: &[Option<PodId>], gone: &[String]) -> Option<UserProbe> {
-    if let Place::Pod(id) = probe.from {
-        probe.from = Place::Pod(ids[id.0]?);
+fn renumbered(mut probe: UserProbe, ids: &[Option<PodId>], gone: &[IpAddr]) -> Option<UserProbe> {
+    let place = |place: Place| match place {
+        Place::Pod(id) => ids[id.0].map(Place::Pod),
+        other => Some(other),
+    };
+    probe.from = place(probe.from)?;
+    if let Some(id) = probe.as_pod {
+        probe.as_pod = Some(ids[id.0]?);
     }
-    let asked = probe.url.split("://").nth(1).unwrap_or_default();
-    let asked = asked.split([':', '/']).next().unwrap_or_default();
-    if gone.iter().any(|ip| ip == asked) {
+    if probe.asks.address().is_some_and(|ip| gone.contains(&ip)) {
         return None;
     }
-    let wanted = !probe.expect.backends.is_empty();
-    probe.expect.backends = probe.expect.backends.iter().filter_map(|id| ids[id.0]).collect();
+    let expect = &mut probe.expect;
+    let wanted = !expect.backends.is_empty();
+    expect.backends = expect.backends.iter().filter_map(|id| ids[id.0]).collect();
+    if let Some(UserSource::Place(seen)) = expect.source {
+        expect.source = Some(UserSource::Place(place(seen)?));
+    }
+    if let Some(records) = &mut expect.records {
+        let some = !records.is_empty();
+        records.retain(|record| !matches!(record, Said::Address(ip) if gone.contains(ip)));
+        if some && records.is_empty() {
+            return None;
+        }
+    }
+    if let Some(shares) = probe.distribution.as_mut().and_then(|distribution| distribution.shares.as_mut()) {
+        // The shares of others say nothing about those that are left.
+        *shares = shares.iter().map(|(id, share)| Some((ids[id.0]?, *share))).collect::<Option<_>>()?;
+    }
     (!wanted || !probe.expect.backends.is_empty()).then_some(probe)
 }
 

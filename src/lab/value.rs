@@ -61,6 +61,14 @@ pub(super) struct Port(pub(super) u16);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Environment(pub(super) BTreeMap<String, String>);
 
+/// How many connections a distribution is tested with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connections(pub(super) usize);
+
+/// The exit code of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ExitCode(pub(super) u8);
+
 /// Declares a closed set of words: an enum of its own, or words for one of the model's.
 macro_rules! choice {
     ($(#[$doc:meta])* enum $name:ident { $($text:literal => $variant:ident),+ $(,)? }) => {
@@ -85,12 +93,19 @@ macro_rules! choice {
     };
 }
 
+pub(super) use choice;
+
 choice!(ProxyMode { "iptables" => Iptables, "nftables" => Nftables, "ladder" => Ladder });
 choice!(DetectLocal { "cluster-cidr" => ClusterCidr, "node-cidr" => NodeCidr, "bridge" => Bridge, "none" => None });
 choice!(BalancerEngine { "builtin" => Builtin, "haproxy" => Haproxy });
 choice!(Protocol { "TCP" => Tcp, "UDP" => Udp, "SCTP" => Sctp });
 choice!(TrafficPolicy { "Cluster" => Cluster, "Local" => Local });
-choice!(ConnectFailure { "refused" => Refused, "timeout" => Timeout });
+choice!(ConnectFailure {
+    "refused" => Refused,
+    "timeout" => Timeout,
+    "unreachable" => Unreachable,
+    "unresolved" => Unresolved,
+});
 choice!(DnsPolicy {
     "ClusterFirst" => ClusterFirst,
     "ClusterFirstWithHostNet" => ClusterFirstWithHostNet,
@@ -140,7 +155,7 @@ impl Distribution {
     }
 }
 
-fn choose<T: Copy>(
+pub(super) fn choose<T: Copy>(
     key: &str,
     value: &Spanned<DeValue<'_>>,
     choices: &[(&'static str, T)],
@@ -280,6 +295,8 @@ integers! {
     Threshold(u32) in 1..=1000;
     Ttl(u32) in 0..=3600;
     Status(u16) in 100..=599;
+    Connections(usize) in 20..=100_000;
+    ExitCode(u8) in 0..=255;
 }
 
 fn name<T: FromStr<Err = NameError>>(
@@ -469,7 +486,7 @@ impl Value for Environment {
 }
 
 /// A table of strings; refused as a whole if any pair is.
-fn pairs<K: Ord, V>(
+pub(super) fn pairs<K: Ord, V>(
     key: &str,
     value: &Spanned<DeValue<'_>>,
     problems: &mut Problems,

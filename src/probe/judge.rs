@@ -2,6 +2,7 @@
 
 mod says;
 mod tally;
+mod wishes;
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use super::{
     explain::{self, LookAt},
     order::{FailureKind, Outcome, What},
     stats,
-    suite::{Answerer, Expect, Outcomes, Probe, Suite, Wish},
+    suite::{Answerer, Expect, Outcomes, Probe, Suite},
 };
 use crate::{
     lab::model::Protocol,
@@ -21,6 +22,7 @@ use crate::{
 };
 pub(crate) use says::{in_order, saying};
 use tally::Tally;
+pub use wishes::is_as_wanted;
 
 /// The report on a run of `suite`: `outcomes` of its orders, in any order, and how the lab
 /// differs from its plan.
@@ -135,15 +137,19 @@ pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
         Expect::Shares(answerers) => served(probe, &tally).and_then(|_| shared(&tally, answerers, alpha)),
         Expect::Sticky(answerers) => served(probe, &tally).and_then(|_| stuck(probe, answerers, outcomes)),
         Expect::Says(saying) => says::judge(saying, &tally, outcomes),
-        Expect::Yours(wish) => granted(probe, wish, &tally, outcomes),
+        Expect::Yours(wish) => wishes::granted(wish, &tally, outcomes, alpha),
     };
     let distribution = match &probe.expect {
         Expect::Shares(answerers) if tally.answered() > 0 => Some(distribution(probe, &tally, answerers, alpha)),
+        Expect::Yours(wish) if tally.answered() > 0 && !wish.shares.is_empty() => {
+            Some(wishes::distribution((probe, wish), &tally, alpha))
+        }
         _ => None,
     };
     let verdict = match judgement {
-        Ok(happened) => Verdict::Pass(happened),
-        Err((kind, happened)) => {
+        Ok(happened) => Verdict::Pass(happened + &wishes::waited(outcomes, true)),
+        Err((kind, mut happened)) => {
+            happened.push_str(&wishes::waited(outcomes, false));
             let suspects = tally.absent(probe);
             let look_at = explain::advice(probe, kind, &suspects);
             let why = probe.why.clone();
@@ -184,7 +190,7 @@ pub(super) fn hopeless(suite: &Suite, outcomes: &Outcomes<'_>) -> BTreeMap<Strin
 fn destination(probe: &Probe, what: &What) -> Option<SocketAddr> {
     match what {
         What::Http { to, .. } | What::Udp { to, .. } => Some(*to),
-        What::HttpByName { .. } | What::Names { .. } => None,
+        What::HttpByName { .. } | What::Names { .. } | What::Errand(_) => None,
         What::Curl { .. } => match probe.target.address {
             super::suite::Address::Socket(to) => Some(to),
             _ => None,
@@ -311,35 +317,6 @@ fn stuck(probe: &Probe, answerers: &[Answerer], outcomes: &[&Outcome]) -> Judgem
     if is_stuck { Ok(happened) } else { Err((FaultKind::NotSticky, happened)) }
 }
 
-fn granted(probe: &Probe, wish: &Wish, tally: &Tally, outcomes: &[&Outcome]) -> Judgement {
-    let happened = match wish.backends.is_empty() {
-        // With nobody named, everybody is a stranger, and welcome.
-        true => match tally.failure() {
-            Some(kind) => return Err((fault(kind), tally.failures_text())),
-            None => tally.answers_text(),
-        },
-        false => served(probe, tally)?,
-    };
-    let answers = || outcomes.iter().flat_map(|outcome| &outcome.tries).filter_map(|one| one.result.as_ref().ok());
-    if let Some(status) = wish.status
-        && let Some(other) = answers().find(|answer| answer.status != status)
-    {
-        return Err((FaultKind::WrongContent, format!("status {}", other.status)));
-    }
-    if let Some(text) = &wish.body_contains
-        && let Some(other) = answers().find(|answer| !answer.body.contains(text.as_str()))
-    {
-        let first = other.body.lines().next().unwrap_or("").chars().take(80).collect::<String>();
-        return Err((FaultKind::WrongContent, format!("a body that begins {first:?}")));
-    }
-    let missing: Vec<&str> =
-        wish.backends.iter().map(|b| b.name.as_str()).filter(|name| tally.answers.get(*name) == Some(&0)).collect();
-    if !missing.is_empty() {
-        return Err((FaultKind::WrongAnswerer, format!("{} never answered: {happened}", list(missing, "and"))));
-    }
-    Ok(happened)
-}
-
 /// `pod1a 17, pod1b 18, pod2 0`, in the order of the endpoints.
 fn counts(tally: &Tally, answerers: &[Answerer]) -> String {
     let mut words: Vec<String> = answerers
@@ -409,15 +386,7 @@ pub(crate) fn expected(expect: &Expect) -> String {
             format!("no answer: {}", list(ways, "or"))
         }
         Expect::Says(saying) => self::saying(saying),
-        Expect::Yours(Wish { status, backends, body_contains }) => {
-            let mut words = Vec::new();
-            words.extend(status.map(|status| format!("status {status}")));
-            words.extend(
-                (!backends.is_empty()).then(|| format!("answers from {}, and from no other", names(backends, "and"))),
-            );
-            words.extend(body_contains.as_ref().map(|text| format!("a body with {text:?}")));
-            if words.is_empty() { "any answer".to_owned() } else { list(words, "and") }
-        }
+        Expect::Yours(wish) => wishes::expected(wish),
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod capture;
 pub mod drift;
+pub mod errand;
 pub mod explain;
 pub mod judge;
 pub mod order;
@@ -16,3 +17,4 @@ pub(crate) mod rehearsal;
 pub mod ruleset;
 pub mod stats;
 pub mod suite;
+pub mod wish;

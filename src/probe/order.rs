@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::question::{self, Question, Resolver, Response};
+use super::{
+    errand::Errand,
+    question::{self, Question, Resolver, Response},
+};
 use crate::proxy::flow::Transport;
 
 /// The response header in which netlab's own servers name the pod (or machine) that answers.
@@ -74,16 +77,21 @@ pub enum What {
         /// Give up after this.
         timeout_ms: u32,
     },
+    /// What a user asks for.
+    Errand(Box<Errand>),
 }
 
 impl What {
     /// Gives up after this at the latest.
     pub fn hurry(&mut self, at_most_ms: u32) {
-        let (What::Curl { timeout_ms, .. }
-        | What::Http { timeout_ms, .. }
-        | What::Udp { timeout_ms, .. }
-        | What::HttpByName { timeout_ms, .. }
-        | What::Names { timeout_ms, .. }) = self;
+        let timeout_ms = match self {
+            What::Curl { timeout_ms, .. }
+            | What::Http { timeout_ms, .. }
+            | What::Udp { timeout_ms, .. }
+            | What::HttpByName { timeout_ms, .. }
+            | What::Names { timeout_ms, .. } => timeout_ms,
+            What::Errand(errand) => &mut errand.timeout_ms,
+        };
         *timeout_ms = at_most_ms.min(*timeout_ms);
     }
 
@@ -94,6 +102,7 @@ impl What {
             What::Http { to, .. } => Some((Transport::Tcp, *to)),
             What::Udp { to, .. } => Some((Transport::Udp, *to)),
             What::HttpByName { .. } => None,
+            What::Errand(errand) => errand.target(),
             What::Names { question, .. } => {
                 let transport = match question.transport {
                     question::Transport::Udp => Transport::Udp,
@@ -115,8 +124,20 @@ impl What {
 pub struct Outcome {
     /// The order's.
     pub id: usize,
-    /// One per try, in no particular order.
+    /// One per try, in no particular order; of an order that is repeated, those of the last time.
     pub tries: Vec<Try>,
+    /// How long it was repeated, if it was to be until it is as wanted.
+    #[serde(default)]
+    pub waited: Option<Waited>,
+}
+
+/// How long an order was repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// So often.
+    pub rounds: usize,
+    /// Until the end of the last time, from the beginning of the first.
+    pub micros: u64,
 }
 
 /// What came of one try.
@@ -129,9 +150,9 @@ pub struct Try {
 }
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The HTTP status; 0 for what is not HTTP.
+    /// The HTTP status, or the exit code of a program; 0 for what is neither.
     pub status: u16,
     /// Who answered: the name in [`POD_HEADER`].
     pub pod: Option<String>,
@@ -141,6 +162,12 @@ pub struct Answer {
     pub body: String,
     /// What a name server said, if one was asked.
     pub names: Option<Response>,
+    /// The headers of the response, for an [`Errand`].
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// What a program complained about, the end of it.
+    #[serde(default)]
+    pub complaint: String,
 }
 
 /// How a try failed.

@@ -220,7 +220,7 @@ fn carry_out(lab: &Lab, truth: &Truth<'_>, order: &Order, breakage: &Breakage, d
     let from = lab.find(&order.netns).expect("an order names a place");
     let mut reach = |to: SocketAddr, protocol| match lab.cluster.gateway == to.ip() && to.port() == question::PORT {
         // The name server of the lab's internet is no business of the truth about Services.
-        true => Ok(Answer { status: 0, pod: None, client: None, body: String::new(), names: None }),
+        true => Ok(Answer::default()),
         false => one(lab, from, to, &truth.sight(from, to, protocol), breakage, dice),
     };
     let mut once = || match &order.what {
@@ -230,8 +230,13 @@ fn carry_out(lab: &Lab, truth: &Truth<'_>, order: &Order, breakage: &Breakage, d
             let protocol = if question.transport == Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
             reach(question.resolver.servers[0], protocol)?;
             let names = Some(names::response(lab, question));
-            Ok(Answer { status: 0, pod: None, client: None, body: String::new(), names })
+            Ok(Answer { names, ..Answer::default() })
         }
+        What::Errand(errand) => match errand.target() {
+            Some((crate::proxy::flow::Transport::Tcp, to)) => reach(to, Protocol::Tcp),
+            Some((crate::proxy::flow::Transport::Udp, to)) => reach(to, Protocol::Udp),
+            other => panic!("a rehearsal has no {other:?}"),
+        },
         What::Curl { url, .. } => match authority(url) {
             Some((to, _)) => reach(to, Protocol::Tcp),
             None => {
@@ -249,7 +254,7 @@ fn carry_out(lab: &Lab, truth: &Truth<'_>, order: &Order, breakage: &Breakage, d
         }
     };
     let tries = (0..order.times).map(|_| Try { result: once(), micros: 900 });
-    Outcome { id: order.id, tries: tries.collect() }
+    Outcome { id: order.id, tries: tries.collect(), waited: None }
 }
 
 fn one(
@@ -294,8 +299,8 @@ fn one(
     let is_python = flow.choice.pod.is_some_and(|pod| lab.pod(pod).containers[0].server == Server::Python);
     let body = format!("HTTP Server IP address: {}\nRequest path: /\n", flow.choice.endpoint.ip());
     match is_python {
-        true => Ok(Answer { status: 200, pod: None, client: None, body, names: None }),
-        false => Ok(Answer { status: 200, pod: name, client: seen, body, names: None }),
+        true => Ok(Answer { status: 200, pod: None, client: None, body, ..Answer::default() }),
+        false => Ok(Answer { status: 200, pod: name, client: seen, body, ..Answer::default() }),
     }
 }
 

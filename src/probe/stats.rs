@@ -33,6 +33,21 @@ pub fn fit(observed: &[u64]) -> Fit {
     Fit { statistic, freedom, p_value: chi_squared(freedom as f64).sf(statistic) }
 }
 
+/// How well `observed` fits `shares` that are above 0 and sum up to 1.
+pub fn fit_to(observed: &[u64], shares: &[f64]) -> Fit {
+    let total: u64 = observed.iter().sum();
+    if observed.len() < 2 || total == 0 {
+        return fit(observed);
+    }
+    let distance = |(count, share): (&u64, &f64)| {
+        let expected = total as f64 * share;
+        (*count as f64 - expected).powi(2) / expected
+    };
+    let statistic = observed.iter().zip(shares).map(distance).sum();
+    let freedom = observed.len() - 1;
+    Fit { statistic, freedom, p_value: chi_squared(freedom as f64).sf(statistic) }
+}
+
 /// Wilson's score interval of a share, at [`CONFIDENCE`], for this share alone.
 pub fn interval(count: u64, total: u64) -> (f64, f64) {
     if total == 0 {
@@ -50,12 +65,17 @@ pub fn interval(count: u64, total: u64) -> (f64, f64) {
 /// Under other shares Pearson's statistic follows (closely) the noncentral chi-square
 /// distribution, which is a mixture of central ones with Poisson weights.
 pub fn power(shares: &[f64], total: usize, alpha: f64) -> f64 {
-    let equal = 1.0 / shares.len() as f64;
+    power_to(shares, &vec![1.0 / shares.len() as f64; shares.len()], total, alpha)
+}
+
+/// The same for [`fit_to`] other shares than equal ones.
+pub fn power_to(shares: &[f64], expected: &[f64], total: usize, alpha: f64) -> f64 {
     let freedom = shares.len().saturating_sub(1) as f64;
     if freedom < 1.0 {
         return 0.0;
     }
-    let lambda: f64 = total as f64 * shares.iter().map(|share| (share - equal).powi(2) / equal).sum::<f64>();
+    let distance = |(share, expected): (&f64, &f64)| (share - expected).powi(2) / expected;
+    let lambda: f64 = total as f64 * shares.iter().zip(expected).map(distance).sum::<f64>();
     let critical = chi_squared(freedom).inverse_cdf(1.0 - alpha);
     let half = lambda / 2.0;
     // Twelve standard deviations to either side leave out less than 1e-15 of the weight.
@@ -148,6 +168,17 @@ mod tests {
         assert_eq!(fit(&[]).p_value, 1.0);
         assert_eq!(fit(&[7]).p_value, 1.0);
         assert_eq!(fit(&[0, 0]).p_value, 1.0);
+    }
+
+    /// R: `chisq.test(c(300, 100), p = c(0.75, 0.25))` and `chisq.test(c(200, 200), p = c(0.75, 0.25))`.
+    #[test]
+    fn fits_other_shares() {
+        assert_eq!(fit_to(&[300, 100], &[0.75, 0.25]).statistic, 0.0);
+        close(fit_to(&[200, 200], &[0.75, 0.25]).statistic, 133.333_333, 1e-5);
+        for counts in [[60, 40], [48, 52]] {
+            assert_eq!(fit_to(&counts, &[0.5, 0.5]), fit(&counts));
+        }
+        assert!(power_to(&[0.5, 0.5], &[0.75, 0.25], 100, 0.001) > 0.9);
     }
 
     /// binom::binom.confint(…, methods = "wilson") with conf.level 0.999, by its formula.

@@ -27,6 +27,7 @@ use super::{
     judge,
     order::{FailureKind, Order, Outcome},
     question::{Rcode, Said},
+    wish::Wish,
 };
 use crate::{
     lab::model::{Lab, Protocol, ProxyMode},
@@ -187,6 +188,8 @@ pub enum Address {
     Several(Vec<SocketAddr>),
     /// A URL of the user.
     Url(String),
+    /// What the user wrote, and where it leads.
+    Asked(String, SocketAddr),
     /// A name, and the name server that is asked for it.
     Name(String, SocketAddr),
 }
@@ -261,18 +264,7 @@ pub enum Expect {
     /// A name server says this.
     Says(Saying),
     /// What the user asks for.
-    Yours(Wish),
-}
-
-/// What a `[[probe]]` asks for; what is absent or empty may be anything.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wish {
-    /// The HTTP status of every answer.
-    pub status: Option<u16>,
-    /// Each of them answers at least once, and nobody else.
-    pub backends: Vec<Answerer>,
-    /// A text in the body of every answer.
-    pub body_contains: Option<String>,
+    Yours(Box<Wish>),
 }
 
 /// What a name server must say.
@@ -291,7 +283,7 @@ pub struct Saying {
 }
 
 /// Someone who may answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answerer {
     /// The pod, the machine, or, for an endpoint that is neither, its address.
     pub name: String,
@@ -304,7 +296,7 @@ pub struct Answerer {
 }
 
 /// What is known of a server's manners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Speaks {
     /// HTTP, and it says who it is: netlab's own servers.
     ItsName,
@@ -352,7 +344,12 @@ impl Suite {
 
     /// How many distribution tests there are.
     pub fn tests(&self) -> usize {
-        self.probes.iter().filter(|probe| matches!(probe.expect, Expect::Shares(_))).count()
+        let tests = |expect: &Expect| match expect {
+            Expect::Shares(_) => true,
+            Expect::Yours(wish) => !wish.shares.is_empty(),
+            _ => false,
+        };
+        self.probes.iter().filter(|probe| tests(&probe.expect)).count()
     }
 
     fn measured(&self) -> impl Iterator<Item = &Probe> {
@@ -363,6 +360,10 @@ impl Suite {
 impl Probe {
     /// What it shows, for people: `pod1a → ClusterIP 10.96.1.100:8080 of shop`.
     pub fn name(&self) -> String {
+        if self.group == Group::Yours {
+            // The user has said it.
+            return self.target.of.clone();
+        }
         let itself = if matches!(self.expect, Expect::Itself(_)) { "itself through " } else { "" };
         format!("{} → {itself}{}", self.from_text(), self.target)
     }
@@ -499,7 +500,7 @@ impl Target {
     /// Every IP address it stands for.
     pub fn ips(&self) -> Vec<IpAddr> {
         match &self.address {
-            Address::Socket(address) | Address::Name(_, address) => vec![address.ip()],
+            Address::Socket(address) | Address::Name(_, address) | Address::Asked(_, address) => vec![address.ip()],
             Address::Several(addresses) => addresses.iter().map(SocketAddr::ip).collect(),
             Address::Url(url) => yours::authority(url).map(|(address, _)| address.ip()).into_iter().collect(),
         }
@@ -508,7 +509,7 @@ impl Target {
     /// Every port it stands for.
     pub fn ports(&self) -> Vec<u16> {
         match &self.address {
-            Address::Socket(address) | Address::Name(_, address) => vec![address.port()],
+            Address::Socket(address) | Address::Name(_, address) | Address::Asked(_, address) => vec![address.port()],
             Address::Several(addresses) => addresses.iter().map(SocketAddr::port).collect(),
             Address::Url(url) => yours::authority(url).map(|(address, _)| address.port()).into_iter().collect(),
         }
@@ -544,7 +545,7 @@ impl fmt::Display for Address {
                 let unique: BTreeSet<String> = addresses.iter().map(SocketAddr::to_string).collect();
                 f.write_str(&unique.into_iter().collect::<Vec<_>>().join(", "))
             }
-            Address::Url(text) | Address::Name(text, _) => f.write_str(text),
+            Address::Url(text) | Address::Name(text, _) | Address::Asked(text, _) => f.write_str(text),
         }
     }
 }

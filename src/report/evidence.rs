@@ -58,12 +58,10 @@ pub fn folder(number: usize, id: &str) -> String {
 pub fn order(probe: &Probe) -> Option<Order> {
     let mut order = probe.orders.first()?.clone();
     order.times = order.times.min(TRIES);
-    let (What::Curl { timeout_ms, .. }
-    | What::Http { timeout_ms, .. }
-    | What::Udp { timeout_ms, .. }
-    | What::HttpByName { timeout_ms, .. }
-    | What::Names { timeout_ms, .. }) = &mut order.what;
-    *timeout_ms = PATIENCE.min(*timeout_ms);
+    order.what.hurry(PATIENCE);
+    if let What::Errand(errand) = &mut order.what {
+        errand.until = None;
+    }
     Some(order)
 }
 
@@ -234,7 +232,7 @@ mod tests {
         ];
         let packet = |(nanos, frame)| Packet { interface: 0, nanos, outgoing: false, frame };
         let captured = Captured {
-            outcome: Outcome { id: 0, tries: Vec::new() },
+            outcome: Outcome { id: 0, tries: Vec::new(), waited: None },
             interfaces: Vec::new(),
             packets: (0..).zip(frames).map(packet).collect(),
             cut: false,

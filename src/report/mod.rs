@@ -368,6 +368,7 @@ fn command(probe: &Probe) -> String {
             let authority = if *port == 80 { host.clone() } else { format!("{host}:{port}") };
             (format!("http://{authority}{path}"), *timeout_ms)
         }
+        What::Errand(errand) => return format!("netlab exec {} -- {}", order.netns, errand.by_hand(order.times)),
         What::Names { question, .. } => return format!("netlab exec {} -- {}", order.netns, dig(question)),
         What::Udp { to, timeout_ms } => {
             let seconds = timeout_ms.div_ceil(1000);

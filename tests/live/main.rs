@@ -26,6 +26,7 @@ mod life;
 mod names;
 mod names_embedded;
 mod places;
+mod probes;
 mod readiness;
 mod refusals;
 mod running;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("readiness", readiness::TESTS),
+        ("probes", probes::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
         ("suite", suite::TESTS),

@@ -100,7 +100,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 /// The way of the probe's first connection by the rules that should be there, if it goes to one
 /// address.
 fn trace(lab: &Lab, probe: &Probe, texts: &BTreeMap<NodeId, String>) -> Result<Option<String>> {
-    let Some((to, protocol)) = destination(probe) else { return Ok(None) };
+    // A ping has no port.
+    let Some((to, protocol)) = destination(probe).filter(|(to, _)| to.port() != 0) else { return Ok(None) };
     let Some(from) = probe.orders.first().and_then(|order| lab.find(&order.netns)) else { return Ok(None) };
     let question = Question { from, to, written: to.to_string(), protocol, proxy: lab.cluster.proxy };
     let tracer = Tracer::new(lab, question.proxy, texts).map_err(unreadable)?;
@@ -111,7 +112,7 @@ fn trace(lab: &Lab, probe: &Probe, texts: &BTreeMap<NodeId, String>) -> Result<O
 fn destination(probe: &Probe) -> Option<(SocketAddr, Protocol)> {
     let protocol = probe.target.protocol;
     match &probe.target.address {
-        Address::Socket(to) => Some((*to, protocol)),
+        Address::Socket(to) | Address::Asked(_, to) => Some((*to, protocol)),
         Address::Several(all) => Some((*all.first()?, protocol)),
         Address::Name(_, server) => Some((*server, Protocol::Udp)),
         Address::Url(_) => {

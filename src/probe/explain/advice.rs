@@ -5,7 +5,9 @@ use crate::{
     lab::model::ProxyMode,
     probe::{
         drift::{Drift, DriftKind},
+        errand::Task,
         judge::FaultKind,
+        order::What,
         suite::{Expect, Group, Probe, TargetKind, way::Role},
     },
 };
@@ -18,6 +20,16 @@ pub fn advice(probe: &Probe, kind: FaultKind, suspects: &[String]) -> Vec<LookAt
         scene.service = probe.resolver.as_deref();
     }
     let advice = match kind {
+        // Of what a user asks nobody may be known who could be looked at.
+        FaultKind::Timeout
+        | FaultKind::Refused
+        | FaultKind::Broken
+        | FaultKind::WrongContent
+        | FaultKind::WrongSource
+            if scene.answerer.is_empty() =>
+        {
+            scene.of_a_stranger()
+        }
         FaultKind::Timeout => scene.timeout(),
         FaultKind::Refused => scene.refused(),
         FaultKind::Unreachable => vec![scene.route(&probe.from), scene.links(&scene.door)],
@@ -97,6 +109,15 @@ struct Scene<'a> {
     service: Option<&'a str>,
 }
 
+/// Who answers if the expectation names nobody.
+fn fallback(probe: &Probe) -> String {
+    if probe.group != Group::Yours {
+        return probe.target.of.clone();
+    }
+    let answers = probe.way.iter().rfind(|hop| hop.role == Role::Answerer);
+    answers.map(|hop| hop.netns.clone()).unwrap_or_default()
+}
+
 impl<'a> Scene<'a> {
     fn of(probe: &'a Probe, suspects: &[String]) -> Self {
         let router = probe.way.iter().find(|hop| hop.role == Role::Router);
@@ -108,9 +129,19 @@ impl<'a> Scene<'a> {
             probe,
             suspected: !suspects.is_empty(),
             door: door.unwrap_or_else(|| probe.from.clone()),
-            answerer: suspect.map_or_else(|| probe.target.of.clone(), |answerer| answerer.name.clone()),
+            answerer: suspect.map_or_else(|| fallback(probe), |answerer| answerer.name.clone()),
             endpoint: endpoint.map_or_else(|| probe.target.to_string(), |ip| ip.to_string()),
             service: probe.target.service.as_deref(),
+        }
+    }
+
+    fn of_a_stranger(&self) -> Vec<LookAt> {
+        let errand = self.probe.orders.first().map(|order| &order.what);
+        match errand {
+            Some(What::Errand(errand)) if matches!(errand.task, Task::Names(_)) => vec![self.names()],
+            Some(What::Errand(_)) if self.is_service() => vec![self.service_rules(), self.route(&self.probe.from)],
+            Some(What::Errand(_)) if !self.probe.target.ips().is_empty() => vec![self.route(&self.probe.from)],
+            _ => Vec::new(),
         }
     }
 

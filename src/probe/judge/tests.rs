@@ -20,7 +20,13 @@ fn find(suite: Suite, id: &str) -> Probe {
 fn answer(pod: Option<&str>, client: Option<&str>, body: &str) -> Try {
     let client = client.map(|client| client.parse().expect("a test says an address"));
     Try {
-        result: Ok(Answer { status: 200, pod: pod.map(str::to_owned), client, body: body.to_owned(), names: None }),
+        result: Ok(Answer {
+            status: 200,
+            pod: pod.map(str::to_owned),
+            client,
+            body: body.to_owned(),
+            ..Answer::default()
+        }),
         micros: 1,
     }
 }
@@ -30,7 +36,7 @@ fn failure(kind: FailureKind, text: &str) -> Try {
 }
 
 fn verdict(probe: &Probe, tries: Vec<Try>) -> Verdict {
-    judge(probe, &[&Outcome { id: probe.orders[0].id, tries }], 0.001).verdict
+    judge(probe, &[&Outcome { id: probe.orders[0].id, tries, waited: None }], 0.001).verdict
 }
 
 fn fault_of(probe: &Probe, tries: Vec<Try>) -> (FaultKind, String) {
@@ -130,7 +136,7 @@ fn uneven_shares_fail() {
             each.flat_map(|(pod, count)| std::iter::repeat_n(answer(Some(pod), None, ""), count)).collect()
         };
         let outcomes: Vec<Outcome> =
-            probe.orders.iter().map(|order| Outcome { id: order.id, tries: tries() }).collect();
+            probe.orders.iter().map(|order| Outcome { id: order.id, tries: tries(), waited: None }).collect();
         judge(&probe, &outcomes.iter().collect::<Vec<_>>(), 0.0005)
     };
     let even = judged([130, 140, 130]);
@@ -156,7 +162,7 @@ fn affinity_sticks() {
             .enumerate()
             .map(|(index, order)| {
                 let tries = (0..order.times).map(|_| answer(Some(pick(index)), None, "")).collect();
-                Outcome { id: order.id, tries }
+                Outcome { id: order.id, tries, waited: None }
             })
             .collect();
         judge(&probe, &outcomes.iter().collect::<Vec<_>>(), 0.001).verdict
@@ -178,25 +184,25 @@ fn a_foreign_server_may_hang_up() {
     assert_eq!(fault_of(&probe, vec![failure(FailureKind::Refused, "")]).0, FaultKind::Refused);
 }
 
+/// A probe of the user with this expectation.
+fn yours(asks: crate::lab::model::Asks, expect: crate::lab::model::UserExpect) -> Probe {
+    let mut lab = book();
+    lab.probes = vec![crate::probe::suite::yours::tests::probe("shop", asks, expect)];
+    find(suite(&lab, &SuiteOptions::default()), "yours/shop")
+}
+
 #[test]
 fn wishes_are_granted_or_not() {
-    use crate::lab::model::{Place, PodId, UserExpect, UserProbe};
-    let mut lab = book();
-    let url = "http://10.30.45.100:30080/".to_owned();
-    lab.probes = vec![UserProbe {
-        name: "shop".to_owned(),
-        from: Place::Host,
-        written: url.clone(),
-        url,
-        expect: UserExpect {
+    use crate::lab::model::{PodId, UserExpect};
+    let probe = yours(
+        crate::probe::suite::yours::tests::http("10.30.45.100", 30080),
+        UserExpect {
             status: Some(200),
             backends: vec![PodId(0), PodId(1)],
-            body_contains: Some("hello".to_owned()),
-            failure: None,
+            text_contains: Some("hello".to_owned()),
+            ..UserExpect::default()
         },
-        at: 0..0,
-    }];
-    let probe = find(suite(&lab, &SuiteOptions::default()), "yours/shop");
+    );
     assert_eq!(probe.group, Group::Yours);
     let good = |pod| answer(Some(pod), None, "hello world");
     passes(&probe, vec![good("pod1a"), good("pod1b")]);
@@ -214,6 +220,42 @@ fn wishes_are_granted_or_not() {
     }
 }
 
+#[test]
+fn answers_are_read_as_closely_as_wished() {
+    use crate::lab::model::{Asks, UserExpect, UserSource};
+    let http = || crate::probe::suite::yours::tests::http("10.30.45.100", 30080);
+    let header = |name: &str, value: &str| {
+        let mut one = answer(Some("pod1a"), Some("192.168.1.10"), "whole");
+        let it = one.result.as_mut().expect("it is an answer");
+        it.headers = vec![(name.to_owned(), value.to_owned())];
+        one
+    };
+    let probe = yours(
+        http(),
+        UserExpect {
+            text: Some("whole".to_owned()),
+            headers: vec![("X-A".to_owned(), "b".to_owned())],
+            source: Some(UserSource::Itself),
+            ..UserExpect::default()
+        },
+    );
+    passes(&probe, vec![header("x-a", "b")]);
+    let happens = |tries| fault_of(&probe, tries).1;
+    assert_eq!(happens(vec![header("x-a", "c")]), "x-a: \"c\"".replace("x-a", "X-A"));
+    assert_eq!(happens(vec![header("x-b", "b")]), "a response without the header X-A");
+    let mut other = header("x-a", "b");
+    other.result.as_mut().expect("it is an answer").client = Some([10, 0, 0, 9].into());
+    assert_eq!(happens(vec![other]), "pod1a saw the client as 10.0.0.9 instead of 192.168.1.10");
+    let mut part = header("x-a", "b");
+    part.result.as_mut().expect("it is an answer").body = "not the whole".to_owned();
+    assert_eq!(happens(vec![part]), "the body \"not the whole\"");
+    let run = yours(Asks::Exec(vec!["false".to_owned()]), UserExpect::default());
+    let mut one = answer(None, None, "");
+    let it = one.result.as_mut().expect("it is an answer");
+    (it.status, it.complaint) = (1, "a\nno such thing\n".to_owned());
+    assert_eq!(fault_of(&run, vec![one]), (FaultKind::WrongContent, "exit code 1: \"no such thing\"".to_owned()));
+}
+
 /// A path that one connection has just shown broken is not measured with hundreds.
 #[test]
 fn hopeless_measurements_are_skipped() {
@@ -221,7 +263,11 @@ fn hopeless_measurements_are_skipped() {
     let first = suite.first_orders();
     let outcomes: Vec<Outcome> = first
         .iter()
-        .map(|order| Outcome { id: order.id, tries: vec![failure(FailureKind::Timeout, ""); order.times] })
+        .map(|order| Outcome {
+            id: order.id,
+            tries: vec![failure(FailureKind::Timeout, ""); order.times],
+            waited: None,
+        })
         .collect();
     assert!(suite.second_orders(&outcomes).is_empty());
     let report = report(&suite, &outcomes, &[]);

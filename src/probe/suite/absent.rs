@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Address, Probe, yours};
+use super::{Address, Probe};
 use crate::lab::model::{Lab, NodeId, UserProbe};
 
 /// The nodes that are not powered off.
@@ -14,7 +14,7 @@ pub(super) fn nodes(lab: &Lab) -> impl Iterator<Item = NodeId> + '_ {
 /// Nobody that the probe needs is powered off.
 pub(super) fn is_present(lab: &Lab, probe: &Probe) -> bool {
     let to_off = match &probe.target.address {
-        Address::Socket(to) | Address::Name(_, to) => is_off(lab, to.ip()),
+        Address::Socket(to) | Address::Name(_, to) | Address::Asked(_, to) => is_off(lab, to.ip()),
         Address::Several(all) => all.iter().any(|to| is_off(lab, to.ip())),
         Address::Url(_) => false,
     };
@@ -52,8 +52,12 @@ pub(super) fn hurry(lab: &Lab, probe: &mut Probe) {
 
 /// The same, of a probe of the user: someone must be left who asks, and someone who may answer.
 pub(super) fn present(lab: &Lab, probe: &UserProbe) -> Option<UserProbe> {
-    let to_off = yours::authority(&probe.url).is_some_and(|(to, _)| is_off(lab, to.ip()));
-    let mut probe = (!lab.is_off(probe.from) && !to_off).then(|| probe.clone())?;
+    let to_off = probe.asks.address().is_some_and(|ip| is_off(lab, ip));
+    let from_off = lab.is_off(probe.from) || probe.as_pod.is_some_and(|pod| lab.is_off(lab.pod_place(pod)));
+    let shares = probe.distribution.iter().filter_map(|it| it.shares.as_ref()).flatten();
+    let shares_off = shares.map(|(pod, _)| *pod).any(|pod| lab.is_off(lab.pod_place(pod)));
+    // The shares of others say nothing about those that are left.
+    let mut probe = (!from_off && !to_off && !shares_off).then(|| probe.clone())?;
     let wanted = !probe.expect.backends.is_empty();
     probe.expect.backends.retain(|pod| !lab.is_off(lab.pod_place(*pod)));
     (!wanted || !probe.expect.backends.is_empty()).then_some(probe)

@@ -123,7 +123,7 @@ impl Scene<'_> {
         }
         match target.address {
             Address::Socket(to) => way_to(self.lab, from, entry, to.ip(), &ends),
-            Address::Name(_, to) => way_to(self.lab, from, entry, to.ip(), &ends),
+            Address::Name(_, to) | Address::Asked(_, to) => way_to(self.lab, from, entry, to.ip(), &ends),
             Address::Several(_) | Address::Url(_) => way(self.lab, from, entry, &ends),
         }
     }

@@ -325,7 +325,12 @@ fn hairpins(scene: &Scene<'_>) -> Vec<(Way, Vec<Answerer>)> {
 
 /// How many tries meet a given one of these, but for a probability of [`MISS`].
 pub(super) fn tries(answerers: &[Answerer]) -> usize {
-    stats::tries_to_hit(answerers.len(), MISS).min(MOST_TRIES)
+    tries_among(answerers.len())
+}
+
+/// The same for so many.
+pub(super) fn tries_among(answerers: usize) -> usize {
+    stats::tries_to_hit(answerers, MISS).min(MOST_TRIES)
 }
 
 /// A ClusterIP at a port that its Service does not have.

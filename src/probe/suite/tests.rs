@@ -206,34 +206,34 @@ fn a_large_lab_is_sampled() {
 
 #[test]
 fn yours_are_taken_as_they_are() {
-    use crate::lab::model::{ConnectFailure, Place, UserExpect, UserProbe};
+    use crate::lab::model::{ConnectFailure, UserExpect, UserSource};
     let mut lab = book();
-    let yours = |name: &str, url: &str, expect: UserExpect| UserProbe {
-        name: name.to_owned(),
-        from: Place::Pod(PodId(0)),
-        url: url.to_owned(),
-        written: url.to_owned(),
-        expect,
-        at: 0..0,
-    };
+    let http = |ip: &str, port| yours::tests::http(ip, port);
+    let yours = |name: &str, asks, expect| yours::tests::probe(name, asks, expect);
+    let all = vec![PodId(0), PodId(1), PodId(2)];
     lab.probes = vec![
-        yours("any", "http://10.96.1.100:8080/", UserExpect::default()),
-        yours(
-            "all",
-            "http://10.30.45.100:30080/x",
-            UserExpect { backends: vec![PodId(0), PodId(1), PodId(2)], ..UserExpect::default() },
-        ),
+        yours("any", http("10.96.1.100", 8080), UserExpect::default()),
+        yours("all", http("10.30.45.100", 30080), UserExpect { backends: all, ..UserExpect::default() }),
         yours(
             "any",
-            "http://10.30.45.100:1/",
+            http("10.30.45.100", 1),
             UserExpect { failure: Some(ConnectFailure::Refused), ..UserExpect::default() },
+        ),
+        yours(
+            "seen",
+            http("10.30.45.100", 30080),
+            UserExpect { source: Some(UserSource::Itself), ..UserExpect::default() },
         ),
     ];
     let suite = only(&lab, "yours");
-    assert_eq!(lines(&suite), ["yours/any", "yours/all", "yours/any-2"]);
-    assert_eq!(suite.probes[1].orders[0].times, 52);
+    assert_eq!(lines(&suite), ["yours/any", "yours/all", "yours/any-2", "yours/seen"]);
+    // Three, and a fourth that must not.
+    assert_eq!(suite.probes[1].orders[0].times, 73);
     assert_eq!(suite.probes[1].target.service.as_deref(), Some("default/http-server-svc"));
     assert!(matches!(&suite.probes[2].expect, Expect::Silence(_)));
+    let Expect::Yours(wish) = &suite.probes[3].expect else { panic!("it is a user's") };
+    let ips: Vec<String> = wish.source.iter().flat_map(|source| &source.ips).map(ToString::to_string).collect();
+    assert_eq!(ips, ["192.168.1.10"]);
     // Nobody is named, but everyone who may answer is on the way.
     assert!(suite.probes[0].way.iter().any(|hop| hop.netns == "pod2"));
 }

@@ -123,6 +123,18 @@ pub fn join(mut way: Vec<Hop>, other: Vec<Hop>) -> Vec<Hop> {
     way
 }
 
+/// The addresses that a place has of its own, those of its interfaces to pods and clients not all among them.
+pub(super) fn addresses(lab: &Lab, place: Place) -> Vec<IpAddr> {
+    match place {
+        Place::Host => vec![lab.cluster.gateway],
+        Place::Node(id) => vec![lab.node(id).ip, lab.node(id).pod_gateway],
+        Place::Pod(id) => vec![lab.pod(id).ip],
+        Place::Client(id) => vec![lab.client(id).ip.addr()],
+        Place::External(id) => lab.external(id).ips.clone(),
+        Place::LoadBalancer => lab.load_balancer.iter().map(|balancer| balancer.ip).collect(),
+    }
+}
+
 struct Way<'a> {
     lab: &'a Lab,
     hops: Vec<Hop>,
@@ -131,14 +143,7 @@ struct Way<'a> {
 impl Way<'_> {
     fn pass(&mut self, place: Place, role: Role, chance: f64) {
         let lab = self.lab;
-        let ips = match place {
-            Place::Host => vec![lab.cluster.gateway],
-            Place::Node(id) => vec![lab.node(id).ip, lab.node(id).pod_gateway],
-            Place::Pod(id) => vec![lab.pod(id).ip],
-            Place::Client(id) => vec![lab.client(id).ip.addr()],
-            Place::External(id) => lab.external(id).ips.clone(),
-            Place::LoadBalancer => lab.load_balancer.iter().map(|balancer| balancer.ip).collect(),
-        };
+        let ips = addresses(lab, place);
         let hop = Hop { netns: lab.netns(place), role, ips, chance };
         add(&mut self.hops, hop, |a, b| (a + b).min(1.0));
     }

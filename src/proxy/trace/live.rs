@@ -420,7 +420,7 @@ mod tests {
         };
         let (story, branches) = story(&lab, &tracer, &question).expect("the rules are sound");
         let visits = monitor::visits(recorded.lines());
-        let answer = Answer { status: 200, pod: None, client: None, body: String::new(), names: None };
+        let answer = Answer { status: 200, pod: None, client: None, ..Answer::default() };
         let tapped = Tapped {
             port: visits[0].header.source.port(),
             result: Try { result: Ok(answer), micros: 1 },
