@@ -267,7 +267,13 @@ fn cordoned_and_drained(world: &Arc<World>) {
     lab.verify().succeeds();
     lab.verb("uncordon node1").succeeds().prints("node1 takes pods again (");
     lab.verb("scale web 6").succeeds();
-    assert!(nodes(&["web-2", "web-3", "web-4", "web-5"]).iter().any(|row| row.ends_with("node1")));
+    assert!(lab.row("pods", "web-5", 6).ends_with("node1"));
+    // What cannot be asked to go comes again elsewhere all the same.
+    lab.verb("node stop node2").succeeds();
+    lab.verb("drain node2").succeeds().prints("pod two stays on node2");
+    assert!(lab.row("pods", "web-0", 6).ends_with("node1"));
+    assert_eq!(lab.row("pods", "web-0", 4), "web-0 1/1 Running 0");
+    lab.verb("node start node2").succeeds();
     lab.verify().succeeds();
 }
 
