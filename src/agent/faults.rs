@@ -20,7 +20,7 @@ use crate::{
     kernel::{events::Events, haproxy, power},
     lab::{
         Overrides,
-        difference::{Difference, differences},
+        difference::{Difference, How, differences},
         model::{BalancerEngine, Lab, NodeId, NodeState, Place},
     },
     plan::{
@@ -166,10 +166,7 @@ async fn become_so(state: &State, mut told: Told, nodes: &BTreeSet<String>) -> R
     };
     let (bad, good) = (Tone::Bad, Tone::Good);
     tell(bad);
-    if changes
-        .iter()
-        .all(|it| it.kind == "node" && it.how == crate::lab::difference::How::Changed(vec!["cordoned".to_owned()]))
-    {
+    if changes.iter().all(|it| it.kind == "node" && it.how == How::Changed(vec!["cordoned".to_owned()])) {
         // Nothing in the kernel knows of that.
         state.becomes(Now { lab: Arc::new(lab.clone()), ..was });
         state.is_told(told.clone())?;
@@ -190,8 +187,9 @@ async fn turn(state: &State, was: &Now, lab: &Lab, told: &Told) -> Result<Vec<Di
     let going: BTreeSet<NodeId> = lab.node_ids().filter(goes_off).collect();
     let cables: Vec<(Link, Link)> =
         going.iter().filter_map(|id| cable(&was.plan, lab.node(*id).name.as_str())).collect();
-    let pods = lab.pods.iter().filter(|pod| going.contains(&pod.node)).map(|pod| pod.full_name());
-    let pods: Vec<String> = pods.collect();
+    let pods = lab.pods.iter().filter(|pod| going.contains(&pod.node));
+    let pods: BTreeMap<String, String> =
+        pods.map(|pod| (pod.full_name(), lab.node(pod.node).name.to_string())).collect();
     let parked = state.servers.parked();
     let mut cut = Vec::new();
     let turned = async {
@@ -281,7 +279,7 @@ async fn greet(lab: &Lab, nodes: &BTreeSet<String>) {
 /// HAProxy asks the nodes by itself, and takes some seconds to believe what they say; the built-in load
 /// balancer has been told.
 async fn balancer_finds_out(lab: &Lab, nodes: &BTreeSet<String>) {
-    if !lab.load_balancer.as_ref().is_some_and(|balancer| balancer.engine == BalancerEngine::Haproxy) {
+    if lab.load_balancer.as_ref().is_none_or(|balancer| balancer.engine != BalancerEngine::Haproxy) {
         return;
     }
     let these = |off: bool| {

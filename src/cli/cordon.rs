@@ -2,11 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{
-    args, labs,
-    node::{self, Words},
-    output::Terminal,
-};
+use super::{args, labs, node, output::Terminal};
 use crate::{
     agent::protocol::NodeOrder,
     error::Result,
@@ -14,16 +10,16 @@ use crate::{
 };
 
 pub(super) fn cordon(args: &args::Nodes, terminal: &Terminal) -> Result<ExitCode> {
-    node::carry_out(args, NodeOrder::Cordon, Words { done: "is cordoned" }, terminal)
+    node::carry_out(args, NodeOrder::Cordon, "is cordoned", terminal)
 }
 
 pub(super) fn uncordon(args: &args::Nodes, terminal: &Terminal) -> Result<ExitCode> {
-    node::carry_out(args, NodeOrder::Uncordon, Words { done: "takes pods again" }, terminal)
+    node::carry_out(args, NodeOrder::Uncordon, "takes pods again", terminal)
 }
 
 /// Says as well which pods have moved, and which have stayed because the file wants them there.
 pub(super) fn drain(args: &args::Nodes, terminal: &Terminal) -> Result<ExitCode> {
-    let code = node::carry_out(args, NodeOrder::Drain, Words { done: "is cordoned" }, terminal)?;
+    let code = node::carry_out(args, NodeOrder::Drain, "is cordoned", terminal)?;
     let lab = labs::load(&labs::choose(args.of_lab.lab.as_deref())?)?;
     for pod in &lab.pods {
         let node = lab.node(pod.node).name.as_str();

@@ -13,20 +13,13 @@ use crate::{
 
 pub(super) fn node(verb: &args::Node, terminal: &Terminal) -> Result<ExitCode> {
     match verb {
-        args::Node::Stop(args) => carry_out(args, NodeOrder::Stop, Words { done: "is stopped" }, terminal),
-        args::Node::Start(args) => carry_out(args, NodeOrder::Start, Words { done: "runs" }, terminal),
+        args::Node::Stop(args) => carry_out(args, NodeOrder::Stop, "is stopped", terminal),
+        args::Node::Start(args) => carry_out(args, NodeOrder::Start, "runs", terminal),
     }
 }
 
-/// How it is said that something was done.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Words {
-    /// What a node is or does then.
-    pub(super) done: &'static str,
-}
-
-/// Has something done to nodes, and says of each whether it was news.
-pub(super) fn carry_out(args: &args::Nodes, order: NodeOrder, words: Words, terminal: &Terminal) -> Result<ExitCode> {
+/// Has something done to nodes, and says of each what it is or does then, and whether that was news.
+pub(super) fn carry_out(args: &args::Nodes, order: NodeOrder, done: &str, terminal: &Terminal) -> Result<ExitCode> {
     let directory = labs::choose(args.of_lab.lab.as_deref())?;
     let began = Instant::now();
     let request = Request::Node { nodes: args.nodes.clone(), order };
@@ -37,8 +30,8 @@ pub(super) fn carry_out(args: &args::Nodes, order: NodeOrder, words: Words, term
     for node in &args.nodes {
         let changed = applied.differences.iter().any(|it| it.kind == "node" && it.name == *node);
         match changed {
-            true => terminal.say(format!("{node} {} ({time} ms)", words.done)),
-            false => terminal.say(format!("{node} {} already", words.done)),
+            true => terminal.say(format!("{node} {} ({time} ms)", done)),
+            false => terminal.say(format!("{node} {} already", done)),
         }
     }
     applied.differences.iter().filter(|it| cordon::has_moved(it)).for_each(|it| terminal.say(it));

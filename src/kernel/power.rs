@@ -1,6 +1,7 @@
 //! Cables that are pulled and plugged in again, and machines that lose their power.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -15,9 +16,13 @@ use tokio::{runtime, sync::watch, time::timeout};
 use super::{
     netlink::Netlink,
     netns,
-    serve::{ServerState, Servers, tcp_socket},
+    serve::{ServerState, Servers, key, tcp_socket},
 };
-use crate::{error::Result, plan::step::Link};
+use crate::{
+    error::Result,
+    lab::model::{Lab, PodId},
+    plan::step::Link,
+};
 
 /// Takes the near end down, by which both ends lose their carrier.
 ///
@@ -66,49 +71,47 @@ pub async fn greet(netns: &str, neighbours: &[IpAddr]) -> Result<()> {
     Ok(())
 }
 
-/// How the servers of pods were when their node lost its power: by pod and container, with how often
-/// they had been started again.
-pub type Parked = Vec<((String, String), u32)>;
+/// Servers whose node is powered off: by pod and container, with how they are since.
+pub type Parked = Vec<((String, String), ServerState)>;
 
 impl Servers {
-    /// The servers of these pods end on the spot, without a farewell, and are not started again.
-    pub fn cut_power(&self, pods: &[String]) -> Parked {
-        pods.iter().for_each(|pod| self.scopes().shut(pod));
+    /// The servers of these pods, each with its node, end on the spot, without a farewell, and are not
+    /// started again.
+    pub fn cut_power(&self, pods: &BTreeMap<String, String>) -> Parked {
+        pods.keys().for_each(|pod| self.scopes().shut(pod));
         let mut table = self.table();
-        let mine: Vec<(String, String)> = table.keys().filter(|(pod, _)| pods.contains(pod)).cloned().collect();
+        let mine: Vec<(String, String)> = table.keys().filter(|(pod, _)| pods.contains_key(pod)).cloned().collect();
         let states = mine.into_iter().filter_map(|key| table.remove(&key).map(|state| (key, state.borrow().clone())));
         let cut = states.map(|(key, state)| {
             if let Some(pid) = state.pid() {
                 // That it has ended already is fine; what else runs there ends with its namespace.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-            (key, state.restarts())
+            let node = pods.get(&key.0).cloned().unwrap_or_default();
+            (key, ServerState::Off { node, restarts: state.restarts() })
         });
         cut.collect()
     }
 
     /// The servers whose node is powered off.
     pub fn parked(&self) -> Parked {
-        let table = self.table();
-        let off = table.iter().filter_map(|(key, state)| match *state.borrow() {
-            ServerState::Off { restarts } => Some((key.clone(), restarts)),
-            _ => None,
-        });
+        let off = self.states().into_iter().filter(|(_, state)| matches!(state, ServerState::Off { .. }));
         off.collect()
     }
 
     /// Remembers servers whose node is powered off.
     pub fn park(&self, parked: Parked) {
-        let off = |(key, restarts)| (key, watch::channel(ServerState::Off { restarts }).1);
-        self.table().extend(parked.into_iter().map(off));
+        self.table().extend(parked.into_iter().map(|(key, state)| (key, watch::channel(state).1)));
     }
 
     /// How often a server that is about to start was started again already: once more if its node lost
-    /// its power meanwhile.
-    pub(super) fn restarts_so_far(&self, server: &(String, String)) -> u32 {
-        let state = self.table().get(server).map(|state| state.borrow().clone());
+    /// its power meanwhile. On another node it is another one.
+    pub(super) fn restarts_so_far(&self, lab: &Lab, pod: PodId, container: usize) -> u32 {
+        let state = self.table().get(&key(lab, pod, container)).map(|state| state.borrow().clone());
         match state {
-            Some(ServerState::Off { restarts }) => restarts + 1,
+            Some(ServerState::Off { node, restarts }) if node == lab.node(lab.pod(pod).node).name.as_str() => {
+                restarts + 1
+            }
             _ => 0,
         }
     }

@@ -76,7 +76,7 @@ pub(super) type Healths = BTreeMap<(String, u16), watch::Sender<Health>>;
 pub(super) type States = BTreeMap<(String, String), watch::Receiver<ServerState>>;
 
 /// By what a container's server is known.
-fn key(lab: &Lab, pod: PodId, container: usize) -> (String, String) {
+pub(super) fn key(lab: &Lab, pod: PodId, container: usize) -> (String, String) {
     let pod = lab.pod(pod);
     (pod.full_name(), pod.containers[container].name.to_string())
 }
@@ -91,6 +91,8 @@ pub enum ServerState {
     },
     /// Its node is powered off, and nobody has heard of it since.
     Off {
+        /// The node.
+        node: String,
         /// How often it had been started again.
         restarts: u32,
     },
@@ -142,7 +144,7 @@ impl ServerState {
     pub fn restarts(&self) -> u32 {
         match self {
             ServerState::Ended { .. } => 0,
-            ServerState::BuiltIn { restarts } | ServerState::Off { restarts } => *restarts,
+            ServerState::BuiltIn { restarts } | ServerState::Off { restarts, .. } => *restarts,
             ServerState::Running { past, .. } | ServerState::Waiting { past, .. } => past.restarts,
         }
     }
@@ -153,7 +155,7 @@ impl fmt::Display for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerState::BuiltIn { .. } => f.write_str("built in"),
-            ServerState::Off { .. } => f.write_str("its node is powered off"),
+            ServerState::Off { node, .. } => write!(f, "{node} is powered off"),
             ServerState::Running { pid, past } => {
                 write!(f, "process {pid}")?;
                 past.how.iter().try_for_each(|how| write!(f, ", the one before {how}"))
@@ -232,7 +234,7 @@ impl Servers {
             events: self.events.clone(),
             fallen: self.fallen.clone(),
             verdicts: self.verdicts.clone(),
-            restarts: self.restarts_so_far(&key(lab, pod, container)),
+            restarts: self.restarts_so_far(lab, pod, container),
         }
     }
 
@@ -278,7 +280,7 @@ impl Servers {
                 for port in &it.ports {
                     listen(netns, port.container_port, port.protocol, &echo, &pair)?;
                 }
-                watch::channel(ServerState::BuiltIn { restarts: self.restarts_so_far(&key(lab, pod, container)) }).1
+                watch::channel(ServerState::BuiltIn { restarts: self.restarts_so_far(lab, pod, container) }).1
             }
             Server::Python => {
                 let ports = it.ports.iter().map(|port| port.container_port.to_string());
@@ -401,7 +403,7 @@ impl Servers {
                     None => names.insert(dns::Known::new(dns::names(lab)?)).clone(),
                 };
                 dns::serve_cluster(lab, names, netns, &pair)?;
-                let restarts = self.restarts_so_far(&key(lab, pod, container));
+                let restarts = self.restarts_so_far(lab, pod, container);
                 Ok(watch::channel(ServerState::BuiltIn { restarts }).1)
             }
             DnsEngine::Coredns => self.start_coredns(serving, processes),

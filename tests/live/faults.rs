@@ -149,7 +149,6 @@ fn a_pull_is_noticed(world: &Arc<World>) {
         lab.script("host", "ip link set veth-node2 down").succeeds();
         lab.verb("link up node2").succeeds();
         assert_eq!(lab.row("nodes", "node2", 2), "node2 Ready");
-        lab.verify().succeeds();
         lab.verb("link down node1 node2 --notice").succeeds();
         assert_eq!(lab.row("nodes", "node1", 2), "node1 NotReady");
         lab.verb("link up node1 node2").succeeds();
@@ -165,7 +164,7 @@ fn a_pull_is_noticed(world: &Arc<World>) {
 fn a_node_without_power(world: &Arc<World>) {
     for mode in ["iptables", "nftables"] {
         let lab = world.up(&text(mode));
-        let load = lab.load(12, &["10.30.45.100:30081"]);
+        let load = lab.load(8, &["10.30.45.100:30081"]);
         lab.script("node2", "ip route add blackhole 198.51.100.0/24; nohup sleep 1000 >/dev/null 2>&1 &").succeeds();
         lab.verb("node stop node2").succeeds().prints("node2 is stopped (");
         lab.verb("node stop node2").succeeds().prints("node2 is stopped already");
@@ -260,14 +259,18 @@ fn cordoned_and_drained(world: &Arc<World>) {
     assert!(new.iter().all(|row| row.ends_with("node2")), "{new:?}");
     lab.apply(&format!("{text}\n[[pod]]\nname = \"late\"\n[[pod]]\nname = \"named\"\nnode = \"node1\"\n")).succeeds();
     assert!(lab.row("pods", "late", 6).ends_with("node2") && lab.row("pods", "named", 6).ends_with("node1"));
-    lab.verify().succeeds();
     let drained = lab.verb("drain node1").succeeds().prints("pod one stays on node1: its [[pod]] names the node");
     assert!(drained.stdout.contains("! pod web-0, which is replaced: node, ip"), "{drained}");
     assert!(lab.row("pods", "web-0", 6).ends_with("node2"));
-    lab.verify().succeeds();
     lab.verb("uncordon node1").succeeds().prints("node1 takes pods again (");
     lab.verb("scale web 6").succeeds();
-    assert!(nodes(&["web-2", "web-3", "web-4", "web-5"]).iter().any(|row| row.ends_with("node1")));
+    assert!(lab.row("pods", "web-5", 6).ends_with("node1"));
+    // What cannot be asked to go comes again elsewhere all the same.
+    lab.verb("node stop node2").succeeds();
+    lab.verb("drain node2").succeeds().prints("pod two stays on node2");
+    assert!(lab.row("pods", "web-0", 6).ends_with("node1"));
+    assert_eq!(lab.row("pods", "web-0", 4), "web-0 1/1 Running 0");
+    lab.verb("node start node2").succeeds();
     lab.verify().succeeds();
 }
 

@@ -19,7 +19,8 @@ pub(super) fn is_present(lab: &Lab, probe: &Probe) -> bool {
         Address::Url(_) => false,
     };
     let from_off = || probe.orders.iter().any(|order| lab.find(&order.netns).is_some_and(|place| lab.is_off(place)));
-    !to_off && !from_off() && !(asks_dns(lab, probe) && has_no_dns(lab))
+    let in_vain = || asks_dns(lab, probe) && has_no_dns(lab);
+    !(to_off || from_off() || in_vain())
 }
 
 /// It asks the cluster's DNS, first or at all.
