@@ -367,6 +367,8 @@ ip = "192.0.2.10/24"
         assert_eq!(asked.ready().into_iter().filter(|it| it.starts_with("web")).collect::<Vec<_>>(), [first, second]);
     }
     load.has_not_failed();
+    // Who asks a pod how it is does not keep it from ending.
+    assert!(asked.events().iter().all(|it| it["reason"] != "Killed"), "{:#?}", asked.events());
     lab.verify().args(["--samples", "50", "--only", "services"]).succeeds();
     // A pod more is not waited for, and joins by itself.
     asked.told(["scale", "web-v3", "3"]).succeeds().prints("+ pod web-v3-2");
