@@ -87,7 +87,7 @@ pub(super) async fn turn_into(
     }
     state.becomes(now.clone());
     settled()?;
-    readiness::settle(state)?;
+    readiness::settle(state, &turn.change)?;
     turn.end_the_rest().await?;
     for gone in differences.iter().filter(|it| it.how == How::Removed) {
         events.normal(object(gone), "Removed", "is gone");

@@ -174,11 +174,12 @@ fn too_late(waiting: &Waiting) -> Error {
 }
 
 /// Writes down what the lab has become, where that is more than it was told: who was waited for is ready.
+/// And has the verdicts looked at that came for new pods before the lab knew of them.
 ///
 /// # Errors
 ///
 /// When the directory cannot be written to.
-pub(super) fn settle(state: &State) -> Result<()> {
+pub(super) fn settle(state: &State, change: &Change) -> Result<()> {
     let mut told = state.told();
     let now = state.now().lab;
     let unproven = now.pods.iter().filter(|pod| pod.unproven).map(|pod| pod.full_name());
@@ -187,6 +188,9 @@ pub(super) fn settle(state: &State) -> Result<()> {
     let still: BTreeSet<String> = told.overrides.unproven().difference(&ready).cloned().chain(unproven).collect();
     if told.overrides.are_unproven(still) {
         state.is_told(told)?;
+    }
+    if !change.new_pods.is_empty() {
+        state.servers.verdicts().touch();
     }
     Ok(())
 }

@@ -58,6 +58,8 @@ pub(super) struct Pair {
     pub(super) listeners: Scope,
     /// All of it.
     pub(super) whole: Scope,
+    /// Who asks it how it is, until it is gone: nobody waits for their end.
+    pub(super) probes: Scope,
 }
 
 impl Scopes {
@@ -70,7 +72,7 @@ impl Scopes {
         let mut table = self.table();
         let pair = table.entry(owner.to_owned()).or_insert_with(|| {
             let whole = Scope::default();
-            Pair { listeners: whole.inner(), whole }
+            Pair { listeners: whole.inner(), probes: whole.inner(), whole }
         });
         pair.clone()
     }
@@ -118,6 +120,8 @@ mod tests {
         };
         pair.listeners.spawn(hold(listening));
         pair.whole.spawn(hold(talking));
+        let (asking, mut probe) = oneshot::channel::<()>();
+        pair.probes.spawn(hold(asking));
         let mut closing = Box::pin(scopes.close("pod"));
         assert!(futures::poll!(&mut closing).is_pending());
         assert!((&mut listener).await.is_err());
@@ -125,7 +129,13 @@ mod tests {
         assert!(connection.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         scopes.end("pod");
         closing.await;
+        assert!((&mut probe).await.is_err());
         assert!((&mut connection).await.is_err());
+        // Whoever only asks is not waited for.
+        let (asking, mut probe) = oneshot::channel::<()>();
+        scopes.of("other").probes.spawn(hold(asking));
+        scopes.close("other").await;
+        assert!(probe.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         // The next one of this name is another one.
         let (again, mut third) = oneshot::channel::<()>();
         scopes.of("pod").listeners.spawn(hold(again));

@@ -270,7 +270,7 @@ impl Servers {
         self.births.note(&lab.pod(pod).full_name());
         let told = Told { verdicts: self.verdicts.clone(), events: self.events.clone() };
         if let Some(prober) = Prober::of(lab, (pod, container), processes, told)? {
-            self.scopes.of(&lab.pod(pod).full_name()).whole.spawn(prober.probe());
+            self.scopes.of(&lab.pod(pod).full_name()).probes.spawn(prober.probe());
         }
         let state = match &it.server {
             Server::Echo => {

@@ -367,10 +367,18 @@ ip = "192.0.2.10/24"
         assert_eq!(asked.ready().into_iter().filter(|it| it.starts_with("web")).collect::<Vec<_>>(), [first, second]);
     }
     load.has_not_failed();
+    // Who asks a pod how it is does not keep it from ending.
+    assert!(asked.events().iter().all(|it| it["reason"] != "Killed"), "{:#?}", asked.events());
     lab.verify().args(["--samples", "50", "--only", "services"]).succeeds();
     // A pod more is not waited for, and joins by itself.
     asked.told(["scale", "web-v3", "3"]).succeeds().prints("+ pod web-v3-2");
     asked.waits_for("web", &["web-v3-0", "web-v3-1", "web-v3-2"]);
+    // One that is asked only once, and has answered before it is known, joins as well.
+    let once = text(3).replace("replicas = 2", "replicas = 3")
+        + "\n[[pod]]\nname = \"web-once\"\nlabels = { app = \"web\" }\nreadiness = { tcp_socket = 80, period = \"10m\" }\n";
+    let file = world.file("once.toml", &once);
+    asked.told(["apply", &file.to_string_lossy()]).succeeds().prints("+ pod web-once");
+    asked.waits_for("web", &["web-once", "web-v3-0", "web-v3-1", "web-v3-2"]);
 }
 
 /// Rows K3 and K7: a pod that is being deleted and answers its probe stands in for want of a better one;
