@@ -3,7 +3,7 @@
 //!
 //! The table is data. Whoever runs it asks each row of three opinions, which must agree with the
 //! row and with each other: [`truth`](crate::proxy::truth), [`trace`](crate::proxy::trace) and
-//! the kernel (`tests/conformance.rs`). [`page`] prints it for people (`cargo xtask conformance`).
+//! the kernel (`tests/conformance.rs`). [`page()`] prints it for people (`cargo xtask conformance`).
 //!
 //! The rows' ids up to `Z` with a number are those of the project's reference; `own-…` are
 //! drawn from the contract besides.

@@ -3,9 +3,8 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::Arc,
 };
 
@@ -117,27 +116,33 @@ fn labs_of_one_name(world: &Arc<World>) {
     mine.down();
 }
 
-/// Begins to test, and waits until two labs are there.
-fn testing(world: &World, name: &str) -> Calling {
+/// Begins to test two labs, and waits until these processes of both are there.
+fn testing(world: &World, name: &str, awaited: fn(&Marked) -> bool) -> Calling {
     let folder = folder(world, name, &[("a.toml", SLOW), ("b.toml", SLOW)]);
-    let calling = world.netlab(["test", &folder.to_string_lossy(), "-j", "2"]).start();
-    while world.processes().iter().filter(|process| process.is_agent()).count() < 2 {
+    let mut calling = world.netlab(["test", &folder.to_string_lossy(), "-j", "2"]).start();
+    while world.processes().iter().filter(|process| awaited(process)).count() < 2 {
+        assert!(calling.child.try_wait().expect("it is our child").is_none(), "it ended too early");
         a_moment();
     }
     calling
 }
 
 fn ended_while_it_runs(world: &Arc<World>) {
-    for (signal, code) in [(Signal::SIGKILL, 137), (Signal::SIGTERM, 143)] {
-        let calling = testing(world, signal.as_ref());
-        calling.signal(signal);
-        calling.done().with_code(code);
+    // While labs are built; and while their probes are tried.
+    let moments: [(&str, fn(&Marked) -> bool); 2] =
+        [("building", Marked::is_agent), ("probing", |it| it.arguments.get(1).is_some_and(|verb| verb == "verify"))];
+    for (moment, awaited) in moments {
+        for (signal, code) in [(Signal::SIGKILL, 137), (Signal::SIGTERM, 143)] {
+            let calling = testing(world, &format!("{moment}-{signal}"), awaited);
+            calling.signal(signal);
+            calling.done().with_code(code);
+            world.must_be_empty();
+        }
+        let calling = testing(world, &format!("{moment}-interrupted"), awaited);
+        calling.signal_group(Signal::SIGINT);
+        calling.done().with_code(130);
         world.must_be_empty();
     }
-    let calling = testing(world, "SIGINT");
-    calling.signal_group(Signal::SIGINT);
-    calling.done().with_code(130);
-    world.must_be_empty();
 }
 
 fn the_first_failure_is_enough(world: &Arc<World>) {
@@ -187,9 +192,14 @@ pub(crate) fn helper() -> Option<ExitCode> {
 
 /// A call of this program by the test's user, with the program under test.
 fn help(world: &World, verb: &str) -> crate::support::call::Call {
-    let helper = world.file("helper", "");
-    fs::copy(env::current_exe().expect("there is this program"), &helper).expect("it can be copied");
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("the copy is ours");
+    let helper = world.file("about-the-helper", "").with_file_name("helper");
+    if !helper.exists() {
+        // Not by this process: another thread's child would hold the copy open for a moment, and a file that is
+        // open for writing cannot be run.
+        let this = env::current_exe().expect("there is this program");
+        let copied = Command::new("cp").args([&this, &helper]).status().expect("cp can be run");
+        assert!(copied.success(), "this program can be copied");
+    }
     let mut call = world.program(&helper.to_string_lossy());
     call.command.arg(verb).env(netlab::PROGRAM, world.netlab_path());
     call
@@ -202,8 +212,12 @@ fn a_lab_in_a_program(world: &Arc<World>) {
 
 fn a_program_that_is_killed(world: &Arc<World>) {
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-        let calling = help(world, "hold-a-lab").start();
-        while !world.processes().iter().any(Marked::is_agent) {
+        let mut calling = help(world, "hold-a-lab").start();
+        // The lab is called after the process that has it.
+        let name = format!("lab-{}-1 ", calling.child.id());
+        let is_up = |line: &str| line.starts_with(&name) && line.contains("Running");
+        while !world.netlab(["ls"]).succeeds().stdout.lines().any(is_up) {
+            assert!(calling.child.try_wait().expect("it is our child").is_none(), "it ended too early");
             a_moment();
         }
         calling.signal(signal);
