@@ -4,6 +4,7 @@
 mod build;
 mod changing;
 pub mod directory;
+mod leaving;
 pub mod link;
 mod living;
 pub mod protocol;

@@ -95,6 +95,9 @@ pub enum Request {
     Apply {
         /// The text of a lab file.
         text: String,
+        /// Do not wait until pods that end because of it are gone.
+        #[serde(default)]
+        no_wait: bool,
     },
     /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
     Ready {
@@ -105,6 +108,9 @@ pub enum Request {
     Delete {
         /// The pods.
         pods: Vec<String>,
+        /// Do not wait until pods that end because of it are gone.
+        #[serde(default)]
+        no_wait: bool,
     },
     /// Give a `[[pod]]` another number of replicas. Answered by [`Reply::Applied`].
     Scale {
@@ -112,6 +118,9 @@ pub enum Request {
         name: String,
         /// How many there shall be.
         replicas: u32,
+        /// Do not wait until pods that end because of it are gone.
+        #[serde(default)]
+        no_wait: bool,
     },
     /// Kill the processes of these pods. Answered by [`Reply::Done`].
     Kill {

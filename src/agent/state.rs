@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     directory,
+    leaving::Farewells,
     protocol::{Phase, ServerStatus, Status},
 };
 use crate::{
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) servers: Servers,
     told: Mutex<Told>,
     progress: Mutex<Progress>,
+    /// The pods that are on their way out.
+    pub(super) farewells: Farewells,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     /// The lab's directory, as it is seen inside.
@@ -61,6 +64,13 @@ struct Progress {
     stages: Vec<(String, u64)>,
 }
 
+impl Told {
+    /// What is there, and keeps what it has.
+    pub(super) fn kept(&self) -> Kept {
+        Kept::of(&self.whole).besides(&self.overrides.over(&self.whole))
+    }
+}
+
 impl State {
     /// Of a lab on its way up.
     pub(super) fn building(
@@ -72,7 +82,8 @@ impl State {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
         let told = Mutex::new(Told { text, whole: Arc::clone(&now.lab), overrides: Overrides::default() });
         let turn = tokio::sync::Mutex::new(());
-        State { now: RwLock::new(now), processes, servers, told, progress, turn, directory }
+        let farewells = Farewells::default();
+        State { now: RwLock::new(now), processes, servers, told, progress, farewells, turn, directory }
     }
 
     /// Waits for its turn to change the lab.

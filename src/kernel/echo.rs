@@ -23,10 +23,7 @@ use hyper::{Request, Response, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{
-    datagram::Datagrams,
-    scope::{Pair, Scope},
-};
+use super::{datagram::Datagrams, scope::Pair};
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 
 /// One echo server: what it says of itself.
@@ -39,24 +36,36 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Answers every connection, each on a task of its own, for as long as it is let.
+    /// Answers every connection, each on a task of its own, for as long as it is let. Whoever is
+    /// waiting when it shall end is still answered.
     pub(super) async fn serve_http(self, listener: TcpListener, pair: Pair) {
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                () = pair.listeners.ended() => return,
+            };
+            match accepted {
                 Ok((stream, client)) => {
-                    pair.whole.spawn(self.clone().converse(stream, client, pair.listeners.clone()));
+                    pair.last.note();
+                    pair.whole.spawn(self.clone().converse(stream, client, pair.clone()));
                 }
                 // Out of descriptors, or a client that went away before it was accepted:
                 // let the open connections end first.
+                Err(_) if pair.listeners.has_ended() => return,
                 Err(_) => tokio::task::yield_now().await,
             }
         }
     }
 
-    async fn converse(self, stream: TcpStream, client: SocketAddr, listeners: Scope) {
+    async fn converse(self, stream: TcpStream, client: SocketAddr, pair: Pair) {
         let Ok(here) = stream.local_addr() else { return };
         let answer = service_fn(|request: Request<hyper::body::Incoming>| {
-            let response = self.http(&request, here, client);
+            let mut response = self.http(&request, here, client);
+            if pair.kept.has_ended() {
+                // The pod is to end: who has more to ask comes by another connection, and so to another pod.
+                response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            }
             async move { Ok::<_, Infallible>(response) }
         });
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
@@ -65,7 +74,7 @@ impl Echo {
         // server has nobody to tell.
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = listeners.ended() => {}
+            () = pair.listeners.ended() => {}
         }
         // A server that shall end answers what it was asked, and says that it was the last time.
         connection.as_mut().graceful_shutdown();

@@ -39,7 +39,7 @@ pub mod stale;
 pub mod sync;
 pub mod tools;
 pub mod trace;
-mod turnover;
+pub mod turnover;
 pub mod unanswered;
 pub mod undo;
 pub mod view;

@@ -43,6 +43,9 @@ use crate::{
     plan::step::{Check, Program},
 };
 
+/// So many connections may wait to be accepted: what the kernel allows at most (net.core.somaxconn).
+const WAITING: u32 = 4096;
+
 /// What the load balancer's log is called, after its name.
 pub const BALANCER_LOG: &str = "haproxy.log";
 
@@ -61,8 +64,11 @@ pub struct Servers {
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
     pub(super) events: Events,
     fallen: Fallen,
-    ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    ending: Arc<Mutex<BTreeMap<String, Ending>>>,
 }
+
+/// A pod's end, which comes once.
+pub(super) type Ending = Arc<tokio::sync::OnceCell<()>>;
 
 /// By node and port.
 pub(super) type Healths = BTreeMap<(String, u16), watch::Sender<Health>>;
@@ -207,10 +213,9 @@ impl Servers {
         }
     }
 
-    /// Whose holder may end a pod of this name.
-    pub(super) fn ending(&self, pod: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(ending.entry(pod.to_owned()).or_default())
+    /// The pods that end, or have ended and are still known.
+    pub(super) fn ending(&self) -> MutexGuard<'_, BTreeMap<String, Ending>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, States> {
@@ -388,7 +393,7 @@ impl Servers {
             environment: environment::of_container(lab, pod, container),
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
-            scope: self.scopes.of(&name).listeners,
+            scope: self.scopes.of(&name).kept,
             known: self.known_as(lab, pod, container),
         };
         kept.start(processes)
@@ -492,11 +497,11 @@ pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
 fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) -> Result<()> {
     match protocol {
         Protocol::Tcp => {
-            pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
+            pair.listeners.spawn_polite(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
         }
         Protocol::Udp => {
             let socket = Datagrams::new(udp_socket(netns, port)?).context(format!("cannot serve port {port}/UDP"))?;
-            pair.listeners.spawn(echo.clone().serve_udp(socket));
+            pair.datagrams.spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }
@@ -516,9 +521,15 @@ pub(super) fn udp_socket(netns: &str, port: u16) -> Result<UdpSocket> {
 pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
     let what = format!("cannot listen on port {port}/TCP");
     let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;
-    listener.set_nonblocking(true).context(&what)?;
-    TcpListener::from_std(listener).context(&what)
+    let socket = netns::inside(netns, || {
+        let socket = tcp_socket(any)?;
+        // As std does: the port of a server that has just ended is free.
+        socket.set_reuseaddr(true).context(&what)?;
+        socket.bind(any).context(&what)?;
+        Ok(socket)
+    })?;
+    // A SYN that finds no room comes again after a second, and is led to where the first one was.
+    socket.listen(WAITING).context(&what)
 }
 
 /// What answers DNS questions.

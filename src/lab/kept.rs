@@ -71,6 +71,15 @@ impl Kept {
         }
     }
 
+    /// The same, and what pods of another lab have besides: nobody else gets it as long as there is more.
+    #[must_use]
+    pub fn besides(mut self, other: &Lab) -> Self {
+        for (name, pod) in Kept::of(other).pods {
+            self.pods.entry(name).or_insert(pod);
+        }
+        self
+    }
+
     pub(super) fn node_ip(&self, name: &str) -> Option<Ipv4Addr> {
         self.nodes.get(name).map(|node| node.ip)
     }

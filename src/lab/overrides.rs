@@ -1,11 +1,17 @@
 //! What a running lab was told besides its file: which pods are ready, which are on their way out,
 //! and which are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Lab, Place, PodId, UserProbe};
+use super::{
+    leaving::Leaving,
+    model::{Lab, Place, PodId, UserProbe},
+};
 
 /// What was told, by the pods' full names. It holds until the lab ends, or its file says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -13,8 +19,8 @@ use super::model::{Lab, Place, PodId, UserProbe};
 pub struct Overrides {
     /// Pods that were made ready, or not.
     ready: BTreeMap<String, bool>,
-    /// Pods that are being deleted, and still run.
-    terminating: BTreeSet<String>,
+    /// Pods that the lab shall not have (any more), and that still run.
+    leaving: Leaving,
     /// Pods of which a server has ended and does not listen again yet.
     fallen: BTreeSet<String>,
     /// Pods that were deleted.
@@ -32,14 +38,38 @@ impl Overrides {
         self.ready.get(pod).copied()
     }
 
-    /// A pod is being deleted.
-    pub fn terminate(&mut self, pod: &str) {
-        self.terminating.insert(pod.to_owned());
+    /// Some pods of the lab of a text are terminating from now on; each with whether it is ready.
+    pub fn leave(&mut self, text: &str, whole: &Arc<Lab>, pods: BTreeMap<String, bool>) {
+        // What was told of them is known; what will be is about them, too, until they are gone.
+        pods.keys().for_each(|pod| self.forget(pod));
+        self.leaving.add(text, whole, pods);
     }
 
-    /// A pod is being deleted.
-    pub fn is_terminating(&self, pod: &str) -> bool {
-        self.terminating.contains(pod)
+    /// A pod is terminating.
+    pub fn is_leaving(&self, pod: &str) -> bool {
+        self.leaving.has(pod)
+    }
+
+    /// The pods that are terminating.
+    pub fn leaving(&self) -> BTreeSet<String> {
+        self.leaving.names().cloned().collect()
+    }
+
+    /// Pods that were terminating are gone; what waits for that does not come yet.
+    pub fn are_gone(&mut self, pods: &BTreeSet<String>) {
+        pods.iter().for_each(|pod| self.forget(pod));
+        self.leaving.are_gone(pods);
+    }
+
+    /// What has waited for these pods comes.
+    pub fn make_way(&mut self, pods: &BTreeSet<String>) {
+        self.leaving.forget(pods);
+    }
+
+    /// How it will be when all that are terminating are gone.
+    #[must_use]
+    pub fn settled(&self) -> Overrides {
+        Overrides { leaving: Leaving::default(), ..self.clone() }
     }
 
     /// Of these pods a server has ended and does not listen again yet; says whether that is news.
@@ -58,7 +88,6 @@ impl Overrides {
     /// A pod that comes under this name is another one.
     pub fn forget(&mut self, pod: &str) {
         self.ready.remove(pod);
-        self.terminating.remove(pod);
     }
 
     /// Deleted pods come back where this says so.
@@ -76,45 +105,53 @@ impl Overrides {
 
     /// Forgets the pods that the file does not speak of (any more).
     pub fn keep_known(&mut self, whole: &Lab) {
-        let names: BTreeSet<String> = whole.pods.iter().map(|pod| pod.full_name()).collect();
+        let mut names: BTreeSet<String> = whole.pods.iter().map(|pod| pod.full_name()).collect();
+        names.extend(self.leaving());
         self.ready.retain(|pod, _| names.contains(pod));
         self.fallen.retain(|pod| names.contains(pod));
-        self.terminating.retain(|pod| names.contains(pod));
         self.deleted.retain(|pod| names.contains(pod));
     }
 
     /// The lab as its file says, with what was told besides.
     pub fn over(&self, whole: &Lab) -> Lab {
         let mut lab = whole.clone();
+        let mut stays: Vec<bool> = lab.pods.iter().map(|pod| !self.deleted.contains(&pod.full_name())).collect();
+        if !self.leaving.is_nobody() {
+            stays.iter_mut().zip(self.leaving.lets(&lab)).for_each(|(stays, lets)| *stays &= lets);
+        }
+        keep(&mut lab, &stays);
+        self.leaving.join(&mut lab);
         for pod in &mut lab.pods {
             let name = pod.full_name();
             if let Some(ready) = self.ready.get(&name) {
                 pod.ready = *ready;
             }
             pod.ready &= !self.fallen.contains(&name);
-            pod.terminating |= self.terminating.contains(&name);
         }
-        let stays: Vec<bool> = lab.pods.iter().map(|pod| !self.deleted.contains(&pod.full_name())).collect();
-        if stays.iter().all(|stays| *stays) {
-            return lab;
-        }
-        let mut next = 0;
-        let ids: Vec<Option<PodId>> = stays
-            .iter()
-            .map(|stays| {
-                let id = PodId(next);
-                next += usize::from(*stays);
-                stays.then_some(id)
-            })
-            .collect();
-        let gone: Vec<String> =
-            lab.pods.iter().zip(&stays).filter(|(_, stays)| !**stays).map(|(pod, _)| pod.ip.to_string()).collect();
-        let mut stay = stays.into_iter();
-        lab.pods.retain(|_| stay.next().unwrap_or(true));
-        let probes = std::mem::take(&mut lab.probes);
-        lab.probes = probes.into_iter().filter_map(|probe| renumbered(probe, &ids, &gone)).collect();
         lab
     }
+}
+
+/// Keeps some of a lab's pods, one by one.
+fn keep(lab: &mut Lab, stays: &[bool]) {
+    if stays.iter().all(|stays| *stays) {
+        return;
+    }
+    let mut next = 0;
+    let ids: Vec<Option<PodId>> = stays
+        .iter()
+        .map(|stays| {
+            let id = PodId(next);
+            next += usize::from(*stays);
+            stays.then_some(id)
+        })
+        .collect();
+    let gone: Vec<String> =
+        lab.pods.iter().zip(stays).filter(|(_, stays)| !**stays).map(|(pod, _)| pod.ip.to_string()).collect();
+    let mut stay = stays.iter();
+    lab.pods.retain(|_| stay.next().copied().unwrap_or(true));
+    let probes = std::mem::take(&mut lab.probes);
+    lab.probes = probes.into_iter().filter_map(|probe| renumbered(probe, &ids, &gone)).collect();
 }
 
 /// A probe of the pods that are left; none if it asks from or at one that is gone, or expects only such.
@@ -188,12 +225,11 @@ mod tests {
     fn pods_are_made_ready_and_not() {
         let mut overrides = Overrides::default();
         overrides.make_ready("web-1", false);
-        overrides.terminate("web-2");
         assert!(overrides.have_fallen(["client".to_owned()].into()));
         assert!(!overrides.have_fallen(["client".to_owned()].into()));
         let over = overrides.over(&lab());
         let conditions: Vec<_> = over.pods.iter().map(|pod| (pod.ready, pod.terminating)).collect();
-        assert_eq!(conditions, [(true, false), (false, false), (true, true), (false, false)]);
+        assert_eq!(conditions, [(true, false), (false, false), (true, false), (false, false)]);
         assert_eq!(overrides.ready("web-1"), Some(false));
         // And what was written down says the same.
         let text = serde_json::to_string(&overrides).unwrap();
@@ -218,7 +254,6 @@ mod tests {
         let mut overrides = Overrides::default();
         overrides.make_ready("web-0", false);
         overrides.make_ready("web-1", false);
-        overrides.terminate("web-1");
         overrides.delete("web-1");
         assert_eq!(overrides.over(&lab()).pods.len(), 3);
         let after = overrides.after_apply(&BTreeSet::new());

@@ -61,6 +61,11 @@ pub fn replaced(old: &Lab, new: &Lab) -> BTreeSet<String> {
     missing(&before, &after).into_iter().filter(|name| after.contains_key(name)).collect()
 }
 
+/// The pods that are not there (any more) in the other lab, or are others there.
+pub fn ending(old: &Lab, new: &Lab) -> BTreeSet<String> {
+    missing(&pods(old), &pods(new))
+}
+
 /// Compares a lab with what it shall be; both with their plans, of which the new one was made after
 /// what the old one has allotted.
 pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
