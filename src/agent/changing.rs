@@ -187,6 +187,7 @@ impl Turn<'_> {
         self.tell_rules();
         stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
+        state.servers.tell_balancer(&now.lab, &now.plan, &state.processes).await?;
         state.servers.tell_coredns(&now.lab).await?;
         Ok(view::know_again(&now.lab)?)
     }

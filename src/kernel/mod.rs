@@ -17,6 +17,7 @@ mod echo;
 pub mod events;
 pub mod examine;
 pub mod fallen;
+pub mod front;
 pub mod haproxy;
 mod health;
 mod http;

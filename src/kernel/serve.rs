@@ -26,7 +26,7 @@ use super::{
     echo::Echo,
     events::Events,
     fallen::Fallen,
-    haproxy,
+    front::Haproxy,
     health::{self, Health},
     http,
     kept::{Kept, KnownAs, Past, when},
@@ -40,26 +40,23 @@ use crate::{
     dns::{Cluster, Internet, environment},
     error::{Context, Error, Result},
     lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
-    plan::step::{Check, Program},
+    plan::step::Check,
 };
 
 /// So many connections may wait to be accepted: what the kernel allows at most (net.core.somaxconn).
 const WAITING: u32 = 4096;
 
-/// What the load balancer's log is called, after its name.
-pub const BALANCER_LOG: &str = "haproxy.log";
-
 /// The servers that run, and those that have ended.
 #[derive(Debug, Clone)]
 pub struct Servers {
-    logs: PathBuf,
+    pub(super) logs: PathBuf,
     states: Arc<Mutex<States>>,
-    balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
-    spreads: Spreads,
+    pub(super) balancer: Arc<Mutex<Option<Haproxy>>>,
+    pub(super) spreads: Spreads,
     scopes: Scopes,
     pub(super) files: coredns::Files,
     healths: Arc<Mutex<Healths>>,
-    pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
+    pub(super) watched: Arc<Mutex<Option<balancer::Watcher>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
     pub(super) events: Events,
@@ -319,40 +316,6 @@ impl Servers {
         self.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the load balancer.
-    ///
-    /// # Errors
-    ///
-    /// When HAProxy is not installed, or ends at once.
-    pub async fn start_balancer(&self, lab: &Lab, netns: &str, program: &Program, processes: &Processes) -> Result<()> {
-        let config = match program {
-            Program::Watch(watched) => {
-                let watching = balancer::Watching::of(lab, watched.clone());
-                let sender = balancer::watch(
-                    netns,
-                    watching,
-                    (self.spreads.clone(), self.events.clone()),
-                    &self.scopes.of(netns).whole,
-                )?;
-                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-                return Ok(());
-            }
-            Program::Haproxy(config) => config,
-        };
-        let log = self.logs.join(format!("{netns}.{BALANCER_LOG}"));
-        let mut state = observe(haproxy::start(netns, config, &log, processes)?);
-        *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
-        tokio::select! {
-            () = haproxy::ready() => Ok(()),
-            how = end_of(&mut state) => Err(Error::refused(format!("haproxy {how}{}", last_line(&log)))),
-        }
-    }
-
-    /// How HAProxy is, if it was started.
-    pub fn balancer(&self) -> Option<ServerState> {
-        self.balancer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|state| state.borrow().clone())
-    }
-
     /// Where the load balancer's addresses lead at present.
     pub fn spreads(&self) -> &Spreads {
         &self.spreads
@@ -441,7 +404,7 @@ pub(super) fn health_of(lab: &Lab, check: Check) -> Health {
 }
 
 /// Notes when a process ends.
-fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
+pub(super) fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
     let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw(), past: Past::default() });
     tokio::spawn(async move {
         let how = ended.await.map_or_else(|_| "nobody saw how".to_owned(), describe);
@@ -559,7 +522,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn last_line(log: &std::path::Path) -> String {
+pub(super) fn last_line(log: &std::path::Path) -> String {
     let lines = File::open(log).map(|file| BufReader::new(file).lines().map_while(Result::ok)).into_iter().flatten();
     match lines.filter(|line| !line.trim().is_empty()).last() {
         Some(line) => format!(": {}", line.trim()),

@@ -9,7 +9,7 @@ use nix::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    balancer, dns, netns,
+    dns, netns,
     scope::Linger,
     serve::{ServerState, Servers, end_of, health_of},
     view,
@@ -18,7 +18,7 @@ use crate::{
     dns::Internet,
     error::Result,
     lab::model::{Lab, Pod},
-    plan::step::{Plan, Program, Step},
+    plan::step::{Plan, Step},
     proxy::balancer::asks_for,
 };
 
@@ -139,7 +139,7 @@ impl Servers {
         netns::remove(netns)
     }
 
-    /// Tells health checks, name servers and the load balancer how the lab is now; starts and ends health checks.
+    /// Tells health checks and name servers how the lab is now; starts and ends health checks.
     ///
     /// # Errors
     ///
@@ -168,13 +168,6 @@ impl Servers {
         }
         if let Some(internet) = &*self.internet.lock().unwrap_or_else(PoisonError::into_inner) {
             internet.set(Internet::new(lab));
-        }
-        for step in steps() {
-            if let Step::ServeBalancer { program: Program::Watch(watched), .. } = step
-                && let Some(sender) = &*self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-            {
-                sender.send_replace(balancer::Watching::of(lab, watched.clone()));
-            }
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const LOAD: &str = include_str!("apply/load.py");
 
 impl Lab {
     /// Makes it what another text says.
-    fn apply(&self, text: &str) -> crate::support::call::Call {
+    pub(crate) fn apply(&self, text: &str) -> crate::support::call::Call {
         let file = self.world.file(&format!("{}-next.toml", self.name), text);
         self.world.netlab(["apply", &file.to_string_lossy(), "--lab", &self.name])
     }

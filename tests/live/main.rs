@@ -27,6 +27,7 @@ mod places;
 mod refusals;
 mod running;
 mod shapes;
+mod steady;
 mod support;
 mod sync;
 mod trace;
@@ -46,12 +47,12 @@ fn main() -> ExitCode {
     // A shell that starts a job in the background has it ignore Ctrl-C, and so would all its children.
     // SAFETY: the default action is no code of ours.
     unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.expect("SIGINT has a default action");
-    if let Some(code) = conntrack::helper() {
+    if let Some(code) = conntrack::helper().or_else(steady::helper) {
         return code;
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 21] = [
+    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
+        ("steady", steady::TESTS),
         ("sync", sync::TESTS),
         ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),
