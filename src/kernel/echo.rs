@@ -16,15 +16,26 @@
 //! | `echo TEXT` | the text |
 //! | anything else | the datagram itself |
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, header, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use super::{datagram::Datagrams, scope::Pair};
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
+
+/// So long a client may take for its first request, once the server shall end.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// One echo server: what it says of itself.
 #[derive(Debug, Clone)]
@@ -60,7 +71,9 @@ impl Echo {
 
     async fn converse(self, stream: TcpStream, client: SocketAddr, pair: Pair) {
         let Ok(here) = stream.local_addr() else { return };
+        let has_asked = AtomicBool::new(false);
         let answer = service_fn(|request: Request<hyper::body::Incoming>| {
+            has_asked.store(true, Ordering::Relaxed);
             let mut response = self.http(&request, here, client);
             if pair.kept.has_ended() {
                 // The pod is to end: who has more to ask comes by another connection, and so to another pod.
@@ -75,6 +88,13 @@ impl Echo {
         tokio::select! {
             _ = connection.as_mut() => return,
             () = pair.listeners.ended() => {}
+        }
+        if !has_asked.load(Ordering::Relaxed) {
+            // What is not answered yet is still being sent, or waits to be read: the answer ends it. Who
+            // says nothing was only looking whether the port is open.
+            if timeout(FIRST, connection.as_mut()).await.is_ok() {
+                return;
+            }
         }
         // A server that shall end answers what it was asked, and says that it was the last time.
         connection.as_mut().graceful_shutdown();
