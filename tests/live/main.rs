@@ -11,6 +11,7 @@ mod balancer;
 mod breakages;
 #[path = "../change/mod.rs"]
 mod change;
+mod changes;
 mod conditions;
 mod conntrack;
 mod coredns;
@@ -52,13 +53,14 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 22] = [
+    let rooms: [(&str, &'static [Test]); 23] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),
+        ("changes", changes::TESTS),
         ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
         ("conntrack", conntrack::TESTS),
