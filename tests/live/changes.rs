@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -45,7 +46,7 @@ fn many_changes(world: &Arc<World>) {
     // Who is not root takes other turns, and fewer of them.
     let (seed, changes) = match world.user {
         User::Root => (given.unwrap_or(SEED), 200),
-        User::Nobody | User::Myself => (given.unwrap_or(SEED + 1), 60),
+        User::Nobody | User::Myself => (given.unwrap_or(SEED + 1), 40),
     };
     let mut turns = Turns::new(world, seed);
     for _ in 0..changes {
@@ -86,7 +87,10 @@ impl Turns {
             use ProxyMode::{Iptables, Nftables};
             self.proxy = if self.proxy == Iptables { Nftables } else { Iptables };
         } else {
-            self.changing.step();
+            let was = self.changing.text();
+            while self.changing.text() == was {
+                self.changing.step();
+            }
         }
         let model = self.model();
         let began = Instant::now();
@@ -106,29 +110,35 @@ impl Turns {
         format!("change {} of seed {}", self.taken, self.seed)
     }
 
-    /// A pod is made not ready, and ready again: the file does not say so.
+    /// A pod is made ready, or not, of which the file knows nothing; is deleted; and comes back as it was.
     fn a_verb_and_back(&mut self, mut model: Model) {
         let at = self.taken / 10 % model.pods.len();
-        let was = model.pods[at].ready;
-        for ready in [!was, was] {
-            let told = format!("{}={ready}", model.pods[at].full_name());
-            self.lab.world.netlab(["ready", &told, "--lab", &self.lab.name]).succeeds();
-            model.pods[at].ready = ready;
-            self.is_as_new(&model);
-        }
+        let name = model.pods[at].full_name();
+        let told = |words: [&str; 2]| self.lab.world.netlab(words).args(["--lab", &self.lab.name]).succeeds();
+        model.pods[at].ready ^= true;
+        told(["ready", &format!("{name}={}", model.pods[at].ready)]);
+        self.is_as_new(&model);
+        let told = |words: [&str; 2]| self.lab.world.netlab(words).args(["--lab", &self.lab.name]).succeeds();
+        told(["delete", &name]);
+        model.pods.remove(at);
+        self.is_as_new(&model);
+        self.lab.apply(&text(&self.changing, self.proxy)).succeeds().prints(&format!("+ pod {name}"));
+        self.is_as_new(&self.model());
     }
 
     /// The kernel has the rules of a lab that has just been brought up, on each node, and no others.
     #[track_caller]
     fn is_as_new(&mut self, model: &Model) {
-        let nodes: Vec<(String, String)> = model
-            .node_ids()
-            .map(|id| (model.node(id).name.to_string(), render(self.proxy, &view(model, id))))
-            .collect();
+        let rules = |id| (model.node(id).name.to_string(), render(self.proxy, &view(model, id)));
+        let nodes: Vec<(String, String)> = model.node_ids().map(rules).collect();
         let after = self.after();
-        for (node, [is, wanted, others]) in self.shell.rules(self.proxy, &nodes) {
+        for (node, [is, others]) in self.shell.rules(self.proxy, &nodes) {
             let place = format!("{node}, {after}");
-            Dump::of(self.proxy, &is).must_be(&Dump::of(self.proxy, &wanted), &BTreeMap::new(), &place);
+            Dump::of(self.proxy, &is).must_be(
+                &Dump::of(self.proxy, &self.shell.wanted[&node].1),
+                &BTreeMap::new(),
+                &place,
+            );
             assert_eq!(others, "", "what is left of another proxy on {place}");
         }
     }
@@ -156,9 +166,22 @@ impl Turns {
 
     /// Real packets go where they shall; and none goes to where nobody is any more.
     fn packets_agree(&mut self) {
-        let verify = ["verify", &self.lab.name, "--engine", "builtin", "--samples", "0", "--only", "services"];
+        let verify = [
+            "verify",
+            &self.lab.name,
+            "--engine",
+            "builtin",
+            "--samples",
+            "10",
+            "--alpha",
+            "0.000001",
+            "--only",
+            "services",
+        ];
         let done = self.lab.world.netlab(verify).done();
-        assert_eq!(done.code(), 0, "{}: {done}", self.after());
+        // It may happen that no Service has an endpoint.
+        let nothing_to_ask = done.code() == 2 && done.stderr.contains("no probe of");
+        assert!(done.code() == 0 || nothing_to_ask, "{}: {done}", self.after());
         self.nothing_is_stale();
     }
 
@@ -179,7 +202,10 @@ impl Turns {
         self.packets_agree();
         let fresh = self.lab.world.up(&text(&self.changing, self.proxy));
         let (is, wanted) = (self.shell.run(SHAPE), Shell::start(&fresh).run(SHAPE));
-        assert_eq!(is, wanted, "{}", self.after());
+        let (is, wanted): (Vec<&str>, Vec<&str>) = (is.lines().collect(), wanted.lines().collect());
+        let more = is.iter().filter(|line| !wanted.contains(line)).collect::<Vec<_>>();
+        let less = wanted.iter().filter(|line| !is.contains(line)).collect::<Vec<_>>();
+        assert!(is == wanted, "{}: there is {more:#?}, and no {less:#?}", self.after());
         self.lab.world.netlab(["diff", &self.lab.name]).succeeds();
         let left = self.lab.world.netlab(["get", "pods", "--lab", &self.lab.name]).succeeds();
         assert!(!left.stdout.contains("leaving"), "{left}");
@@ -190,10 +216,11 @@ impl Turns {
 const SHAPE: &str = r#"for name in $(ls /run/netns); do
     echo "== $name"
     nsenter --net=/run/netns/$name sh -c '
-        ip -o link | sed "s/^[0-9]*: //; s/@.*: / /; s/ qdisc .*//"
+        ip -o link | sed "s/^[0-9]*: //; s/@.*: / /; s/ qdisc .*//; s/NO-CARRIER,//; s/,LOWER_UP//"
         ip -o -4 address | sed "s/^[0-9]*: //; s/ valid_lft.*//"
-        ip route show table all | grep -v "^ff\|^fe80\|^multicast\|proto kernel metric 256"
-        ip rule
+        ip route show table all | grep -v "^ff\|^fe80\|^multicast\|proto kernel metric 256" | sed "s/linkdown *//"
+        # In which order they were made, and whether a bridge has heard already that it has no port, is all one.
+        ip rule | sed "s/^[0-9]*:.from all to/rule/"
         cat /proc/sys/net/ipv4/conf/all/route_localnet /proc/sys/net/ipv4/ip_forward
         ss -Hltun | tr -s " " | cut -d " " -f 1,5' | sort
 done"#;
@@ -208,7 +235,9 @@ struct Shell {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    directory: std::path::PathBuf,
+    directory: PathBuf,
+    /// By node: the rules that it should have, and how the tool prints them.
+    wanted: BTreeMap<String, (String, String)>,
 }
 
 /// What it prints after each command, and between parts.
@@ -223,7 +252,7 @@ impl Shell {
         let mut command = lab.exec("host", ["sh"]).command;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("netlab is there");
         let (input, output) = (child.stdin.take(), child.stdout.take().expect("it is piped"));
-        let mut shell = Shell { child, input, output: BufReader::new(output), directory };
+        let mut shell = Shell { child, input, output: BufReader::new(output), directory, wanted: BTreeMap::new() };
         shell.run("PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; exec 2>&1");
         shell
     }
@@ -245,10 +274,10 @@ impl Shell {
         }
     }
 
-    /// Of each node, the rules that it has, these rules as the tool prints them, and what there is of
-    /// the other proxy.
+    /// Of each node, the rules that it has, and what there is of the other proxy; and finds out how the
+    /// tool prints those that it should have.
     #[track_caller]
-    fn rules(&mut self, proxy: ProxyMode, nodes: &[(String, String)]) -> Vec<(String, [String; 3])> {
+    fn rules(&mut self, proxy: ProxyMode, nodes: &[(String, String)]) -> Vec<(String, [String; 2])> {
         const IPTABLES: &str = "for table in mangle filter nat; do iptables-save -t $table; done";
         let (load, save, others) = match proxy {
             ProxyMode::Nftables => {
@@ -256,27 +285,32 @@ impl Shell {
             }
             _ => ("iptables-restore --noflush", IPTABLES, "nft list tables | grep -e kube -e netlab"),
         };
-        let looked = nodes.iter().map(|(node, text)| {
-            let file = self.directory.join(node);
-            fs::write(&file, text).expect("it can be written");
-            let file = file.display();
-            // What is new prints what is wanted; the node, what there is.
-            let wanted = format!("unshare --net sh -c '{load} < {file} && {save}'");
-            let is = format!("nsenter --net=/run/netns/{node} sh -c '{save}; echo {NEXT}; {others} || true'");
-            format!("{is}; echo {NEXT}; {wanted} || exit; echo {NEXT}\n")
-        });
-        let printed = looked.collect::<String>();
-        let printed = self.run(&printed);
+        let new = |node: &String, text: &String| self.wanted.get(node).is_none_or(|(known, _)| known != text);
+        let (mut command, mut news) = (String::new(), Vec::new());
+        for (node, text) in nodes {
+            let look = format!("{save}; echo {NEXT}; {others} || true");
+            command += &format!("nsenter --net=/run/netns/{node} sh -c '{look}'; echo {NEXT}\n");
+            if new(node, text) {
+                let file = self.directory.join(node);
+                fs::write(&file, text).expect("it can be written");
+                // In a namespace that has nothing else.
+                let load = format!("{load} < {} && {save}", file.display());
+                command += &format!("unshare --net sh -c '{load}' || exit; echo {NEXT}\n");
+                news.push(node);
+            }
+        }
+        let printed = self.run(&command);
         let between = format!("{NEXT}\n");
         let mut parts = printed.split(&between).map(str::to_owned);
-        let mut next = || parts.next().unwrap_or_default();
-        nodes
-            .iter()
-            .map(|(node, _)| {
-                let (is, others, wanted) = (next(), next(), next());
-                (node.clone(), [is, wanted, others])
-            })
-            .collect()
+        let mut found = Vec::new();
+        for (node, text) in nodes {
+            let mut next = || parts.next().unwrap_or_default();
+            found.push((node.clone(), [next(), next()]));
+            if news.contains(&node) {
+                self.wanted.insert(node.clone(), (text.clone(), next()));
+            }
+        }
+        found
     }
 }
 
