@@ -43,11 +43,10 @@ use crate::{
 /// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
 /// tool refuses half-way; then what was new is gone again.
 pub(super) async fn apply(state: Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
-    leaving::on_a_thread(move |runtime| runtime.block_on(become_what(&state, text))).await
+    leaving::in_turn(&state, move |runtime, state| runtime.block_on(become_what(&state, text))).await
 }
 
 async fn become_what(state: &Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
-    let _turn = state.turn().await;
     let was = state.now();
     let before = state.told();
     let whole = Arc::new(read(&text, &before)?);

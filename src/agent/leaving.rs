@@ -55,8 +55,7 @@ pub(super) fn see_off(state: &Arc<State>, pods: Vec<(String, Parting)>) {
         let end = async move {
             state_then.servers.end_pod(&name, parting).await;
             state_then.farewells.ended().insert(name.clone());
-            let state = Arc::clone(&state_then);
-            let done = on_a_thread(move |runtime| runtime.block_on(bury(&state, &name))).await;
+            let done = in_turn(&state_then, move |runtime, state| runtime.block_on(bury(&state, &name))).await;
             if let Err(problem) = &done {
                 eprintln!("a pod that has ended is still there: {}", problem.message);
             }
@@ -79,9 +78,9 @@ pub(super) async fn gone(state: &State, pods: BTreeSet<String>) -> Result<(), Pr
     futures::future::join_all(ends).await.into_iter().collect()
 }
 
-/// Takes away what is left of all pods that have ended by now, and lets those come who waited for them.
+/// Takes away what is left of all pods that have ended by now, and lets those come who waited for them;
+/// whoever calls has the turn.
 async fn bury(state: &Arc<State>, pod: &str) -> Result<(), Problem> {
-    let _turn = state.turn().await;
     let ended = std::mem::take(&mut *state.farewells.ended());
     if ended.is_empty() {
         // Another one of them has done it for all.
@@ -128,12 +127,18 @@ fn give_up(state: &State, mut told: Told, pods: &[String]) -> Result<(), Problem
     Ok(state.is_told(told)?)
 }
 
-/// Does it to the end, even if whoever asked for it has gone. A change holds what cannot move between
-/// threads.
-pub(super) async fn on_a_thread<T: Send + 'static>(
-    work: impl FnOnce(runtime::Handle) -> Result<T, Problem> + Send + 'static,
+/// Waits for the turn to change the lab, and does it to the end, even if whoever asked for it has gone. A
+/// change holds what cannot move between threads; who waits holds no thread, of which there are not
+/// that many.
+pub(super) async fn in_turn<T: Send + 'static>(
+    state: &Arc<State>,
+    work: impl FnOnce(runtime::Handle, Arc<State>) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let runtime = runtime::Handle::current();
-    let done = task::spawn_blocking(move || work(runtime)).await;
+    let (turn, state, runtime) = (state.turn().await, Arc::clone(state), runtime::Handle::current());
+    let done = task::spawn_blocking(move || {
+        let _turn = turn;
+        work(runtime, state)
+    })
+    .await;
     done.unwrap_or_else(|panic| Err(Error::bug(panic.to_string()).into()))
 }

@@ -1,10 +1,10 @@
-//! What a running lab is told besides its file: pods made ready or not, deleted, killed, scaled.
+//! What becomes of a running lab besides its file: pods that crash, are killed, or scaled.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     changing::{self, become_so},
-    leaving::on_a_thread,
+    leaving::in_turn,
     protocol::{Applied, Problem},
     state::State,
 };
@@ -16,52 +16,12 @@ use crate::{
     },
 };
 
-/// Makes pods ready, or not ready.
-///
-/// # Errors
-///
-/// When there is no such pod, or the rules cannot express it.
-pub(super) async fn ready(state: Arc<State>, pods: Vec<(String, bool)>) -> Result<Applied, Problem> {
-    on_a_thread(move |runtime| {
-        runtime.block_on(async {
-            let _turn = state.turn().await;
-            find(&state.now().lab, pods.iter().map(|(pod, _)| pod))?;
-            let mut told = state.told();
-            pods.iter().for_each(|(pod, ready)| told.overrides.make_ready(pod, *ready));
-            become_so(&state, told).await.map(|became| Applied { differences: became.differences })
-        })
-    })
-    .await
-}
-
-/// Deletes pods: they are terminating, and gone when their time has come. Says which.
-///
-/// # Errors
-///
-/// When there is no such pod, or the kernel or a tool refuses.
-pub(super) async fn delete(state: Arc<State>, pods: Vec<String>) -> Result<(Applied, BTreeSet<String>), Problem> {
-    on_a_thread(move |runtime| {
-        runtime.block_on(async {
-            let _turn = state.turn().await;
-            find(&state.now().lab, &pods)?;
-            let mut told = state.told();
-            // One that is terminating already may be wanted again; not by whoever deletes it now.
-            pods.iter().for_each(|pod| told.overrides.delete(pod));
-            let became = become_so(&state, told).await?;
-            Ok((Applied { differences: became.differences }, pods.into_iter().collect()))
-        })
-    })
-    .await
-}
-
 /// Lets pods whose servers have ended be not ready until those listen again, for as long as the lab lives.
 pub(super) async fn follow_the_fallen(state: Arc<State>) {
     let mut news = state.servers.fallen().news();
     while news.changed().await.is_ok() {
-        let state = Arc::clone(&state);
-        let followed = on_a_thread(move |runtime| {
+        let followed = in_turn(&state, |runtime, state| {
             runtime.block_on(async {
-                let _turn = state.turn().await;
                 let mut told = state.told();
                 if told.overrides.have_fallen(state.servers.fallen().pods()) {
                     become_so(&state, told).await?;
@@ -87,9 +47,8 @@ pub(super) async fn scale(
     name: String,
     replicas: u32,
 ) -> Result<(Applied, BTreeSet<String>), Problem> {
-    on_a_thread(move |runtime| {
+    in_turn(&state, move |runtime, state| {
         runtime.block_on(async {
-            let _turn = state.turn().await;
             let mut told = state.told();
             told.text = lab::scaled(&told.text, &name, replicas).map_err(not_scaled)?;
             let whole = changing::read(&told.text, &told)?;
@@ -135,7 +94,7 @@ pub(super) fn kill(state: &State, pods: &[String]) -> Result<()> {
 }
 
 /// Pods by their names.
-fn find<S: AsRef<str>>(lab: &Lab, names: impl IntoIterator<Item = S>) -> Result<Vec<&Pod>> {
+pub(super) fn find<S: AsRef<str>>(lab: &Lab, names: impl IntoIterator<Item = S>) -> Result<Vec<&Pod>> {
     let pod = |name: S| {
         let name = name.as_ref();
         let found = lab.pods.iter().find(|pod| pod.full_name() == name);

@@ -10,6 +10,7 @@ mod living;
 pub mod protocol;
 mod requests;
 mod state;
+mod telling;
 
 use std::{
     ffi::{OsStr, OsString},

@@ -13,6 +13,7 @@ use super::{
     changing, leaving, living,
     protocol::{Applied, NodeConnections, Phase, Problem, Reply, Request},
     state::{Now, State},
+    telling::{Word, tell},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -87,11 +88,11 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             settled(&mut writer, state, applied, no_wait).await
         }
         Request::Ready { pods } => {
-            let applied = living::ready(Arc::clone(state), pods).await;
-            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+            let applied = tell(state, Word::Ready(pods)).await;
+            settled(&mut writer, state, applied, false).await
         }
         Request::Delete { pods, no_wait } => {
-            let applied = living::delete(Arc::clone(state), pods).await;
+            let applied = tell(state, Word::Delete(pods)).await;
             settled(&mut writer, state, applied, no_wait).await
         }
         Request::Scale { name, replicas, no_wait } => {

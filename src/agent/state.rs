@@ -9,6 +9,7 @@ use super::{
     directory,
     leaving::Farewells,
     protocol::{Phase, ServerStatus, Status},
+    telling::Words,
 };
 use crate::{
     error::Result,
@@ -31,8 +32,10 @@ pub(super) struct State {
     progress: Mutex<Progress>,
     /// The pods that are on their way out.
     pub(super) farewells: Farewells,
+    /// What the lab was told, and has not heard yet.
+    pub(super) words: Words,
     /// One change at a time.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// The lab's directory, as it is seen inside.
     directory: PathBuf,
 }
@@ -81,14 +84,14 @@ impl State {
     ) -> Self {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
         let told = Mutex::new(Told { text, whole: Arc::clone(&now.lab), overrides: Overrides::default() });
-        let turn = tokio::sync::Mutex::new(());
-        let farewells = Farewells::default();
-        State { now: RwLock::new(now), processes, servers, told, progress, farewells, turn, directory }
+        let turn = Arc::default();
+        let (farewells, words) = (Farewells::default(), Words::default());
+        State { now: RwLock::new(now), processes, servers, told, progress, farewells, words, turn, directory }
     }
 
     /// Waits for its turn to change the lab.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
+    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// What makes the lab what it is.

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     // A shell that starts a job in the background has it ignore Ctrl-C, and so would all its children.
     // SAFETY: the default action is no code of ours.
     unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.expect("SIGINT has a default action");
-    if let Some(code) = conntrack::helper().or_else(steady::helper) {
+    if let Some(code) = conntrack::helper().or_else(steady::helper).or_else(steady::datagrams) {
         return code;
     }
     let mut arguments = Arguments::from_args();
