@@ -204,6 +204,7 @@ mod tests {
                 pair.kept.spawn(async move {
                     loop {
                         last.note();
+                        // Somebody comes so often; the clock of the test does not wait.
                         tokio::time::sleep(seconds(every)).await;
                     }
                 });

@@ -83,7 +83,7 @@ impl Turns {
 
     fn take(&mut self) {
         self.taken += 1;
-        if self.taken % 15 == 0 {
+        if self.taken.is_multiple_of(15) {
             use ProxyMode::{Iptables, Nftables};
             self.proxy = if self.proxy == Iptables { Nftables } else { Iptables };
         } else {
@@ -98,10 +98,10 @@ impl Turns {
         self.spent += began.elapsed();
         self.is_as_new(&model);
         self.truth_and_trace_agree(&model);
-        if self.taken % 10 == 0 {
+        if self.taken.is_multiple_of(10) {
             self.a_verb_and_back(model);
         }
-        if self.taken % 20 == 0 {
+        if self.taken.is_multiple_of(20) {
             self.packets_agree();
         }
     }

@@ -153,7 +153,11 @@ async fn ask(to: SocketAddr) -> std::io::Result<()> {
 fn text(proxy: &str, engine: &str, version: u32, more: &str) -> String {
     // At times a node has none of the edge's pods, and the load balancer has to notice. The one that is built
     // in is a router: connections that it leads elsewhere break.
-    let edges = if version % 2 == 0 && engine == "haproxy" { "node = \"node1\"\nreplicas = 1" } else { "replicas = 2" };
+    let edges = if version.is_multiple_of(2) && engine == "haproxy" {
+        "node = \"node1\"\nreplicas = 1"
+    } else {
+        "replicas = 2"
+    };
     format!(
         r#"
 [cluster]
