@@ -93,7 +93,7 @@ impl Last {
 pub struct Linger {
     /// So long in any case.
     pub least: Duration,
-    /// And until none has come for so long.
+    /// And until none has come for so long, and none is open.
     pub quiet: Duration,
     /// But no longer than that.
     pub most: Duration,
@@ -143,17 +143,21 @@ impl Scopes {
 }
 
 impl Pair {
-    /// Waits until nobody comes any more: whoever was on the way has come, and others have been told to
-    /// go elsewhere. No event says so.
+    /// Waits until nobody is there and nobody comes any more: whoever was on the way has come, and others
+    /// have been told to go elsewhere. No event says so.
     async fn quiet(&self, Linger { least, quiet, most }: Linger) {
         let began = Instant::now();
         loop {
             let since_last = self.last.get().map_or(began, |last| last + quiet);
-            let until = (began + least).max(since_last.min(began + most));
-            if Instant::now() >= until {
-                return;
+            let (now, latest) = (Instant::now(), began + most);
+            let until = (began + least).max(since_last.min(latest));
+            let is_busy = !self.whole.tasks.is_empty() && now < latest;
+            match until > now {
+                true => sleep_until(until).await,
+                // As long as it has to be there anyway, others may come.
+                false if is_busy => sleep_until(latest.min(now + quiet)).await,
+                false => return,
             }
-            sleep_until(until).await;
         }
     }
 }
@@ -218,5 +222,23 @@ mod tests {
         assert_eq!(closes_after(linger, Some(1)).await, 9);
         assert_eq!(closes_after(linger, Some(100)).await, 3);
         assert_eq!(closes_after(Linger::default(), Some(1)).await, 0);
+        // One that is open for four seconds, and one for longer than anybody waits.
+        for (open, closed) in [(4, 5), (20, 20)] {
+            let scopes = Scopes::default();
+            let pair = scopes.of("pod");
+            let (listeners, ended) = (pair.listeners.clone(), pair.listeners.clone());
+            pair.listeners.spawn_polite(async move { listeners.ended().await });
+            // What is open is open for so long; the clock of the test does not wait.
+            pair.whole.spawn(tokio::time::sleep(seconds(open)));
+            let began = Instant::now();
+            let (at, ()) = tokio::join!(
+                async {
+                    ended.ended().await;
+                    began.elapsed().as_secs()
+                },
+                scopes.close("pod", linger)
+            );
+            assert_eq!((at, began.elapsed().as_secs()), (closed.min(9), open.max(closed)));
+        }
     }
 }

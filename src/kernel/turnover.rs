@@ -25,7 +25,7 @@ use crate::{
 /// For so long nobody may come to a built-in server that is to end: all who were sent to it before the
 /// rules changed have come by then.
 const QUIET: Duration = Duration::from_millis(250);
-/// While others come, it serves them for so long: the `sleep 5` of many a preStop hook.
+/// While others come, or are there, it serves them for so long: the `sleep 5` of many a preStop hook.
 const MOST: Duration = Duration::from_secs(5);
 /// In that time a load balancer has noticed that the health check of a node fails.
 const NOTICED: Duration = Duration::from_secs(3);
