@@ -4,14 +4,12 @@
 //! asks a Service notices. Only what comes again under the same name has to end before.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{runtime, task};
-
 use super::{
+    leaving,
     protocol::{Applied, Problem},
     readiness,
     state::{Now, State, Told},
@@ -21,46 +19,100 @@ use crate::{
     kernel::{
         apply::{Applier, StepError},
         events::Events,
-        netns, stale, sync, view,
+        netns, stale, sync,
+        turnover::Parting,
+        view,
     },
     lab::{
         self, Kept,
         difference::{Difference, How, differences},
-        model::Lab,
+        model::{Lab, Pod, ProxyMode},
     },
     plan::{
         self, Allotted,
         change::{self, Change},
         step::{Plan, PlannedStep, StageName, Step},
     },
+    proxy::ladder,
 };
 
-/// Makes the lab what a text says, to the end, even if whoever asked for it has gone; says what has
-/// changed.
+/// Makes the lab what a text says, even if whoever asked for it has gone; says what has changed, and
+/// which pods have to be gone for it to be so.
 ///
 /// # Errors
 ///
 /// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
 /// tool refuses half-way; then what was new is gone again.
-pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Problem> {
-    let runtime = runtime::Handle::current();
-    let change = task::spawn_blocking(move || runtime.block_on(become_what(&state, &text)));
-    change.await.unwrap_or_else(|panic| Err(Error::bug(panic.to_string()).into()))
+pub(super) async fn apply(state: Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
+    leaving::in_turn(&state, move |runtime, state| runtime.block_on(become_what(&state, text))).await
 }
 
-async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
-    let _turn = state.turn().await;
+async fn become_what(state: &Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
     let was = state.now();
     let before = state.told();
-    let whole = Arc::new(read(text, &before)?);
-    let replaced = change::replaced(&was.lab, &whole);
-    let mut overrides = before.overrides.after_apply(&replaced);
-    readiness::judge(state, &mut overrides, &replaced, &whole);
-    overrides.keep_known(&whole);
-    let lab = overrides.over(&whole);
-    let told = Told { text: text.to_owned(), whole, overrides };
-    let differences = turn_into(state, &was, lab, || state.is_told(told)).await?;
-    Ok(Applied { differences })
+    let whole = Arc::new(read(&text, &before)?);
+    let overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
+    let became = become_so(state, Told { text, whole, overrides }).await?;
+    // Others may be on their way out since an earlier change.
+    Ok((Applied { differences: became.differences }, state.told().overrides.leaving()))
+}
+
+/// What became of a lab that was told something.
+pub(super) struct Became {
+    /// What is different, once all that goes is gone.
+    pub(super) differences: Vec<Difference>,
+    /// The pods that began to terminate, and those for whose end others wait.
+    pub(super) leaving: BTreeSet<String>,
+}
+
+/// Makes the lab what it is told; whoever calls has the turn. Pods that it shall not have any more are
+/// terminating from then on, and go when their time has come.
+pub(super) async fn become_so(state: &Arc<State>, mut told: Told) -> Result<Became, Problem> {
+    let (was, before) = (state.now(), state.told());
+    told.overrides.keep_known(&told.whole);
+    let wish = told.overrides.settled().over(&told.whole);
+    can_be(&wish)?;
+    let differences = differences(&before.overrides.settled().over(&before.whole), &wish);
+    let leavers = leavers(&was.lab, &wish, &before, &told);
+    let ready = leavers.iter().map(|(name, pod)| (name.clone(), pod.ready)).collect();
+    told.overrides.leave(&before.text, &before.whole, ready);
+    // Those that end before the lab changes come again as others.
+    let mut replaced = change::replaced(&was.lab, &told.whole);
+    replaced.retain(|pod| !told.overrides.is_leaving(pod));
+    readiness::judge(state, &mut told.overrides, &replaced, &told.whole);
+    let lab = told.overrides.over(&told.whole);
+    let waited_for = told.overrides.leaving();
+    let waits = |name: &String| leavers.contains_key(name) || wish.pods.iter().any(|pod| pod.is_called(name));
+    let leaving = waited_for.into_iter().filter(waits).collect();
+    let partings: Vec<(String, Parting)> =
+        leavers.iter().map(|(name, pod)| (name.clone(), leaving::parting(&was.lab, pod))).collect();
+    turn_into(state, &was, lab, || state.is_told(told)).await?;
+    leaving::see_off(state, partings);
+    Ok(Became { differences, leaving })
+}
+
+/// The pods that are there, shall not be (any more), and can stay for a while beside what comes.
+fn leavers(was: &Lab, wish: &Lab, before: &Told, told: &Told) -> BTreeMap<String, Pod> {
+    let ending = change::ending(was, wish);
+    let pods = was.pods.iter().map(|pod| (pod.full_name(), pod));
+    let pods = pods.filter(|(name, _)| ending.contains(name) && !before.overrides.is_leaving(name));
+    let mut pods: BTreeMap<String, Pod> = pods.map(|(name, pod)| (name, pod.clone())).collect();
+    let mut overrides = told.overrides.clone();
+    overrides.leave(&before.text, &before.whole, pods.keys().map(|name| (name.clone(), true)).collect());
+    // What would be another one cannot stay: it ends before the lab changes.
+    let cannot = change::ending(was, &overrides.over(&told.whole));
+    pods.retain(|name, _| !cannot.contains(name));
+    pods
+}
+
+/// The rules can express the lab.
+pub(super) fn can_be(lab: &Lab) -> Result<()> {
+    if lab.cluster.proxy == ProxyMode::Ladder
+        && let Some((_, message)) = ladder::cannot_express(lab).into_iter().next()
+    {
+        return Err(Error::usage(message).hint("apply the lab with another `proxy` in [cluster] first"));
+    }
+    Ok(())
 }
 
 /// Makes the lab another one; whoever calls has the turn. `settled` comes when it is so, and before
@@ -96,8 +148,8 @@ pub(super) async fn turn_into(
 }
 
 /// Reads a text as what the lab shall be; what was there in any way keeps what it has.
-pub(super) fn read(text: &str, told: &Told) -> Result<Lab, Problem> {
-    load(text, &told.whole, &told.overrides.kept(&told.whole))
+pub(super) fn read(text: &str, before: &Told) -> Result<Lab, Problem> {
+    load(text, &before.whole, &before.kept())
 }
 
 /// The same, where the things of the lab keep this.
@@ -160,6 +212,7 @@ impl Turn<'_> {
         self.tell_rules(&now);
         stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
+        state.servers.tell_balancer(&now.lab, &now.plan, &state.processes).await?;
         state.servers.tell_coredns(&now.lab).await?;
         view::know_again(&now.lab)?;
         Ok(now)
@@ -207,7 +260,9 @@ impl Turn<'_> {
     async fn unbuild(&self, applier: &mut Applier) {
         let made = self.change.made.iter().filter(|stage| stage.name == StageName::Namespaces);
         for pod in &self.change.new_pods {
-            self.state.servers.end_pod(&self.now.lab.pod(*pod).full_name(), Duration::ZERO).await;
+            let pod = self.now.lab.pod(*pod).full_name();
+            self.state.servers.end_pod(&pod, Parting::default()).await;
+            self.state.servers.forget_pod(&pod);
         }
         for step in made.flat_map(|stage| &stage.steps) {
             complain(self.state.servers.end_place(step.step.netns()));
@@ -233,20 +288,22 @@ impl Turn<'_> {
         self.end(&gone.collect()).await
     }
 
-    /// The time that a pod has to end; none if its node has lost its power.
-    fn grace(&self, name: &str) -> Duration {
+    /// How a pod ends; at once if its node has lost its power.
+    fn parting(&self, name: &str) -> Parting {
         let (was, now) = (&self.was.lab, &self.now.lab);
-        if now.pod_ids().any(|id| now.pod(id).full_name() == name && now.is_off(now.pod_place(id))) {
-            return Duration::ZERO;
+        if now.pod_ids().any(|id| now.pod(id).is_called(name) && now.is_off(now.pod_place(id))) {
+            return Parting::default();
         }
-        let pod = was.pods.iter().find(|it| it.full_name() == name);
-        pod.map_or(Duration::ZERO, |pod| pod.termination_grace_period)
+        let pod = was.pods.iter().find(|pod| pod.is_called(name));
+        pod.map_or_else(Parting::default, |pod| leaving::parting(was, pod))
     }
 
     /// Ends pods, then namespaces: a node's pods before the node.
     async fn end(&self, names: &BTreeSet<String>) -> Result<(), Problem> {
-        let pods = names.iter().filter(|name| self.change.gone_pods.contains(*name));
-        futures::future::join_all(pods.map(|pod| self.state.servers.end_pod(pod, self.grace(pod)))).await;
+        let pods = || names.iter().filter(|name| self.change.gone_pods.contains(*name));
+        // Most have ended before, outside of any turn.
+        futures::future::join_all(pods().map(|pod| self.state.servers.end_pod(pod, self.parting(pod)))).await;
+        pods().for_each(|pod| self.state.servers.forget_pod(pod));
         let mut applier =
             Applier::new(Arc::clone(&self.was.lab), self.state.processes.clone(), self.state.servers.clone());
         let unplugged = self.change.unplugged.iter().filter(|it| match &it.step {

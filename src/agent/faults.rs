@@ -10,8 +10,8 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    changing::{self, turn_into},
-    living::{can_be, on_a_thread},
+    changing::{self, Became, can_be, turn_into},
+    leaving::in_turn,
     protocol::{Applied, NodeOrder, Problem},
     state::{Now, State, Told},
 };
@@ -58,10 +58,13 @@ impl Notices {
 /// # Errors
 ///
 /// When there is no such node, the rules cannot express what is left, or the kernel or a tool refuses.
-pub(super) async fn carry_out(state: Arc<State>, nodes: Vec<String>, order: NodeOrder) -> Result<Applied, Problem> {
-    on_a_thread(move |runtime| {
+pub(super) async fn carry_out(
+    state: Arc<State>,
+    nodes: Vec<String>,
+    order: NodeOrder,
+) -> Result<(Applied, BTreeSet<String>), Problem> {
+    in_turn(&state, move |runtime, state| {
         runtime.block_on(async {
-            let _turn = state.turn().await;
             let nodes: BTreeSet<String> = nodes.into_iter().collect();
             must_know(&state.now().lab, &nodes)?;
             let mut told = state.told();
@@ -72,7 +75,7 @@ pub(super) async fn carry_out(state: Arc<State>, nodes: Vec<String>, order: Node
             if order == NodeOrder::Drain {
                 move_away(&state.now().lab, &mut told, &nodes)?;
             }
-            let differences = become_so(&state, told, &nodes).await?;
+            let Became { differences, leaving } = become_so(&state, told, &nodes).await?;
             match order {
                 NodeOrder::Unplug { notice: Some(millis) } if millis > 0 => {
                     nodes.iter().for_each(|node| notice(&state, node, Duration::from_millis(millis)));
@@ -86,7 +89,7 @@ pub(super) async fn carry_out(state: Arc<State>, nodes: Vec<String>, order: Node
             if matches!(order, NodeOrder::Stop | NodeOrder::Start) && !differences.is_empty() {
                 balancer_finds_out(&state.now().lab, &nodes).await;
             }
-            Ok(Applied { differences })
+            Ok((Applied { differences }, leaving))
         })
     })
     .await
@@ -133,7 +136,7 @@ fn move_away(lab: &Lab, told: &mut Told, nodes: &BTreeSet<String>) -> Result<(),
     let there = |name: &str| {
         lab.pods.iter().any(|pod| pod.full_name() == name && nodes.contains(lab.node(pod.node).name.as_str()))
     };
-    let kept = told.overrides.kept(&told.whole);
+    let kept = told.kept();
     let without = changing::load(&told.text, &told.whole, &kept.clone().evicting(there))?;
     // Those that must be there because the file says so keep what they have.
     let elsewhere = |name: &str| {
@@ -149,13 +152,14 @@ fn move_away(lab: &Lab, told: &mut Told, nodes: &BTreeSet<String>) -> Result<(),
 }
 
 /// Makes the lab what it is told; whoever calls has the turn.
-async fn become_so(state: &State, mut told: Told, nodes: &BTreeSet<String>) -> Result<Vec<Difference>, Problem> {
+async fn become_so(state: &Arc<State>, mut told: Told, nodes: &BTreeSet<String>) -> Result<Became, Problem> {
     told.overrides.keep_known(&told.whole);
     let was = state.now();
     let lab = told.overrides.over(&told.whole);
     let changes = differences(&was.lab, &lab);
+    let at_once = |differences| Ok(Became { differences, leaving: BTreeSet::new() });
     if changes.is_empty() {
-        return Ok(changes);
+        return at_once(changes);
     }
     can_be(&lab)?;
     let before = state.told().overrides;
@@ -171,11 +175,17 @@ async fn become_so(state: &State, mut told: Told, nodes: &BTreeSet<String>) -> R
         state.becomes(Now { lab: Arc::new(lab.clone()), ..was });
         state.is_told(told.clone())?;
         tell(good);
-        return Ok(changes);
+        return at_once(changes);
+    }
+    if lab.nodes.iter().map(|node| node.state.stopped).eq(was.lab.nodes.iter().map(|node| node.state.stopped)) {
+        // Pods that are placed elsewhere end in their own time.
+        let became = changing::become_so(state, told.clone()).await?;
+        tell(good);
+        return Ok(became);
     }
     let turned = turn(state, &was, &lab, &told).await?;
     tell(good);
-    Ok(turned)
+    at_once(turned)
 }
 
 /// From a lab to another one, of which some machines may lose their power, or get it back.
@@ -242,9 +252,8 @@ fn notice(state: &Arc<State>, node: &str, time: Duration) {
     tokio::spawn(async move {
         // The time is what was asked for.
         tokio::time::sleep(time).await;
-        let noticed = on_a_thread(move |runtime| {
+        let noticed = in_turn(&state, move |runtime, state| {
             runtime.block_on(async {
-                let _turn = state.turn().await;
                 let mut told = state.told();
                 let mut it = told.overrides.node(&node);
                 if !it.unplugged || !state.notices.expects(&node, number) {

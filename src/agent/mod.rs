@@ -5,12 +5,14 @@ mod build;
 mod changing;
 pub mod directory;
 mod faults;
+mod leaving;
 pub mod link;
 mod living;
 pub mod protocol;
 mod readiness;
 mod requests;
 mod state;
+mod telling;
 
 use std::{
     ffi::{OsStr, OsString},

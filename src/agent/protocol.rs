@@ -150,6 +150,9 @@ pub enum Request {
     Apply {
         /// The text of a lab file.
         text: String,
+        /// Do not wait until pods that end because of it are gone.
+        #[serde(default)]
+        no_wait: bool,
     },
     /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
     Ready {
@@ -160,6 +163,9 @@ pub enum Request {
     Delete {
         /// The pods.
         pods: Vec<String>,
+        /// Do not wait until pods that end because of it are gone.
+        #[serde(default)]
+        no_wait: bool,
     },
     /// Give a `[[pod]]` another number of replicas. Answered by [`Reply::Applied`].
     Scale {
@@ -167,6 +173,9 @@ pub enum Request {
         name: String,
         /// How many there shall be.
         replicas: u32,
+        /// Do not wait until pods that end because of it are gone.
+        #[serde(default)]
+        no_wait: bool,
     },
     /// Do this to nodes, or with them. Answered by [`Reply::Applied`] when it is so.
     Node {

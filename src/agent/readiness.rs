@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Control, living,
+    Control,
+    changing::{can_be, turn_into},
+    leaving::in_turn,
     protocol::{Event, Problem, Unready, Waiting},
     state::{Now, State},
 };
@@ -31,13 +33,7 @@ pub(super) async fn follow(state: Arc<State>) {
     loop {
         // Before anybody waits for a turn, and before a thread is taken for it.
         if is_news(&state) {
-            let state = Arc::clone(&state);
-            let followed = living::on_a_thread(move |runtime| {
-                runtime.block_on(async {
-                    let _turn = state.turn().await;
-                    come_to_terms(&state).await
-                })
-            });
+            let followed = in_turn(&state, |runtime, state| runtime.block_on(come_to_terms(&state)));
             match followed.await {
                 Ok(true) => verdicts.touch(),
                 Ok(false) => {}
@@ -61,9 +57,13 @@ async fn come_to_terms(state: &State) -> Result<bool, Problem> {
     if !is_news(state) {
         return Ok(false);
     }
-    let told = state.told();
+    let mut told = state.told();
     let before = told.overrides.clone();
-    living::become_so(state, told).await?;
+    judge(state, &mut told.overrides, &BTreeSet::new(), &told.whole);
+    told.overrides.keep_known(&told.whole);
+    let lab = told.overrides.over(&told.whole);
+    can_be(&lab)?;
+    turn_into(state, &state.now(), lab, || state.is_told(told)).await?;
     Ok(state.told().overrides != before)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn judge(state: &State, overrides: &mut Overrides, replaced: &BTreeSe
     judged.are_unproven(state.servers.verdicts().unready(&was));
     judged.expect_proof(&was, replaced, whole);
     judged.keep_known(whole);
-    if living::can_be(&judged.over(whole)).is_ok() {
+    if can_be(&judged.over(whole)).is_ok() {
         *overrides = judged;
     }
 }
@@ -85,7 +85,7 @@ pub(super) fn judge(state: &State, overrides: &mut Overrides, replaced: &BTreeSe
 pub(super) fn at_first(whole: &Lab) -> Overrides {
     let mut overrides = Overrides::default();
     overrides.are_unproven(whole.probed().map(|pod| pod.full_name()).collect());
-    if living::can_be(&overrides.over(whole)).is_ok() { overrides } else { Overrides::default() }
+    if can_be(&overrides.over(whole)).is_ok() { overrides } else { Overrides::default() }
 }
 
 /// Waits until every pod has proved itself that its file wants to be ready, and the lab follows; tells
@@ -96,7 +96,7 @@ pub(super) async fn proven(state: &State, control: &Control) {
     loop {
         let told = state.told();
         let unready = verdicts.unready(&state.now().lab);
-        let is_wanted = |pod: &String| told.overrides.ready(pod).is_none() && !told.overrides.is_terminating(pod);
+        let is_wanted = |pod: &String| told.overrides.ready(pod).is_none() && !told.overrides.is_leaving(pod);
         let wanted = told.whole.probed().filter(|pod| pod.ready && !pod.terminating).map(|pod| pod.full_name());
         let is_missing = |pod: &String| unready.contains(pod) || told.overrides.unproven().contains(pod);
         let names: BTreeSet<String> = wanted.filter(is_wanted).filter(is_missing).collect();
@@ -136,7 +136,10 @@ pub(super) async fn handed_over(
     change: &Change,
     leaving: &BTreeSet<String>,
 ) -> Result<Now, Problem> {
-    let gone: BTreeSet<String> = change.gone_pods.difference(leaving).cloned().collect();
+    let mut gone: BTreeSet<String> = change.gone_pods.difference(leaving).cloned().collect();
+    let terminating =
+        |lab: &Lab| -> BTreeSet<String> { lab.pods.iter().filter(|pod| pod.terminating).map(Pod::full_name).collect() };
+    gone.extend(terminating(&now.lab).difference(&terminating(&was.lab)).cloned());
     let heirs = heirs(&was.lab, &now.lab, &gone, &change.new_pods);
     if heirs.is_empty() {
         return Ok(now.clone());

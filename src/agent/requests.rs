@@ -1,6 +1,6 @@
 //! Answers the CLI: one request a connection.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt, stream};
 use tokio::{
@@ -10,9 +10,10 @@ use tokio::{
 };
 
 use super::{
-    changing, faults, living,
-    protocol::{NodeConnections, Phase, Reply, Request},
+    changing, faults, leaving, living,
+    protocol::{Applied, NodeConnections, Phase, Problem, Reply, Request},
     state::{Now, State},
+    telling::{Word, tell},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -91,25 +92,25 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let looked = look::look(&places, lab.cluster.proxy, &state.processes).await;
             say(&mut writer, &looked.map_or_else(|error| Reply::Problem(error.into()), Reply::Looked)).await
         }
-        Request::Apply { text } => {
+        Request::Apply { text, no_wait } => {
             let applied = changing::apply(Arc::clone(state), text).await;
-            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+            settled(&mut writer, state, applied, no_wait).await
         }
         Request::Ready { pods } => {
-            let applied = living::ready(Arc::clone(state), pods).await;
-            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+            let applied = tell(state, Word::Ready(pods)).await;
+            settled(&mut writer, state, applied, false).await
         }
-        Request::Delete { pods } => {
-            let applied = living::delete(Arc::clone(state), pods).await;
-            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+        Request::Delete { pods, no_wait } => {
+            let applied = tell(state, Word::Delete(pods)).await;
+            settled(&mut writer, state, applied, no_wait).await
         }
-        Request::Scale { name, replicas } => {
+        Request::Scale { name, replicas, no_wait } => {
             let applied = living::scale(Arc::clone(state), name, replicas).await;
-            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+            settled(&mut writer, state, applied, no_wait).await
         }
         Request::Node { nodes, order } => {
             let applied = faults::carry_out(Arc::clone(state), nodes, order).await;
-            say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
+            settled(&mut writer, state, applied, false).await
         }
         Request::Kill { pods } => {
             let killed = living::kill(state, &pods);
@@ -131,6 +132,23 @@ async fn say(writer: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
     let mut line = serde_json::to_vec(reply).context("cannot write a reply down")?;
     line.push(b'\n');
     writer.write_all(&line).await.context("cannot reply")
+}
+
+/// Says what has changed; first waits until the pods that end because of it are gone, if that is wanted.
+async fn settled(
+    writer: &mut OwnedWriteHalf,
+    state: &State,
+    applied: Result<(Applied, BTreeSet<String>), Problem>,
+    no_wait: bool,
+) -> Result<()> {
+    let reply = match applied {
+        Ok((applied, _)) if no_wait => Reply::Applied(applied),
+        Ok((applied, ending)) => {
+            leaving::gone(state, ending).await.map_or_else(Reply::Problem, |()| Reply::Applied(applied))
+        }
+        Err(problem) => Reply::Problem(problem),
+    };
+    say(writer, &reply).await
 }
 
 async fn events(writer: &mut OwnedWriteHalf, follow: bool, state: &State) -> Result<()> {

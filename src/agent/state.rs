@@ -9,7 +9,9 @@ use std::{
 use super::{
     directory,
     faults::Notices,
+    leaving::Farewells,
     protocol::{Phase, ServerStatus, Status},
+    telling::Words,
 };
 use crate::{
     error::Result,
@@ -32,8 +34,12 @@ pub(super) struct State {
     progress: Mutex<Progress>,
     /// Pulled cables that the control plane is about to notice.
     pub(super) notices: Notices,
+    /// The pods that are on their way out.
+    pub(super) farewells: Farewells,
+    /// What the lab was told, and has not heard yet.
+    pub(super) words: Words,
     /// One change at a time.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// The lab's directory, as it is seen inside.
     directory: PathBuf,
 }
@@ -65,6 +71,13 @@ struct Progress {
     stages: Vec<(String, u64)>,
 }
 
+impl Told {
+    /// What is there, and keeps what it has.
+    pub(super) fn kept(&self) -> Kept {
+        self.overrides.kept(&self.whole).besides(&self.overrides.over(&self.whole))
+    }
+}
+
 impl State {
     /// Of a lab on its way up.
     pub(super) fn building(
@@ -74,23 +87,23 @@ impl State {
         directory: PathBuf,
     ) -> Self {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
-        let told = Mutex::new(told);
-        let turn = tokio::sync::Mutex::new(());
         State {
             now: RwLock::new(now),
             processes,
             servers,
-            told,
+            told: Mutex::new(told),
             progress,
             notices: Notices::default(),
-            turn,
+            farewells: Farewells::default(),
+            words: Words::default(),
+            turn: Arc::default(),
             directory,
         }
     }
 
     /// Waits for its turn to change the lab.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
+    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// What makes the lab what it is.

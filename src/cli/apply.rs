@@ -30,16 +30,17 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     let source = Source::read(args.file.file.as_deref())?;
     let directory = running(args, &source, terminal)?;
     let (whole, overrides) = (labs::whole(&directory)?, directory.overrides());
-    let was = overrides.over(&whole);
-    let file = source.load_after(&directory.name, &overrides.kept(&whole), terminal)?;
-    let lab = overrides.after_apply(&change::replaced(&was, &file)).over(&file);
+    // As it was told to be: what is terminating is on its way out already.
+    let (is, was) = (overrides.over(&whole), overrides.settled().over(&whole));
+    let file = source.load_after(&directory.name, &overrides.kept(&whole).besides(&is), terminal)?;
+    let lab = overrides.settled().after_apply(&change::replaced(&was, &file)).over(&file);
     if let Some(key) = change::fixed(&was, &lab) {
         let error =
             Error::usage(format!("`{key}` of [cluster] cannot change while the lab is up; nothing was touched"));
         return Err(error.hint(format!("netlab up --replace {} builds the lab anew", source.name)));
     }
     let differences = differences(&was, &lab);
-    if differences.is_empty() {
+    if differences.is_empty() && (args.dry_run || args.leaving.no_wait || overrides.leaving().is_empty()) {
         terminal.say(format!("{}: nothing to do", directory.name));
         return Ok(ExitCode::SUCCESS);
     }
@@ -49,7 +50,8 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     }
     requirements::check(&lab)?;
     let began = Instant::now();
-    let reply = link::ask_once(&directory, &Request::Apply { text: source.text.clone() })?;
+    let request = Request::Apply { text: source.text.clone(), no_wait: args.leaving.no_wait };
+    let reply = link::ask_once(&directory, &request)?;
     let Reply::Applied(applied) = reply else {
         return Err(Error::bug("a change was asked for, and something else was given"));
     };

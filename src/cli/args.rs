@@ -68,7 +68,7 @@ pub(super) enum Verb {
     /// Give a [[pod]] of a running lab another number of replicas
     Scale(Scale),
     /// Delete pods of a running lab, and wait until they are gone
-    Delete(Pods),
+    Delete(Delete),
     /// Kill the processes of pods, as if they had crashed
     Kill(Pods),
     /// Place no new pods on nodes of a running lab
@@ -175,6 +175,16 @@ pub(super) struct Apply {
     /// Say what would change, and how, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) leaving: Leaving,
+}
+
+/// What becomes of pods that go
+#[derive(Debug, Args)]
+pub(super) struct Leaving {
+    /// Do not wait until pods that end because of it are gone
+    #[arg(long)]
+    pub(super) no_wait: bool,
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +216,16 @@ pub(super) struct Scale {
     pub(super) replicas: u32,
     #[command(flatten)]
     pub(super) of_lab: OfLab,
+    #[command(flatten)]
+    pub(super) leaving: Leaving,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    pub(super) which: Pods,
+    #[command(flatten)]
+    pub(super) leaving: Leaving,
 }
 
 #[derive(Debug, Args)]

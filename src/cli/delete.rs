@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use super::{args, labs, output::Terminal};
 use crate::{agent::protocol::Request, error::Result};
 
-pub(super) fn delete(args: &args::Pods, terminal: &Terminal) -> Result<ExitCode> {
-    let directory = labs::choose(args.of_lab.lab.as_deref())?;
-    labs::change(&directory, &Request::Delete { pods: args.pods.clone() }, terminal)
+pub(super) fn delete(args: &args::Delete, terminal: &Terminal) -> Result<ExitCode> {
+    let directory = labs::choose(args.which.of_lab.lab.as_deref())?;
+    let request = Request::Delete { pods: args.which.pods.clone(), no_wait: args.leaving.no_wait };
+    labs::change(&directory, &request, terminal)
 }

@@ -20,7 +20,7 @@ use crate::{
         link::Handle,
     },
     error::{Context, Error, Result},
-    kernel::serve::BALANCER_LOG,
+    kernel::front::BALANCER_LOG,
 };
 
 pub(super) fn logs(args: &args::Logs) -> Result<ExitCode> {

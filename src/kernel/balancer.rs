@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
     runtime,
-    sync::watch,
+    sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
@@ -51,6 +51,10 @@ impl Spreads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
     }
 
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn set(&self, to: IpNet, gateways: Vec<IpAddr>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(to, gateways);
     }
@@ -70,6 +74,30 @@ impl Watching {
     }
 }
 
+/// Who can tell what is watched what else to watch.
+#[derive(Debug, Clone)]
+pub(super) struct Watcher(mpsc::Sender<News>);
+
+/// What to watch from now on, and who wants to know when the routes lead accordingly.
+type News = (Watching, oneshot::Sender<Result<()>>);
+
+impl Watcher {
+    /// Watches something else, and comes back when connections go where they shall: to no node that is
+    /// not among it any more.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a route.
+    pub(super) async fn follow(&self, watching: Watching) -> Result<()> {
+        let (done, heard) = oneshot::channel();
+        // One whose namespace has gone has nothing to watch.
+        if self.0.send((watching, done)).await.is_err() {
+            return Ok(());
+        }
+        heard.await.unwrap_or(Ok(()))
+    }
+}
+
 /// Begins to watch, until the scope ends; what is watched may change meanwhile.
 ///
 /// # Errors
@@ -80,14 +108,17 @@ pub(super) fn watch(
     watching: Watching,
     (spreads, events): (Spreads, Events),
     scope: &Scope,
-) -> Result<watch::Sender<Watching>> {
+) -> Result<Watcher> {
     let netlink = Netlink::open_in(netns, &runtime::Handle::current())?;
-    let (sender, news) = watch::channel(watching.clone());
-    let (netns, watching) = (netns.to_owned(), Watching { names: watching.names, watched: Vec::new() });
-    let mut watch = Watch { netns, netlink, watching, pulses: BTreeMap::new(), spreads, events, news };
-    watch.turn_to_news();
+    let (sender, news) = mpsc::channel(1);
+    // What another one has set went with its namespace.
+    spreads.clear();
+    let nothing = Watching { names: BTreeMap::new(), watched: Vec::new() };
+    let mut watch =
+        Watch { netns: netns.to_owned(), netlink, watching: nothing, pulses: BTreeMap::new(), spreads, events, news };
+    watch.turn_to(watching);
     scope.spawn(async move { watch.forever().await });
-    Ok(sender)
+    Ok(Watcher(sender))
 }
 
 struct Watch {
@@ -98,8 +129,11 @@ struct Watch {
     pulses: BTreeMap<(IpAddr, u16), Pulse>,
     spreads: Spreads,
     events: Events,
-    news: watch::Receiver<Watching>,
+    news: mpsc::Receiver<News>,
 }
+
+/// What a node said, or how it said nothing.
+type Answer = (SocketAddr, Result<(), String>);
 
 /// How a check of a node went lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,23 +148,44 @@ impl Watch {
         let mut clock = interval_at(Instant::now() + PERIOD, PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = clock.tick() => {}
-                changed = self.news.changed() => match changed {
-                    Ok(()) => self.turn_to_news(),
-                    // Nobody is left who could say anything.
-                    Err(_) => return,
-                },
+            let goes_on = tokio::select! {
+                _ = clock.tick() => true,
+                news = self.news.recv() => self.heed(news).await,
+            };
+            if !goes_on {
+                return;
             }
-            if let Err(error) = self.round().await {
+            match self.ask_all() {
+                Ok(asking) => {
+                    let mut asking = std::pin::pin!(asking);
+                    // A node that is silent takes its time; news do not wait for it.
+                    let answers = loop {
+                        tokio::select! {
+                            answers = &mut asking => break answers,
+                            news = self.news.recv() => if !self.heed(news).await { return },
+                        }
+                    };
+                    self.take_in(answers);
+                }
+                Err(error) => eprintln!("{}: {error}", self.netns),
+            }
+            if let Err(error) = self.set_routes().await {
                 eprintln!("{}: {error}", self.netns);
             }
         }
     }
 
+    /// Does what it is told; says whether anybody is left who could tell it more.
+    async fn heed(&mut self, news: Option<News>) -> bool {
+        let Some((watching, done)) = news else { return false };
+        self.turn_to(watching);
+        // Who told may have gone.
+        let _ = done.send(self.set_routes().await);
+        true
+    }
+
     /// Watches what it is told to. A check that is new begins as the plan expects it.
-    fn turn_to_news(&mut self) {
-        let next = self.news.borrow_and_update().clone();
+    fn turn_to(&mut self, next: Watching) {
         let gone = self.watching.watched.iter().filter(|old| !next.watched.iter().any(|new| new.to == old.to));
         gone.for_each(|old| self.spreads.forget(old.to));
         let mut pulses: BTreeMap<(IpAddr, u16), Pulse> = BTreeMap::new();
@@ -155,8 +210,8 @@ impl Watch {
         self.watching = next;
     }
 
-    /// Asks every node once, and sets the routes that change by that.
-    async fn round(&mut self) -> Result<()> {
+    /// Asks every node once.
+    fn ask_all(&self) -> Result<impl Future<Output = Vec<Answer>> + use<>> {
         let asked: Vec<SocketAddr> = self.pulses.keys().map(|(node, port)| SocketAddr::new(*node, *port)).collect();
         // One visit to the namespace for all of them.
         let sockets: Vec<TcpSocket> =
@@ -165,8 +220,10 @@ impl Watch {
             let answer = timeout(PATIENCE, ask(socket, node)).await;
             (node, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
         });
-        let answers: Vec<(SocketAddr, Result<(), String>)> =
-            stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
+        Ok(stream::iter(asking).buffer_unordered(AT_ONCE).collect())
+    }
+
+    fn take_in(&mut self, answers: Vec<Answer>) {
         for (node, answer) in answers {
             let Some(pulse) = self.pulses.get_mut(&(node.ip(), node.port())) else { continue };
             if pulse.beat(answer.is_ok()) {
@@ -180,7 +237,6 @@ impl Watch {
                 eprintln!("{}: the health check {node} of {name}: {how}", self.netns);
             }
         }
-        self.set_routes().await
     }
 
     async fn set_routes(&self) -> Result<()> {

@@ -116,7 +116,7 @@ impl Servers {
             environment: environment::of_container(lab, pod, container),
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
-            scope: self.scopes().of(&lab.pod(pod).full_name()).listeners,
+            scope: self.scopes().of(&lab.pod(pod).full_name()).kept,
             known: self.known_as(lab, pod, container),
         };
         kept.start(processes)

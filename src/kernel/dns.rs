@@ -131,7 +131,7 @@ impl NameServer {
 
     fn listen(self: &Arc<Self>, netns: &str, pair: &Pair) -> Result<()> {
         let (datagrams, connections) = (udp_socket(netns, PORT)?, tcp_listener(netns, PORT)?);
-        udp::serve(Arc::clone(self), datagrams, &pair.listeners)?;
+        udp::serve(Arc::clone(self), datagrams, &pair.datagrams)?;
         pair.listeners.spawn(tcp::serve(Arc::clone(self), connections));
         Ok(())
     }

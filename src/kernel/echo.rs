@@ -7,6 +7,7 @@
 //! | `/clientip` | the client's address and port |
 //! | `/echo?msg=TEXT` | the text |
 //! | `/healthz` | `200 OK` and `ok`, or the status that it was told |
+//! | `/drip?numbytes=N&duration=S` | so many bytes, in so many seconds (httpbin's) |
 //! | anything else | `HTTP Server IP address: IP` and `Request path: PATH` |
 //!
 //! `POST /healthz?code=503` tells all ports of the server what to answer from then on.
@@ -23,20 +24,30 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
+    time::Duration,
 };
 
-use http_body_util::Full;
-use hyper::{Method, Request, Response, StatusCode, body::Bytes, header, service::service_fn};
+use futures::{Stream, StreamExt, stream};
+use http_body_util::{Either, Full, StreamBody};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::{Bytes, Frame},
+    header,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-
-use super::{
-    datagram::Datagrams,
-    scope::{Pair, Scope},
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
 };
+
+use super::{datagram::Datagrams, scope::Pair};
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
+
+/// So long a client may take for its first request, once the server shall end.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// One echo server: what it says of itself.
 #[derive(Debug, Clone)]
@@ -55,24 +66,41 @@ impl Echo {
         Echo { name, hostname, health: Arc::new(AtomicU16::new(StatusCode::OK.as_u16())) }
     }
 
-    /// Answers every connection, each on a task of its own, for as long as it is let.
+    /// Answers every connection, each on a task of its own, for as long as it is let. Whoever is
+    /// waiting when it shall end is still answered.
     pub(super) async fn serve_http(self, listener: TcpListener, pair: Pair) {
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                () = pair.listeners.ended() => return,
+            };
+            match accepted {
                 Ok((stream, client)) => {
-                    pair.whole.spawn(self.clone().converse(stream, client, pair.listeners.clone()));
+                    pair.last.note();
+                    pair.whole.spawn(self.clone().converse(stream, client, pair.clone()));
                 }
                 // Out of descriptors, or a client that went away before it was accepted:
                 // let the open connections end first.
+                Err(_) if pair.listeners.has_ended() => return,
                 Err(_) => tokio::task::yield_now().await,
             }
         }
     }
 
-    async fn converse(self, stream: TcpStream, client: SocketAddr, listeners: Scope) {
+    async fn converse(self, stream: TcpStream, client: SocketAddr, pair: Pair) {
         let Ok(here) = stream.local_addr() else { return };
+        let has_asked = AtomicBool::new(false);
         let answer = service_fn(|request: Request<hyper::body::Incoming>| {
-            let response = self.http(&request, here, client);
+            has_asked.store(true, Ordering::Relaxed);
+            let mut response = match drip(request.uri()) {
+                Some(drip) => Response::new(Either::Right(StreamBody::new(drip))),
+                None => self.http(&request, here, client).map(Either::Left),
+            };
+            if pair.kept.has_ended() {
+                // The pod is to end: who has more to ask comes by another connection, and so to another pod.
+                response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            }
             async move { Ok::<_, Infallible>(response) }
         });
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
@@ -81,13 +109,21 @@ impl Echo {
         // server has nobody to tell.
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = listeners.ended() => {}
+            () = pair.listeners.ended() => {}
+        }
+        if !has_asked.load(Ordering::Relaxed) {
+            // What is not answered yet is still being sent, or waits to be read: the answer ends it. Who
+            // says nothing was only looking whether the port is open.
+            if timeout(FIRST, connection.as_mut()).await.is_ok() {
+                return;
+            }
         }
         // A server that shall end answers what it was asked, and says that it was the last time.
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
 
+    /// What is answered at once.
     fn http<B>(&self, request: &Request<B>, here: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {
         let target = request.uri();
         let mut status = StatusCode::OK;
@@ -155,6 +191,34 @@ impl Echo {
     }
 }
 
+/// A drip comes so often: twenty times a second.
+const DRIP: Duration = Duration::from_millis(50);
+/// And gives so many bytes at most.
+const DRIPS: usize = 10 << 20;
+
+/// Bytes that come slowly, if that is what was asked for: a download that goes on while a lab changes.
+fn drip(target: &Uri) -> Option<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + use<>> {
+    if target.path() != "/drip" {
+        return None;
+    }
+    let query = target.query().unwrap_or_default();
+    let asked = |key: &str| form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == key);
+    let number = |key, or| asked(key).and_then(|(_, value)| value.parse().ok()).unwrap_or(or);
+    let (bytes, seconds) = (number("numbytes", 10).min(DRIPS), number("duration", 2).min(3600));
+    let drips = (seconds * 20).max(1);
+    // The pace is what is asked for.
+    let clock = tokio::time::interval(DRIP);
+    let drips = stream::unfold((clock, 0), move |(mut clock, nth)| async move {
+        if nth == drips {
+            return None;
+        }
+        clock.tick().await;
+        let part = bytes * (nth + 1) / drips - bytes * nth / drips;
+        Some((vec![b'*'; part], (clock, nth + 1)))
+    });
+    Some(drips.map(|part| Ok(Frame::data(Bytes::from(part)))))
+}
+
 /// The built-in client's question: answered by the pod's name and the client's address.
 pub(super) const WHO_ARE_YOU: &[u8] = b"netlab who";
 
@@ -184,6 +248,18 @@ mod tests {
         assert_eq!(ask("/clientip"), b"10.0.0.1:5555");
         assert_eq!(ask("/echo?x=1&msg=a+b%21"), b"a b!");
         assert_eq!(ask("/a?b"), b"HTTP Server IP address: 192.168.1.10\nRequest path: /a?b\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drip_takes_its_time() {
+        for (query, bytes, seconds) in [("?numbytes=1001&duration=3", 1001, 3), ("?numbytes=5&duration=0", 5, 0)] {
+            let began = tokio::time::Instant::now();
+            let target: Uri = format!("/drip{query}").parse().unwrap();
+            let parts: Vec<_> = drip(&target).unwrap().collect().await;
+            let length: usize = parts.iter().filter_map(|part| Some(part.as_ref().ok()?.data_ref()?.len())).sum();
+            assert_eq!((length, began.elapsed().as_secs_f64().round()), (bytes, f64::from(seconds)));
+        }
+        assert!(drip(&"/dripping".parse().unwrap()).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
-    proxy::haproxy::SOCKET,
+    proxy::haproxy::{SOCKET, STATE, still_true},
 };
 
 /// What it is called, as a program and as a package.
@@ -37,20 +37,51 @@ pub fn find() -> Result<PathBuf> {
     })
 }
 
-/// Starts it. What it prints goes into a log.
+/// Starts it; where one runs already, the new one takes over its listening sockets, and the old one
+/// ends when its connections are over. What it prints goes into a log.
 ///
 /// # Errors
 ///
 /// When it is not installed, or cannot be started.
-pub(super) fn start(netns: &str, config: &str, log: &Path, processes: &Processes) -> Result<Spawned> {
+pub(super) fn start(
+    netns: &str,
+    config: &str,
+    log: &Path,
+    (processes, old): (&Processes, Option<i32>),
+) -> Result<Spawned> {
     let file = Path::new(view::DIRECTORY).join("haproxy.cfg");
     fs::write(&file, config).context(format!("cannot write {}", file.display()))?;
-    let out = File::create(log).context(format!("cannot make {}", log.display()))?;
+    let out = OpenOptions::new().create(true).append(true).open(log);
+    let out = out.context(format!("cannot open {}", log.display()))?;
     let err = out.try_clone().context("cannot share a log")?;
     let mut command = Command::new(find()?);
     // -db: stay in the foreground. The agent is its parent, so that it ends with the lab.
     command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).stdout(out).stderr(err);
+    if let Some(old) = old {
+        command.arg("-x").arg(SOCKET).arg("-sf").arg(old.to_string());
+    }
     processes.spawn(command, Entrance::to_netns(netns)?)
+}
+
+/// Writes down what the one that runs knows of the nodes, for the next one.
+///
+/// # Errors
+///
+/// When it cannot be written. That the one that runs does not tell is none: then the next one asks.
+pub(super) async fn remember(config: &str) -> Result<()> {
+    let table = ask("show servers state\n").await.unwrap_or_default();
+    fs::write(STATE, still_true(&table, config)).context(format!("cannot write {STATE}"))
+}
+
+/// Waits until the one with this process id answers: it has what it needs then. As below, there is no
+/// event.
+pub(super) async fn took_over(pid: i32) {
+    let mut pause = Duration::from_millis(2);
+    let line = format!("Pid: {pid}");
+    while !ask("show info\n").await.is_ok_and(|info| info.lines().any(|it| it == line)) {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }
 
 /// Waits until it listens and has asked every node at least once; it has no event to tell that by,
@@ -66,7 +97,7 @@ pub(super) async fn ready() {
 /// Waits until it has found out which nodes are off, by asking them as it always does.
 pub async fn finds_out(off: &BTreeSet<String>, on: &BTreeSet<String>) {
     let mut pause = Duration::from_millis(5);
-    while !statistics().await.is_ok_and(|table| has_found_out(&table, off, on)) {
+    while !ask("show stat\n").await.is_ok_and(|table| has_found_out(&table, off, on)) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
@@ -89,15 +120,16 @@ fn has_found_out(table: &str, off: &BTreeSet<String>, on: &BTreeSet<String>) -> 
 
 /// Every node of every backend has been asked: before, HAProxy takes it for healthy.
 async fn all_checked() -> std::io::Result<bool> {
-    Ok(is_checked(&statistics().await?))
+    Ok(is_checked(&ask("show stat\n").await?))
 }
 
-async fn statistics() -> std::io::Result<String> {
+/// Asks it something.
+async fn ask(question: &str) -> std::io::Result<String> {
     let mut socket = UnixStream::connect(SOCKET).await?;
-    socket.write_all(b"show stat\n").await?;
-    let mut table = String::new();
-    socket.read_to_string(&mut table).await?;
-    Ok(table)
+    socket.write_all(question.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// The table of `show stat` has no server whose first check is still to come.

@@ -1,13 +1,15 @@
 //! Tasks of the agent that belong to one thing of the lab, and end with it.
 //!
-//! A listener's scope ends when it shall take no more connections; the scope that it was opened in,
-//! with all connections, when the thing is gone.
+//! What starts programs again ends first, when the thing is to end; listeners when it shall take no
+//! more connections; what answers datagrams, and all connections, when the thing is gone.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use tokio::time::{Instant, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The tasks of one thing.
@@ -28,6 +30,11 @@ impl Scope {
         // What it comes to, whether it was let or not, nobody waits for.
         let task = self.token.clone().run_until_cancelled_owned(task);
         self.tasks.spawn(async move { _ = task.await });
+    }
+
+    /// Starts a task that sees for itself when the scope ends.
+    pub(super) fn spawn_polite(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Waits until it ends.
@@ -54,12 +61,44 @@ pub(super) struct Scopes(Arc<Mutex<BTreeMap<String, Pair>>>);
 /// What accepts, and what lives.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
+    /// What starts its programs again: it ends when the thing is asked to end.
+    pub(super) kept: Scope,
     /// Its listeners.
     pub(super) listeners: Scope,
+    /// What answers its datagrams: nobody says when that was the last one, so it ends with the thing.
+    pub(super) datagrams: Scope,
     /// All of it.
     pub(super) whole: Scope,
     /// Who asks it how it is, until it is gone: nobody waits for their end.
     pub(super) probes: Scope,
+    /// When the last connection came.
+    pub(super) last: Last,
+}
+
+/// When something happened last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Last(Arc<Mutex<Option<Instant>>>);
+
+impl Last {
+    /// It happens now.
+    pub(super) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long listeners stay open once their thing is asked to end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Linger {
+    /// So long in any case.
+    pub least: Duration,
+    /// And until none has come for so long, and none is open.
+    pub quiet: Duration,
+    /// But no longer than that.
+    pub most: Duration,
 }
 
 impl Scopes {
@@ -72,32 +111,62 @@ impl Scopes {
         let mut table = self.table();
         let pair = table.entry(owner.to_owned()).or_insert_with(|| {
             let whole = Scope::default();
-            Pair { listeners: whole.inner(), probes: whole.inner(), whole }
+            let (kept, listeners, datagrams) = (whole.inner(), whole.inner(), whole.inner());
+            Pair { kept, listeners, datagrams, probes: whole.inner(), whole, last: Last::default() }
         });
         pair.clone()
     }
 
-    /// It takes no more connections, and nothing of it is started again.
-    pub(super) fn shut(&self, owner: &str) {
+    /// It is asked to end: nothing of it is started again.
+    pub(super) fn ask(&self, owner: &str) {
         if let Some(pair) = self.table().get(owner) {
-            pair.listeners.token.cancel();
+            pair.kept.token.cancel();
         }
     }
 
-    /// It takes no more connections; comes back when those that it has are over.
-    pub(super) async fn close(&self, owner: &str) {
-        self.shut(owner);
-        let pair = self.table().get(owner).cloned();
-        if let Some(pair) = pair {
-            pair.listeners.drained().await;
-            pair.whole.drained().await;
+    /// It takes no more connections from now on, and nothing of it is started again.
+    pub(super) fn shut(&self, owner: &str) {
+        if let Some(pair) = self.table().get(owner) {
+            [&pair.kept, &pair.listeners, &pair.datagrams].into_iter().for_each(|scope| scope.token.cancel());
         }
+    }
+
+    /// It takes no more connections after a while; comes back when those that it has are over.
+    pub(super) async fn close(&self, owner: &str, linger: Linger) {
+        let pair = self.table().get(owner).cloned();
+        let Some(pair) = pair else { return };
+        if !pair.listeners.tasks.is_empty() {
+            pair.quiet(linger).await;
+        }
+        pair.listeners.token.cancel();
+        pair.listeners.drained().await;
+        pair.whole.drained().await;
     }
 
     /// It is gone.
     pub(super) fn end(&self, owner: &str) {
         if let Some(pair) = self.table().remove(owner) {
             pair.whole.token.cancel();
+        }
+    }
+}
+
+impl Pair {
+    /// Waits until nobody is there and nobody comes any more: whoever was on the way has come, and others
+    /// have been told to go elsewhere. No event says so.
+    async fn quiet(&self, Linger { least, quiet, most }: Linger) {
+        let began = Instant::now();
+        loop {
+            let since_last = self.last.get().map_or(began, |last| last + quiet);
+            let (now, latest) = (Instant::now(), began + most);
+            let until = (began + least).max(since_last.min(latest));
+            let is_busy = !self.whole.tasks.is_empty() && now < latest;
+            match until > now {
+                true => sleep_until(until).await,
+                // As long as it has to be there anyway, others may come.
+                false if is_busy => sleep_until(latest.min(now + quiet)).await,
+                false => return,
+            }
         }
     }
 }
@@ -122,7 +191,9 @@ mod tests {
         pair.whole.spawn(hold(talking));
         let (asking, mut probe) = oneshot::channel::<()>();
         pair.probes.spawn(hold(asking));
-        let mut closing = Box::pin(scopes.close("pod"));
+        scopes.ask("pod");
+        assert!(pair.kept.has_ended() && !pair.listeners.has_ended());
+        let mut closing = Box::pin(scopes.close("pod", Linger::default()));
         assert!(futures::poll!(&mut closing).is_pending());
         assert!((&mut listener).await.is_err());
         assert!(futures::poll!(&mut closing).is_pending());
@@ -134,11 +205,57 @@ mod tests {
         // Whoever only asks is not waited for.
         let (asking, mut probe) = oneshot::channel::<()>();
         scopes.of("other").probes.spawn(hold(asking));
-        scopes.close("other").await;
+        scopes.close("other", Linger::default()).await;
         assert!(probe.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         // The next one of this name is another one.
         let (again, mut third) = oneshot::channel::<()>();
         scopes.of("pod").listeners.spawn(hold(again));
         assert!(third.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn listeners_stay_for_those_who_still_come() {
+        let seconds = Duration::from_secs;
+        let closes_after = async |linger: Linger, comes: Option<u64>| {
+            let scopes = Scopes::default();
+            let pair = scopes.of("pod");
+            let listeners = pair.listeners.clone();
+            pair.listeners.spawn_polite(async move { listeners.ended().await });
+            if let Some(every) = comes {
+                let last = pair.last.clone();
+                pair.kept.spawn(async move {
+                    loop {
+                        last.note();
+                        // Somebody comes so often; the clock of the test does not wait.
+                        tokio::time::sleep(seconds(every)).await;
+                    }
+                });
+            }
+            let began = Instant::now();
+            scopes.close("pod", linger).await;
+            began.elapsed().as_secs()
+        };
+        let linger = Linger { least: seconds(3), quiet: seconds(2), most: seconds(9) };
+        assert_eq!(closes_after(linger, None).await, 3);
+        assert_eq!(closes_after(linger, Some(1)).await, 9);
+        assert_eq!(closes_after(linger, Some(100)).await, 3);
+        assert_eq!(closes_after(Linger::default(), Some(1)).await, 0);
+        // One that is open for four seconds, and one for longer than anybody waits.
+        for (open, closed) in [(4, 5), (20, 20)] {
+            let scopes = Scopes::default();
+            let pair = scopes.of("pod");
+            let (listeners, ended) = (pair.listeners.clone(), pair.listeners.clone());
+            pair.listeners.spawn_polite(async move { listeners.ended().await });
+            // What is open is open for so long; the clock of the test does not wait.
+            pair.whole.spawn(tokio::time::sleep(seconds(open)));
+            let began = Instant::now();
+            let (at, ()) = tokio::join!(
+                async {
+                    ended.ended().await;
+                    began.elapsed().as_secs()
+                },
+                scopes.close("pod", linger)
+            );
+            assert_eq!((at, began.elapsed().as_secs()), (closed.min(9), open.max(closed)));
+        }
     }
 }

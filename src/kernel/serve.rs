@@ -27,7 +27,7 @@ use super::{
     echo::Echo,
     events::Events,
     fallen::Fallen,
-    haproxy,
+    front::Haproxy,
     health::{self, Health},
     http,
     kept::{Kept, KnownAs, Past, when},
@@ -43,31 +43,34 @@ use crate::{
     dns::{Cluster, Internet, environment},
     error::{Context, Error, Result},
     lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
-    plan::step::{Check, Program},
+    plan::step::Check,
 };
 
-/// What the load balancer's log is called, after its name.
-pub const BALANCER_LOG: &str = "haproxy.log";
+/// So many connections may wait to be accepted: what the kernel allows at most (net.core.somaxconn).
+const WAITING: u32 = 4096;
 
 /// The servers that run, and those that have ended.
 #[derive(Debug, Clone)]
 pub struct Servers {
-    logs: PathBuf,
+    pub(super) logs: PathBuf,
     states: Arc<Mutex<States>>,
-    balancer: Arc<Mutex<Option<watch::Receiver<ServerState>>>>,
-    spreads: Spreads,
+    pub(super) balancer: Arc<Mutex<Option<Haproxy>>>,
+    pub(super) spreads: Spreads,
     scopes: Scopes,
     pub(super) files: coredns::Files,
     healths: Arc<Mutex<Healths>>,
-    pub(super) watched: Arc<Mutex<Option<watch::Sender<balancer::Watching>>>>,
+    pub(super) watched: Arc<Mutex<Option<balancer::Watcher>>>,
     pub(super) names: Arc<Mutex<Option<dns::Known<Cluster>>>>,
     pub(super) internet: Arc<Mutex<Option<dns::Known<Internet>>>>,
     pub(super) events: Events,
     fallen: Fallen,
     verdicts: Verdicts,
     births: Births,
-    ending: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    ending: Arc<Mutex<BTreeMap<String, Ending>>>,
 }
+
+/// A pod's end, which comes once.
+pub(super) type Ending = Arc<tokio::sync::OnceCell<()>>;
 
 /// By node and port.
 pub(super) type Healths = BTreeMap<(String, u16), watch::Sender<Health>>;
@@ -238,10 +241,9 @@ impl Servers {
         }
     }
 
-    /// Whose holder may end a pod of this name.
-    pub(super) fn ending(&self, pod: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(ending.entry(pod.to_owned()).or_default())
+    /// The pods that end, or have ended and are still known.
+    pub(super) fn ending(&self) -> MutexGuard<'_, BTreeMap<String, Ending>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, States> {
@@ -351,40 +353,6 @@ impl Servers {
         self.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the load balancer.
-    ///
-    /// # Errors
-    ///
-    /// When HAProxy is not installed, or ends at once.
-    pub async fn start_balancer(&self, lab: &Lab, netns: &str, program: &Program, processes: &Processes) -> Result<()> {
-        let config = match program {
-            Program::Watch(watched) => {
-                let watching = balancer::Watching::of(lab, watched.clone());
-                let sender = balancer::watch(
-                    netns,
-                    watching,
-                    (self.spreads.clone(), self.events.clone()),
-                    &self.scopes.of(netns).whole,
-                )?;
-                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-                return Ok(());
-            }
-            Program::Haproxy(config) => config,
-        };
-        let log = self.logs.join(format!("{netns}.{BALANCER_LOG}"));
-        let mut state = observe(haproxy::start(netns, config, &log, processes)?);
-        *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
-        tokio::select! {
-            () = haproxy::ready() => Ok(()),
-            how = end_of(&mut state) => Err(Error::refused(format!("haproxy {how}{}", last_line(&log)))),
-        }
-    }
-
-    /// How HAProxy is, if it was started.
-    pub fn balancer(&self) -> Option<ServerState> {
-        self.balancer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|state| state.borrow().clone())
-    }
-
     /// Where the load balancer's addresses lead at present.
     pub fn spreads(&self) -> &Spreads {
         &self.spreads
@@ -426,7 +394,7 @@ impl Servers {
             environment: environment::of_container(lab, pod, container),
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
-            scope: self.scopes.of(&name).listeners,
+            scope: self.scopes.of(&name).kept,
             known: self.known_as(lab, pod, container),
         };
         kept.start(processes)
@@ -474,7 +442,7 @@ pub(super) fn health_of(lab: &Lab, check: Check) -> Health {
 }
 
 /// Notes when a process ends.
-fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
+pub(super) fn observe(Spawned { pid, ended, .. }: Spawned) -> watch::Receiver<ServerState> {
     let (sender, state) = watch::channel(ServerState::Running { pid: pid.as_raw(), past: Past::default() });
     tokio::spawn(async move {
         let how = ended.await.map_or_else(|_| "nobody saw how".to_owned(), describe);
@@ -530,11 +498,11 @@ pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
 fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) -> Result<()> {
     match protocol {
         Protocol::Tcp => {
-            pair.listeners.spawn(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
+            pair.listeners.spawn_polite(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
         }
         Protocol::Udp => {
             let socket = Datagrams::new(udp_socket(netns, port)?).context(format!("cannot serve port {port}/UDP"))?;
-            pair.listeners.spawn(echo.clone().serve_udp(socket));
+            pair.datagrams.spawn(echo.clone().serve_udp(socket));
         }
         Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
     }
@@ -554,9 +522,15 @@ pub(super) fn udp_socket(netns: &str, port: u16) -> Result<UdpSocket> {
 pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
     let what = format!("cannot listen on port {port}/TCP");
     let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let listener = netns::inside(netns, || std::net::TcpListener::bind(any).context(&what))?;
-    listener.set_nonblocking(true).context(&what)?;
-    TcpListener::from_std(listener).context(&what)
+    let socket = netns::inside(netns, || {
+        let socket = tcp_socket(any)?;
+        // As std does: the port of a server that has just ended is free.
+        socket.set_reuseaddr(true).context(&what)?;
+        socket.bind(any).context(&what)?;
+        Ok(socket)
+    })?;
+    // A SYN that finds no room comes again after a second, and is led to where the first one was.
+    socket.listen(WAITING).context(&what)
 }
 
 /// What answers DNS questions.
@@ -586,7 +560,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn last_line(log: &std::path::Path) -> String {
+pub(super) fn last_line(log: &std::path::Path) -> String {
     let lines = File::open(log).map(|file| BufReader::new(file).lines().map_while(Result::ok)).into_iter().flatten();
     match lines.filter(|line| !line.trim().is_empty()).last() {
         Some(line) => format!(": {}", line.trim()),

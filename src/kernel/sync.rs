@@ -85,7 +85,19 @@ async fn go(had: Loaded<'_>, wanted: Loaded<'_>, processes: &Processes) -> Resul
     }
     // The new ones first: while both hold, either leads to an endpoint.
     load(wanted, wanted.text.to_owned(), processes).await?;
-    load(had, sync::removal(had.mode, had.text), processes).await
+    load(had, sync::removal(had.mode, had.text), processes).await?;
+    if wanted.mode == ProxyMode::Nftables {
+        sweep(wanted, processes).await?;
+    }
+    Ok(())
+}
+
+/// Takes away the tables that iptables has left empty.
+async fn sweep(it: Loaded<'_>, processes: &Processes) -> Result<()> {
+    match sync::husks(&save(it, processes).await?) {
+        Some(text) => load(it, text, processes).await,
+        None => Ok(()),
+    }
 }
 
 /// From whatever is there.

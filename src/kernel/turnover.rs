@@ -9,24 +9,51 @@ use nix::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    balancer, dns, netns,
+    dns, netns,
+    scope::Linger,
     serve::{ServerState, Servers, end_of, health_of},
     view,
 };
 use crate::{
     dns::Internet,
     error::Result,
-    lab::model::Lab,
-    plan::step::{Plan, Program, Step},
+    lab::model::{Lab, Pod},
+    plan::step::{Plan, Step},
+    proxy::balancer::asks_for,
 };
+
+/// For so long nobody may come to a built-in server that is to end: all who were sent to it before the
+/// rules changed have come by then.
+const QUIET: Duration = Duration::from_millis(250);
+/// While others come, or are there, it serves them for so long: the `sleep 5` of many a preStop hook.
+const MOST: Duration = Duration::from_secs(5);
+/// In that time a load balancer has noticed that the health check of a node fails.
+const NOTICED: Duration = Duration::from_secs(3);
+
+/// How a pod is let go.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parting {
+    /// So long it has to end.
+    pub grace: Duration,
+    /// So long what is built in takes connections.
+    pub linger: Linger,
+}
+
+/// How long the built-in servers of a pod take connections when it is to end.
+pub fn linger(lab: &Lab, pod: &Pod) -> Linger {
+    let least = if asks_for(lab, pod) { NOTICED } else { QUIET };
+    Linger { least, quiet: QUIET, most: MOST }
+}
 
 impl Servers {
     /// Ends the servers of a pod: they are asked to, and after a while made to. Comes back when they
-    /// have ended.
-    pub async fn end_pod(&self, pod: &str, grace: Duration) {
-        // Who comes second waits: the name may be another pod's afterwards.
-        let one_at_a_time = self.ending(pod);
-        let _turn = one_at_a_time.lock().await;
+    /// have ended. Its datagrams are answered, where that is built in, until it is forgotten.
+    pub async fn end_pod(&self, pod: &str, parting: Parting) {
+        let end = self.ending().entry(pod.to_owned()).or_default().clone();
+        end.get_or_init(|| self.end(pod, parting)).await;
+    }
+
+    async fn end(&self, pod: &str, Parting { grace, linger }: Parting) {
         let mine = |(key, state): (&(String, String), &watch::Receiver<ServerState>)| {
             let runs = matches!(*state.borrow(), ServerState::Running { .. } | ServerState::Waiting { .. });
             (key.0 == pod && runs).then(|| state.clone())
@@ -36,30 +63,43 @@ impl Servers {
             let message = format!("its servers are asked to end, and made to after {} s", grace.as_secs_f64());
             self.events().normal(&object, "Killing", message);
         }
-        self.scopes().shut(pod);
+        self.scopes().ask(pod);
         let states: Vec<_> = self.table().iter().filter_map(mine).collect();
+        let containers: Vec<Inside> = states.iter().filter_map(|state| Inside::of(state.borrow().pid()?)).collect();
         for state in &states {
             signal(state, Signal::SIGTERM);
         }
         let polite = async {
-            self.scopes().close(pod).await;
+            self.scopes().close(pod, linger).await;
+        };
+        let polite = futures::future::join(polite, async {
             for state in &states {
                 end_of(&mut state.clone()).await;
             }
-        };
+        });
         // What is built in and has no connections left, and processes that obey, end before.
         if timeout(grace, polite).await.is_err() && !grace.is_zero() {
             let message = format!("its servers did not end within {} s", grace.as_secs_f64());
             self.events().warning(&object, "Killed", message);
         }
+        // A container ends with its first process, whatever else runs in it.
+        for pid in containers.iter().flat_map(Inside::processes) {
+            // That it has ended already is fine.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
         for state in &states {
             signal(state, Signal::SIGKILL);
             end_of(&mut state.clone()).await;
         }
+    }
+
+    /// Nothing is left of a pod but its namespace; another one may have its name.
+    pub fn forget_pod(&self, pod: &str) {
         self.scopes().end(pod);
         self.table().retain(|key, _| key.0 != pod);
         self.verdicts().forget(pod);
         self.births().forget(pod);
+        self.ending().remove(pod);
         view::forget(pod);
     }
 
@@ -101,7 +141,7 @@ impl Servers {
         netns::remove(netns)
     }
 
-    /// Tells health checks, name servers and the load balancer how the lab is now; starts and ends health checks.
+    /// Tells health checks and name servers how the lab is now; starts and ends health checks.
     ///
     /// # Errors
     ///
@@ -131,13 +171,6 @@ impl Servers {
         if let Some(internet) = &*self.internet.lock().unwrap_or_else(PoisonError::into_inner) {
             internet.set(Internet::new(lab));
         }
-        for step in steps() {
-            if let Step::ServeBalancer { program: Program::Watch(watched), .. } = step
-                && let Some(sender) = &*self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-            {
-                sender.send_replace(balancer::Watching::of(lab, watched.clone()));
-            }
-        }
         Ok(())
     }
 }
@@ -152,22 +185,39 @@ fn signal(state: &watch::Receiver<ServerState>, signal: Signal) {
 
 /// The processes that see the world as this one does: each container has a mount namespace of its own.
 fn container_of(leader: i32) -> Vec<Pid> {
-    same_namespace(Path::new(&format!("/proc/{leader}/ns/mnt")), "mnt")
+    Inside::of(leader).map(|inside| inside.processes()).unwrap_or_default()
 }
 
 /// The processes whose network namespace this is.
 fn processes_in(netns: &str) -> Vec<Pid> {
-    same_namespace(netns::path(netns).as_ref(), "net")
+    Inside::new(netns::path(netns).as_ref(), "net").map(|inside| inside.processes()).unwrap_or_default()
 }
 
-/// The processes that are in the same namespace of a kind, but for the agent itself.
-fn same_namespace(path: &Path, kind: &str) -> Vec<Pid> {
-    let Ok(namespace) = fs::metadata(path) else { return Vec::new() };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let inside = |pid: &i32| {
-        fs::metadata(format!("/proc/{pid}/ns/{kind}"))
-            .is_ok_and(|it| it.ino() == namespace.ino() && it.dev() == namespace.dev())
-    };
-    pids.filter(|pid| *pid != 1).filter(inside).map(Pid::from_raw).collect()
+/// A namespace, for as long as some process is in it.
+struct Inside {
+    kind: &'static str,
+    /// Device and inode.
+    is: (u64, u64),
+}
+
+impl Inside {
+    fn new(path: &Path, kind: &'static str) -> Option<Self> {
+        let namespace = fs::metadata(path).ok()?;
+        Some(Inside { kind, is: (namespace.dev(), namespace.ino()) })
+    }
+
+    /// That of a container.
+    fn of(leader: i32) -> Option<Self> {
+        Inside::new(Path::new(&format!("/proc/{leader}/ns/mnt")), "mnt")
+    }
+
+    /// The processes in it, but for the agent itself.
+    fn processes(&self) -> Vec<Pid> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let inside = |pid: &i32| {
+            fs::metadata(format!("/proc/{pid}/ns/{}", self.kind)).is_ok_and(|it| (it.dev(), it.ino()) == self.is)
+        };
+        pids.filter(|pid| *pid != 1).filter(inside).map(Pid::from_raw).collect()
+    }
 }

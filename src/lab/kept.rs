@@ -97,6 +97,16 @@ impl Kept {
         self.closed.contains(node)
     }
 
+    /// The same, and what pods of another lab have besides: nobody else gets it as long as there is more.
+    #[must_use]
+    pub fn besides(mut self, other: &Lab) -> Self {
+        // What is on a closed node may come again elsewhere; nobody new gets anything there.
+        for (name, pod) in Kept::of(other).pods.into_iter().filter(|(_, pod)| !self.closed.contains(&pod.node)) {
+            self.pods.entry(name).or_insert(pod);
+        }
+        self
+    }
+
     pub(super) fn node_ip(&self, name: &str) -> Option<Ipv4Addr> {
         self.nodes.get(name).map(|node| node.ip)
     }

@@ -17,6 +17,7 @@ mod externals;
 mod file;
 mod hostnames;
 mod kept;
+mod leaving;
 mod lower;
 pub mod model;
 pub mod name;

@@ -6,11 +6,15 @@ mod nodes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Lab, NodeState, Place, PodId, UserProbe, UserSource};
+use super::{
+    leaving::Leaving,
+    model::{Lab, NodeState, Place, PodId, UserProbe, UserSource},
+};
 use crate::probe::question::Said;
 
 /// What was told, by the pods' full names. It holds until the lab ends, or its file says otherwise.
@@ -19,8 +23,8 @@ use crate::probe::question::Said;
 pub struct Overrides {
     /// Pods that were made ready, or not.
     ready: BTreeMap<String, bool>,
-    /// Pods that are being deleted, and still run.
-    terminating: BTreeSet<String>,
+    /// Pods that the lab shall not have (any more), and that still run.
+    leaving: Leaving,
     /// Pods of which a server has ended and does not listen again yet.
     fallen: BTreeSet<String>,
     /// Pods that their readiness probes say are not ready, or say nothing good of yet.
@@ -47,14 +51,38 @@ impl Overrides {
         self.ready.get(pod).copied()
     }
 
-    /// A pod is being deleted.
-    pub fn terminate(&mut self, pod: &str) {
-        self.terminating.insert(pod.to_owned());
+    /// Some pods of the lab of a text are terminating from now on; each with whether it is ready.
+    pub fn leave(&mut self, text: &str, whole: &Arc<Lab>, pods: BTreeMap<String, bool>) {
+        // What was told of them is known; what will be is about them, too, until they are gone.
+        pods.keys().for_each(|pod| self.forget(pod));
+        self.leaving.add(text, whole, pods);
     }
 
-    /// A pod is being deleted.
-    pub fn is_terminating(&self, pod: &str) -> bool {
-        self.terminating.contains(pod)
+    /// A pod is terminating.
+    pub fn is_leaving(&self, pod: &str) -> bool {
+        self.leaving.has(pod)
+    }
+
+    /// The pods that are terminating.
+    pub fn leaving(&self) -> BTreeSet<String> {
+        self.leaving.names().cloned().collect()
+    }
+
+    /// Pods that were terminating are gone; what waits for that does not come yet.
+    pub fn are_gone(&mut self, pods: &BTreeSet<String>) {
+        pods.iter().for_each(|pod| self.forget(pod));
+        self.leaving.are_gone(pods);
+    }
+
+    /// What has waited for these pods comes.
+    pub fn make_way(&mut self, pods: &BTreeSet<String>) {
+        self.leaving.forget(pods);
+    }
+
+    /// How it will be when all that are terminating are gone.
+    #[must_use]
+    pub fn settled(&self) -> Overrides {
+        Overrides { leaving: Leaving::default(), ..self.clone() }
     }
 
     /// Of these pods a server has ended and does not listen again yet; says whether that is news.
@@ -95,7 +123,6 @@ impl Overrides {
     /// A pod that comes under this name is another one.
     pub fn forget(&mut self, pod: &str) {
         self.ready.remove(pod);
-        self.terminating.remove(pod);
         self.unproven.remove(pod);
     }
 
@@ -114,11 +141,11 @@ impl Overrides {
 
     /// Forgets the pods that the file does not speak of (any more).
     pub fn keep_known(&mut self, whole: &Lab) {
-        let names: BTreeSet<String> = whole.pods.iter().map(|pod| pod.full_name()).collect();
+        let mut names: BTreeSet<String> = whole.pods.iter().map(|pod| pod.full_name()).collect();
+        names.extend(self.leaving());
         self.ready.retain(|pod, _| names.contains(pod));
         self.fallen.retain(|pod| names.contains(pod));
         self.unproven.retain(|pod| names.contains(pod));
-        self.terminating.retain(|pod| names.contains(pod));
         self.deleted.retain(|pod| names.contains(pod));
         self.keep_known_nodes(whole);
     }
@@ -127,6 +154,12 @@ impl Overrides {
     pub fn over(&self, whole: &Lab) -> Lab {
         let mut lab = whole.clone();
         self.over_nodes(&mut lab);
+        let mut stays: Vec<bool> = lab.pods.iter().map(|pod| !self.deleted.contains(&pod.full_name())).collect();
+        if !self.leaving.is_nobody() {
+            stays.iter_mut().zip(self.leaving.lets(&lab)).for_each(|(stays, lets)| *stays &= lets);
+        }
+        keep(&mut lab, &stays);
+        self.leaving.join(&mut lab);
         for pod in &mut lab.pods {
             let name = pod.full_name();
             match self.ready.get(&name) {
@@ -137,29 +170,30 @@ impl Overrides {
                 }
             }
             pod.ready &= !self.fallen.contains(&name);
-            pod.terminating |= self.terminating.contains(&name);
         }
-        let stays: Vec<bool> = lab.pods.iter().map(|pod| !self.deleted.contains(&pod.full_name())).collect();
-        if stays.iter().all(|stays| *stays) {
-            return lab;
-        }
-        let mut next = 0;
-        let ids: Vec<Option<PodId>> = stays
-            .iter()
-            .map(|stays| {
-                let id = PodId(next);
-                next += usize::from(*stays);
-                stays.then_some(id)
-            })
-            .collect();
-        let gone: Vec<IpAddr> =
-            lab.pods.iter().zip(&stays).filter(|(_, stays)| !**stays).map(|(pod, _)| pod.ip).collect();
-        let mut stay = stays.into_iter();
-        lab.pods.retain(|_| stay.next().unwrap_or(true));
-        let probes = std::mem::take(&mut lab.probes);
-        lab.probes = probes.into_iter().filter_map(|probe| renumbered(probe, &ids, &gone)).collect();
         lab
     }
+}
+
+/// Keeps some of a lab's pods, one by one.
+fn keep(lab: &mut Lab, stays: &[bool]) {
+    if stays.iter().all(|stays| *stays) {
+        return;
+    }
+    let mut next = 0;
+    let ids: Vec<Option<PodId>> = stays
+        .iter()
+        .map(|stays| {
+            let id = PodId(next);
+            next += usize::from(*stays);
+            stays.then_some(id)
+        })
+        .collect();
+    let gone: Vec<IpAddr> = lab.pods.iter().zip(stays).filter(|(_, stays)| !**stays).map(|(pod, _)| pod.ip).collect();
+    let mut stay = stays.iter();
+    lab.pods.retain(|_| stay.next().copied().unwrap_or(true));
+    let probes = std::mem::take(&mut lab.probes);
+    lab.probes = probes.into_iter().filter_map(|probe| renumbered(probe, &ids, &gone)).collect();
 }
 
 /// A probe of the pods that are left; none if it asks from or at one that is gone, or expects only such.
@@ -251,12 +285,11 @@ mod tests {
     fn pods_are_made_ready_and_not() {
         let mut overrides = Overrides::default();
         overrides.make_ready("web-1", false);
-        overrides.terminate("web-2");
         assert!(overrides.have_fallen(["client".to_owned()].into()));
         assert!(!overrides.have_fallen(["client".to_owned()].into()));
         let over = overrides.over(&lab());
         let conditions: Vec<_> = over.pods.iter().map(|pod| (pod.ready, pod.terminating)).collect();
-        assert_eq!(conditions, [(true, false), (false, false), (true, true), (false, false)]);
+        assert_eq!(conditions, [(true, false), (false, false), (true, false), (false, false)]);
         assert_eq!(overrides.ready("web-1"), Some(false));
         // And what was written down says the same.
         let text = serde_json::to_string(&overrides).unwrap();
@@ -309,7 +342,6 @@ mod tests {
         let mut overrides = Overrides::default();
         overrides.make_ready("web-0", false);
         overrides.make_ready("web-1", false);
-        overrides.terminate("web-1");
         overrides.delete("web-1");
         assert_eq!(overrides.over(&lab()).pods.len(), 3);
         let after = overrides.after_apply(&BTreeSet::new());

@@ -61,6 +61,11 @@ pub fn replaced(old: &Lab, new: &Lab) -> BTreeSet<String> {
     missing(&before, &after).into_iter().filter(|name| after.contains_key(name)).collect()
 }
 
+/// The pods that are not there (any more) in the other lab, or are others there.
+pub fn ending(old: &Lab, new: &Lab) -> BTreeSet<String> {
+    missing(&pods(old), &pods(new))
+}
+
 /// Compares a lab with what it shall be; both with their plans, of which the new one was made after
 /// what the old one has allotted.
 pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
@@ -76,7 +81,10 @@ pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
     let kept: Vec<&PlannedStep> = steps(old.1).filter(|it| !touches(&it.step, &gone)).collect();
     let had: HashSet<&Step> = kept.iter().map(|it| &it.step).collect();
     let held: HashSet<Step> = steps(new.1).filter(|it| !touches(&it.step, &fresh)).map(|it| it.step.slot()).collect();
-    let is_new = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !had.contains(&it.step));
+    // Where it leads is for the load balancer to say, which knows how the nodes are.
+    let spread: HashSet<Step> = kept.iter().filter(|it| it.step.is_spread()).map(|it| it.step.slot()).collect();
+    let is_kept = |step: &Step| had.contains(step) || (step.is_spread() && spread.contains(&step.slot()));
+    let is_new = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !is_kept(&it.step));
     let undone = kept.iter().rev().filter(|it| it.step.is_wiring() && !held.contains(&it.step.slot()));
     let settings = steps(new.1)
         .filter(|it| matches!(it.step, Step::Netns { .. }) && !touches(&it.step, &fresh) && !had.contains(&it.step));
@@ -177,6 +185,11 @@ impl Step {
             | Step::ServeHealth { .. }
             | Step::ServeBalancer { .. } => false,
         }
+    }
+
+    /// It leads to the nodes that are healthy.
+    fn is_spread(&self) -> bool {
+        matches!(self, Step::Spread { .. })
     }
 
     /// What it sets, whatever to: one that sets the same makes undoing it needless.

@@ -9,11 +9,11 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    endpoints::Conditions,
+    endpoints::{self, Conditions},
     view::{self, proxied},
     ways,
 };
-use crate::lab::model::{BalancerEngine, Lab, NodeId, Protocol, ProxyMode, Service, ServiceId, Span};
+use crate::lab::model::{BalancerEngine, Lab, NodeId, Pod, Protocol, ProxyMode, Service, ServiceId, Span};
 
 /// The port on which a node says that its proxy is well: kube-proxy's `/healthz`.
 pub const PROXY_HEALTH_PORT: u16 = 10256;
@@ -67,6 +67,12 @@ pub(super) fn source(lab: &Lab, to: IpAddr) -> IpAddr {
 /// The port of the check that decides about a Service's connections.
 fn check_port(service: &Service) -> u16 {
     service.health_check_node_port.unwrap_or(PROXY_HEALTH_PORT)
+}
+
+/// The load balancer asks nodes whether they have this pod, or another one for the same Service.
+pub fn asks_for(lab: &Lab, pod: &Pod) -> bool {
+    let asks = |service: &Service| service.health_check_node_port.is_some() && endpoints::selects(service, pod);
+    lab.load_balancer.is_some() && proxied(lab).any(|id| asks(lab.service(id)))
 }
 
 /// The ports on which each node answers health checks. The flat rules of a student come without

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::lab::model::{
-    Lab, Labels, NodeId, PodId, Protocol, Service, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
+    Lab, Labels, NodeId, Pod, PodId, Protocol, Service, ServicePort, TargetPort, TrafficDistribution, TrafficPolicy,
 };
 use crate::lab::name::Name;
 
@@ -79,7 +79,7 @@ impl Chosen {
 
 /// All endpoints of a Service port, usable or not, sorted as text so that rules are stable.
 pub fn endpoints(lab: &Lab, service: &Service, port: &ServicePort, conditions: &Conditions) -> Vec<Endpoint> {
-    let from_pods = lab.pod_ids().filter(|pod| selected(lab, service, *pod)).filter_map(|id| {
+    let from_pods = lab.pod_ids().filter(|pod| selects(service, lab.pod(*pod))).filter_map(|id| {
         let pod = lab.pod(id);
         let target = port.target_port.resolve(pod, port.protocol)?;
         let Condition { ready: serving, terminating } =
@@ -119,8 +119,7 @@ pub fn endpoints(lab: &Lab, service: &Service, port: &ServicePort, conditions: &
 }
 
 /// A Service's selector selects a pod; an empty one selects none.
-fn selected(lab: &Lab, service: &Service, pod: PodId) -> bool {
-    let pod = lab.pod(pod);
+pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
     pod.namespace == service.namespace && !service.selector.is_empty() && contains(&pod.labels, &service.selector)
 }
 

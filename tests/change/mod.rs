@@ -15,6 +15,8 @@ pub(crate) struct Changing {
     services: Vec<Option<Service>>,
     detect_local: usize,
     masquerade_all: bool,
+    /// So many more pods are alike.
+    replicas: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +51,7 @@ impl Changing {
             services: vec![None; 5],
             detect_local: 0,
             masquerade_all: false,
+            replicas: 1,
         };
         for _ in 0..6 {
             let app = lab.choose(&APPS);
@@ -64,7 +67,7 @@ impl Changing {
     pub(crate) fn step(&mut self) {
         let pod = self.below(self.pods.len());
         let slot = self.below(self.services.len());
-        match self.below(12) {
+        match self.below(13) {
             0 => self.pods[pod].app = self.choose(&APPS),
             1 | 2 => self.pods[pod].ready ^= true,
             3 => self.pods[pod].terminating ^= true,
@@ -72,6 +75,7 @@ impl Changing {
             5 => self.nodes = 5 - self.nodes,
             6 if self.below(3) == 0 => self.detect_local += 1,
             6 if self.below(2) == 0 => self.masquerade_all ^= true,
+            12 => self.replicas = self.below(4),
             7 | 8 => self.services[slot] = if self.services[slot].is_some() { None } else { Some(self.service()) },
             _ => {
                 let other = self.service();
@@ -113,7 +117,8 @@ impl Changing {
         }
     }
 
-    fn text(&self) -> String {
+    /// The text of the file.
+    pub(crate) fn text(&self) -> String {
         let detect = ["cluster-cidr", "node-cidr", "bridge", "none"][self.detect_local % 4];
         let mut text = format!("[dns]\nengine = \"none\"\n[cluster]\ndetect_local = \"{detect}\"\n");
         let mut say = |words: std::fmt::Arguments<'_>| text.write_fmt(words).expect("a string can be written to");
@@ -127,14 +132,21 @@ impl Changing {
             say(format_args!("[[pod]]\nname = \"p{at}\"\nip = \"10.244.{}.{}\"\n", at % 2 + 1, at + 10));
             say(format_args!("labels = {{ app = \"{app}\" }}\nready = {ready}\nterminating = {terminating}\n"));
             let host_port = if *host_port { format!(", host_port = {}", 8080 + at) } else { String::new() };
-            say(format_args!("ports = [{{ container_port = 80{host_port} }}]\n"));
+            say(format_args!(
+                "ports = [{{ container_port = 80{host_port} }}, {{ container_port = 80, protocol = \"UDP\" }}]\n"
+            ));
+        }
+        for at in 0..self.replicas {
+            say(format_args!("[[pod]]\nname = \"x{at}\"\nip = \"10.244.{}.{}\"\n", at % 2 + 1, at + 30));
+            say(format_args!("labels = {{ app = \"a\" }}\n"));
         }
         for (at, service) in self.services.iter().enumerate() {
             let Some(service) = service else { continue };
             let outer = service.kind != "ClusterIP";
             say(format_args!("[[service]]\nname = \"s{at}\"\ntype = \"{}\"\n", service.kind));
             say(format_args!("cluster_ip = \"10.96.1.{}\"\n", at + 1));
-            match self.pods.iter().any(|pod| pod.app == service.app) {
+            let replicas = self.replicas > 0 && service.app == "a";
+            match replicas || self.pods.iter().any(|pod| pod.app == service.app) {
                 true => say(format_args!("selector = {{ app = \"{}\" }}\n", service.app)),
                 false => say(format_args!("endpoints = []\n")),
             }
@@ -146,6 +158,9 @@ impl Changing {
             }
             if service.external_local && outer {
                 say(format_args!("external_traffic_policy = \"Local\"\n"));
+                if service.kind == "LoadBalancer" {
+                    say(format_args!("health_check_node_port = {}\n", 31000 + at));
+                }
             }
             if service.external_ip {
                 say(format_args!("external_ips = [\"198.51.100.{}\"]\n", at + 1));

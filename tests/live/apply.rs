@@ -280,9 +280,12 @@ ports = [{ port = 80, node_port = 30080 }]
 /// Whatever the agent does at that moment, nothing is left of the lab.
 fn killed_in_the_middle(world: &Arc<World>) {
     let text = book("nodeport.toml");
-    let many =
-        text.replace("server = \"python\"", "server = \"echo\"") + &MORE.replace("replicas = 2", "replicas = 40");
-    for moment in [1, 10, 40, 90] {
+    // Pods are replaced and go, others come, and the rules are written by another proxy.
+    let many = text.replace("server = \"python\"", "server = \"echo\"").replace("\"pod1b\"", "\"other\"")
+        + &MORE.replace("replicas = 2", "replicas = 40");
+    let many = many.replacen("[cluster]\n", "[cluster]\nproxy = \"nftables\"\n", 1);
+    // The later ones come when some are terminating.
+    for moment in [1, 10, 40, 90, 200, 350] {
         let lab = world.up(&text);
         let agent = lab.agent();
         let change = lab.apply(&many).start();

@@ -149,7 +149,7 @@ fn a_stale_entry_steers_until_it_is_deleted(world: &Arc<World>) {
 }
 
 /// This program where every user may run it.
-fn helper_for(world: &World) -> PathBuf {
+pub(crate) fn helper_for(world: &World) -> PathBuf {
     let helper = world.file("helper", "");
     fs::copy(env::current_exe().expect("there is this program"), &helper).expect("it can be copied");
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("the copy is ours");

@@ -11,6 +11,7 @@ mod balancer;
 mod breakages;
 #[path = "../change/mod.rs"]
 mod change;
+mod changes;
 mod conditions;
 mod conntrack;
 mod coredns;
@@ -31,6 +32,7 @@ mod readiness;
 mod refusals;
 mod running;
 mod shapes;
+mod steady;
 mod suite;
 mod support;
 mod sync;
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
     // A shell that starts a job in the background has it ignore Ctrl-C, and so would all its children.
     // SAFETY: the default action is no code of ours.
     unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.expect("SIGINT has a default action");
-    if let Some(code) = conntrack::helper().or_else(suite::helper) {
+    let helper = conntrack::helper().or_else(suite::helper).or_else(steady::helper).or_else(steady::datagrams);
+    if let Some(code) = helper {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         ("kills", kills::TESTS),
         ("crowds", crowds::TESTS),
         ("breakages", breakages::TESTS),
+        ("changes", changes::TESTS),
         ("conditions", conditions::TESTS),
         ("coredns", coredns::TESTS),
         ("conntrack", conntrack::TESTS),
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         ("refusals", refusals::TESTS),
         ("running", running::TESTS),
         ("suite", suite::TESTS),
+        ("steady", steady::TESTS),
         ("sync", sync::TESTS),
         ("trace", trace::TESTS),
         ("verbs", verbs::TESTS),

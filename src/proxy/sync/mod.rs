@@ -15,11 +15,14 @@
 //! tables, is never touched; [`ours`] says what is ours where only the kernel can be asked.
 
 mod difference;
+mod husks;
 mod iptables;
 mod nft_text;
 mod nftables;
 pub mod ours;
 mod place;
+
+pub use husks::husks;
 
 use crate::lab::model::ProxyMode;
 

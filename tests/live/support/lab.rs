@@ -44,6 +44,14 @@ impl Lab {
         (report, done)
     }
 
+    /// Its directory on the host.
+    pub(crate) fn directory(&self) -> std::path::PathBuf {
+        match self.world.user.uid() {
+            0 => format!("/run/netlab/{}", self.name).into(),
+            uid => format!("/tmp/netlab-{uid}/{}", self.name).into(),
+        }
+    }
+
     /// Its agent, as this host sees it.
     pub(crate) fn agent(&self) -> Marked {
         let agents = self.world.processes().into_iter().filter(Marked::is_agent);
