@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::step::{Plan, PlannedStep, Stage, StageName, Step};
+use super::step::{Link, Plan, PlannedStep, Stage, StageName, Step};
 use crate::lab::model::{Attach, Lab, Place, Pod, PodId};
 
 /// What has to happen to a lab that is up.
@@ -76,7 +76,16 @@ pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
     let kept: Vec<&PlannedStep> = steps(old.1).filter(|it| !touches(&it.step, &gone)).collect();
     let had: HashSet<&Step> = kept.iter().map(|it| &it.step).collect();
     let held: HashSet<Step> = steps(new.1).filter(|it| !touches(&it.step, &fresh)).map(|it| it.step.slot()).collect();
-    let is_new = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !had.contains(&it.step));
+    let is_made = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !had.contains(&it.step));
+    let plugged: HashSet<&Link> = steps(new.1)
+        .filter(|it| is_made(it))
+        .filter_map(|it| match &it.step {
+            Step::Cable { near, .. } => Some(near),
+            _ => None,
+        })
+        .collect();
+    // The near end of a new cable is in a namespace that stays, and would have no carrier for some time.
+    let is_new = |it: &PlannedStep| is_made(it) || matches!(&it.step, Step::Settle { link } if plugged.contains(link));
     let undone = kept.iter().rev().filter(|it| it.step.is_wiring() && !held.contains(&it.step.slot()));
     let settings = steps(new.1)
         .filter(|it| matches!(it.step, Step::Netns { .. }) && !touches(&it.step, &fresh) && !had.contains(&it.step));
@@ -259,6 +268,8 @@ mod tests {
         assert_eq!(change.new_pods.iter().map(|pod| new.pod(*pod).full_name()).collect::<Vec<_>>(), ["c"]);
         let made = made(&change);
         assert!(made.iter().all(|line| line.contains(" c") || line.contains("veth-c")), "{made:#?}");
+        let settled = made.iter().filter(|line| line.contains("link show dev")).count();
+        assert_eq!(settled, 2, "both ends of its veth: {made:#?}");
         let first = format!("[[pod]]\nname = \"0\"\nnode = \"node1\"\nip = \"10.244.0.99\"\n{LAB}");
         let (change, new) = between(LAB, &first);
         assert!(change.gone.is_empty() && change.undone.is_empty(), "{change:?}");
