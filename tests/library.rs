@@ -76,7 +76,10 @@ fn a_probe_that_fails() -> Result<(), Error> {
 
 #[test]
 fn a_lab_that_does_not_come_up() -> Result<(), Error> {
-    let text = SHOP.replace("labels", "command = [\"sh\", \"-c\", \"echo no luck; exit 3\"]\n    labels");
+    let text = SHOP.replace(
+        "labels",
+        "command = [\"sh\", \"-c\", \"echo no luck; exit 3\"]\n    ports = [{ container_port = 80 }]\n    labels",
+    );
     let error = Lab::from_toml(text)?.up().expect_err("the server ends");
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("the server of web ended with exit code 3: no luck"), "{error}");

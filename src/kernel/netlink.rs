@@ -206,14 +206,14 @@ impl Netlink {
         refusal(self.handle.route().add(builder.build()).replace().execute().await)
     }
 
-    /// Adds a permanent neighbour.
+    /// Adds a permanent neighbour, or makes one permanent that the kernel has found by itself.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
     pub async fn neighbour(&self, link: &Link, ip: IpAddr, mac: Mac) -> Result<()> {
         let request = self.handle.neighbours().add(link.index.0, ip).link_layer_address(&mac.0);
-        refusal(request.state(NeighbourState::Permanent).execute().await)
+        refusal(request.state(NeighbourState::Permanent).replace().execute().await)
     }
 
     /// All links of the namespace.

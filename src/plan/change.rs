@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::step::{Plan, PlannedStep, Stage, StageName, Step};
+use super::step::{Link, Plan, PlannedStep, Stage, StageName, Step};
 use crate::lab::model::{Attach, Lab, Place, Pod, PodId};
 
 /// What has to happen to a lab that is up.
@@ -84,7 +84,16 @@ pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
     // Where it leads is for the load balancer to say, which knows how the nodes are.
     let spread: HashSet<Step> = kept.iter().filter(|it| it.step.is_spread()).map(|it| it.step.slot()).collect();
     let is_kept = |step: &Step| had.contains(step) || (step.is_spread() && spread.contains(&step.slot()));
-    let is_new = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !is_kept(&it.step));
+    let is_made = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !is_kept(&it.step));
+    let plugged: HashSet<&Link> = steps(new.1)
+        .filter(|it| is_made(it))
+        .filter_map(|it| match &it.step {
+            Step::Cable { near, .. } => Some(near),
+            _ => None,
+        })
+        .collect();
+    // The near end of a new cable is in a namespace that stays, and would have no carrier for some time.
+    let is_new = |it: &PlannedStep| is_made(it) || matches!(&it.step, Step::Settle { link } if plugged.contains(link));
     let undone = kept.iter().rev().filter(|it| it.step.is_wiring() && !held.contains(&it.step.slot()));
     let settings = steps(new.1)
         .filter(|it| matches!(it.step, Step::Netns { .. }) && !touches(&it.step, &fresh) && !had.contains(&it.step));
@@ -272,6 +281,8 @@ mod tests {
         assert_eq!(change.new_pods.iter().map(|pod| new.pod(*pod).full_name()).collect::<Vec<_>>(), ["c"]);
         let made = made(&change);
         assert!(made.iter().all(|line| line.contains(" c") || line.contains("veth-c")), "{made:#?}");
+        let settled = made.iter().filter(|line| line.contains("link show dev")).count();
+        assert_eq!(settled, 2, "both ends of its veth: {made:#?}");
         let first = format!("[[pod]]\nname = \"0\"\nnode = \"node1\"\nip = \"10.244.0.99\"\n{LAB}");
         let (change, new) = between(LAB, &first);
         assert!(change.gone.is_empty() && change.undone.is_empty(), "{change:?}");

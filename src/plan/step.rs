@@ -447,7 +447,7 @@ impl fmt::Display for Step {
                 }
             }
             Step::Neighbour { link, ip, mac } => {
-                write!(f, "{} neighbour add {ip} lladdr {mac} dev {} nud permanent", Ip(&link.netns), link.name)
+                write!(f, "{} neighbour replace {ip} lladdr {mac} dev {} nud permanent", Ip(&link.netns), link.name)
             }
             Step::Rules { netns, proxy, .. } => {
                 let tool = match proxy {

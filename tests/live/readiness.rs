@@ -254,7 +254,7 @@ proxy = "nftables"
 
 [[pod]]
 name = "web"
-replicas = 30
+replicas = 2 # thirty, a moment later
 labels = { app = "web" }
 readiness = { exec = ["test", "!", "-e", "/run/down"], period = "1s", timeout = "30s", failure_threshold = 1 }
 
@@ -268,6 +268,11 @@ selector = { app = "web" }
 ports = [{ port = 80 }]
 "#);
     let asked = Asked(&lab);
+    // With so many pods neighbours are permanent, and those that are there have been found already.
+    lab.script("client", "for i in 1 2 3 4 5 6; do curl -sS http://10.96.1.10/hostname; done").succeeds();
+    asked.told(["scale", "web", "30"]).succeeds();
+    let all: Vec<String> = (0..30).map(|number| format!("web-{number}")).collect();
+    asked.waits_for("web", &all.iter().map(String::as_str).collect::<Vec<_>>());
     let before = asked.events().len();
     lab.script("host", "touch /run/down").succeeds();
     asked.waits_for("web", &[]);

@@ -171,9 +171,12 @@ fn case(lab: &LabReport) -> TestCase {
         Outcome::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
     };
     if lab.outcome != Outcome::Passed {
-        status.set_message(lab.happened.clone());
+        // A file's own text is in it, which may have the two characters that XML cannot hold and that the
+        // writer lets pass.
+        let clean = |text: &str| text.replace(['\u{fffe}', '\u{ffff}'], "");
+        status.set_message(clean(&lab.happened));
         let details = details(lab, Colour::Off);
-        details.into_iter().for_each(|details| _ = status.set_description(details));
+        details.into_iter().for_each(|details| _ = status.set_description(clean(&details)));
     }
     let mut case = TestCase::new(stated(&lab.expect), status);
     case.set_classname(format!("netlab.{}", lab.name));
