@@ -21,7 +21,9 @@
 
 use std::{
     convert::Infallible,
+    future::{poll_fn, ready},
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU16, Ordering},
@@ -39,6 +41,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -46,7 +49,7 @@ use tokio::{
 use super::{datagram::Datagrams, scope::Pair};
 use crate::probe::order::{CLIENT_HEADER, POD_HEADER};
 
-/// So long a client may take for its first request, once the server shall end.
+/// So long a client may take for its first request, or to go after its last answer, once the server shall end.
 const FIRST: Duration = Duration::from_secs(5);
 
 /// One echo server: what it says of itself.
@@ -101,26 +104,29 @@ impl Echo {
                 // The pod is to end: who has more to ask comes by another connection, and so to another pod.
                 response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
             }
-            async move { Ok::<_, Infallible>(response) }
+            ready(Ok::<_, Infallible>(response))
         });
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
         // A client that breaks off, or does not speak HTTP, gets what hyper answers; the
         // server has nobody to tell.
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = pair.listeners.ended() => {}
+        let over = tokio::select! {
+            _ = poll_fn(|cx| connection.poll_without_shutdown(cx)) => true,
+            () = pair.listeners.ended() => false,
+        };
+        // What is not answered yet is still being sent, or waits to be read: the answer ends it. Who says
+        // nothing was only looking whether the port is open.
+        let over = over
+            || (!has_asked.load(Ordering::Relaxed)
+                && timeout(FIRST, poll_fn(|cx| connection.poll_without_shutdown(cx))).await.is_ok());
+        if !over {
+            // A server that shall end answers what it was asked, and says that it was the last time.
+            Pin::new(&mut connection).graceful_shutdown();
+            let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
         }
-        if !has_asked.load(Ordering::Relaxed) {
-            // What is not answered yet is still being sent, or waits to be read: the answer ends it. Who
-            // says nothing was only looking whether the port is open.
-            if timeout(FIRST, connection.as_mut()).await.is_ok() {
-                return;
-            }
+        let stream = connection.into_parts().io.into_inner();
+        if pair.kept.has_ended() {
+            see_out(stream).await;
         }
-        // A server that shall end answers what it was asked, and says that it was the last time.
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
     }
 
     /// What is answered at once.
@@ -189,6 +195,18 @@ impl Echo {
             _ => command.strip_prefix(b"echo ").unwrap_or(datagram).to_vec(),
         }
     }
+}
+
+/// Comes back when a client has got everything, and says so by its own end: with the pod's namespace goes
+/// what is still on its way.
+async fn see_out(mut stream: TcpStream) {
+    let wait = async {
+        stream.shutdown().await?;
+        while stream.read(&mut [0; 512]).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // One that does not end has had its time; one that broke off got what it wanted.
+    let _ = timeout(FIRST, wait).await;
 }
 
 /// A drip comes so often: twenty times a second.
