@@ -94,6 +94,6 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
             clap_complete::generate(args.shell, &mut Cli::command(), "netlab", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Schema => schema::schema(),
+        Verb::Schema(args) => schema::schema(&args),
     }
 }

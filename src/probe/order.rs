@@ -77,6 +77,17 @@ pub enum What {
 }
 
 impl What {
+    /// Has it wait for no longer than this.
+    pub fn hasten(&mut self, millis: u32) {
+        if let What::Curl { timeout_ms, .. }
+        | What::Http { timeout_ms, .. }
+        | What::Udp { timeout_ms, .. }
+        | What::Names { timeout_ms, .. } = self
+        {
+            *timeout_ms = millis.min(*timeout_ms);
+        }
+    }
+
     /// Where the tries go, if it is said by address: whom a name stands for is not known here.
     pub fn target(&self) -> Option<(Transport, SocketAddr)> {
         const HTTP: u16 = 80;

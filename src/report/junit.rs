@@ -1,4 +1,6 @@
 //! The report as JUnit XML: a test suite per group, a test case per probe.
+//!
+//! Who reports on several labs makes one suite of each report: [`suite`].
 
 use std::time::Duration;
 
@@ -19,6 +21,13 @@ pub(super) fn render(report: &Report) -> String {
         text.push('\n');
     }
     text
+}
+
+/// All probes of a report as one test suite of this name.
+pub fn suite(report: &Report, name: &str) -> TestSuite {
+    let mut suite = TestSuite::new(name);
+    suite.add_test_cases(report.probes.iter().map(case));
+    suite
 }
 
 fn case(probe: &ProbeReport) -> TestCase {
@@ -49,6 +58,7 @@ fn details(probe: &ProbeReport) -> String {
         format!("why: {}", probe.why),
         format!("try: {}", probe.command),
     ];
+    lines.extend(probe.failed_runs.map(|count| format!("failed in {count} runs")));
     lines.extend(probe.drifts.iter().map(|drift| format!("differs: {}: {}", drift.netns, drift.text)));
     for look in &probe.look_at {
         let command = look.command.as_deref().map(|command| format!(": {command}")).unwrap_or_default();
