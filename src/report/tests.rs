@@ -478,3 +478,36 @@ fn the_published_schema_is_true() {
         }
     }
 }
+
+/// The JUnit XML is what its readers understand, also where a lab says strange things.
+#[test]
+fn junit_fits_its_schema() {
+    let lab = book();
+    let suite = suite(&lab, &SuiteOptions::default());
+    let fate: fn(&Flow<'_>) -> Fate = |flow| match flow.balancer() == Some(0) {
+        true => Fate::Fails(FailureKind::Timeout),
+        false => Fate::Fine,
+    };
+    let mut report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &[]);
+    report.probes[0].name = "<a> & \"b\" ]]> \u{1b}[31m \u{0}".to_owned();
+    report.probes[0].result = ResultKind::Failed;
+    report.probes[0].happened = "\u{ffff} 100 % <!-- \n".to_owned();
+    assert!(report.count(ResultKind::Skipped) > 0 && report.count(ResultKind::Failed) > 1);
+    let mut several = quick_junit::Report::new("two labs");
+    several.add_test_suites([junit::suite(&report, "labs/one.toml"), junit::suite(&report, "labs/two.toml")]);
+    for xml in [render(&report, Format::Junit, Colour::Off), several.to_string().expect("it is plain text")] {
+        assert!(validates(&xml), "{xml}");
+        assert!(!validates(&xml.replace(" failures=", " fails=")));
+    }
+}
+
+/// `xmllint` says that it fits `tests/junit.xsd`; `cargo xtask test` installs it.
+fn validates(xml: &str) -> bool {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("report.xml");
+    std::fs::write(&file, xml).expect("a file can be written");
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/junit.xsd");
+    let output =
+        std::process::Command::new("xmllint").args(["--noout", "--nonet", "--schema", schema]).arg(&file).output();
+    output.expect("xmllint is installed (Debian: libxml2-utils)").status.success()
+}

@@ -25,6 +25,7 @@ mod names;
 mod names_embedded;
 mod places;
 mod refusals;
+mod reports;
 mod running;
 mod shapes;
 mod support;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 21] = [
+    let rooms: [(&str, &'static [Test]); 22] = [
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         ("names_embedded", names_embedded::TESTS),
         ("places", places::TESTS),
         ("refusals", refusals::TESTS),
+        ("reports", reports::TESTS),
         ("running", running::TESTS),
         ("sync", sync::TESTS),
         ("trace", trace::TESTS),

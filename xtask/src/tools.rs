@@ -41,6 +41,7 @@ const FOR_TESTS: &[Tool] = &[
     Tool { program: "pgrep", package: "procps" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "unshare", package: "util-linux" },
+    Tool { program: "xmllint", package: "libxml2-utils" },
 ];
 
 /// The parts of the Rust toolchain that a minimal installation leaves out.
