@@ -185,8 +185,10 @@ fn cell_width(detail: Detail) -> usize {
     if detail == Detail::Verdict { "closed".len() } else { "FAIL unreachable".len() }
 }
 
+/// The table of a Service port says the protocol in its title.
 fn address(probe: &ProbeReport) -> String {
     match probe.target.protocol.as_str() {
+        _ if is_of_service(probe) => probe.target.address.clone(),
         "TCP" => probe.target.address.clone(),
         other => format!("{} {other}", probe.target.address),
     }
