@@ -160,7 +160,7 @@ pub fn all_hit(shares: &[f64], tries: usize) -> f64 {
     let missed = |set: u32| {
         let left: f64 =
             shares.iter().enumerate().filter(|(nth, _)| set & (1 << nth) == 0).map(|(_, share)| share).sum();
-        let sign = if set.count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = if set.count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
         sign * left.powi(tries as i32)
     };
     (0..1_u32 << shares.len().min(20)).map(missed).sum()
