@@ -29,6 +29,7 @@ mod places;
 mod probes;
 mod readiness;
 mod refusals;
+mod reports;
 mod running;
 mod shapes;
 mod suite;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         ("readiness", readiness::TESTS),
         ("probes", probes::TESTS),
         ("refusals", refusals::TESTS),
+        ("reports", reports::TESTS),
         ("running", running::TESTS),
         ("suite", suite::TESTS),
         ("sync", sync::TESTS),
