@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result},
     probe::{
         judge::{self, Verdict},
-        order::{Order, Outcome},
+        order::{FailureKind, Order, Outcome, Try},
         suite::{Group, Probe, Suite},
     },
 };
@@ -156,7 +156,9 @@ impl<'a> Progress<'a> {
     /// Has orders wait no longer for silence than they must. The user's own wait as long as they say.
     fn hasten(&self, mut orders: Vec<Order>) -> Vec<Order> {
         let outcomes = self.outcomes();
-        let answered = outcomes.iter().flat_map(|outcome| &outcome.tries).filter(|it| it.result.is_ok());
+        // A refusal is an answer too.
+        let answers = |it: &&Try| it.result.as_ref().map_or_else(|it| it.kind == FailureKind::Refused, |_| true);
+        let answered = outcomes.iter().flat_map(|outcome| &outcome.tries).filter(answers);
         let Some(slowest) = answered.map(|it| it.micros).max() else { return orders };
         let patience = (Duration::from_micros(slowest) * LONGER).max(LEAST_SILENCE);
         let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
