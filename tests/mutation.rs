@@ -258,7 +258,7 @@ fn take_away(mode: ProxyMode) {
 /// `verify` fails, and says so.
 fn notices(running: &Running<'_>) -> Option<String> {
     GROUPS.iter().find_map(|group| {
-        let options = ["--engine", "builtin", "--samples", "40", "-o", "tap", "--only", group];
+        let options = ["--engine", "builtin", "--samples", "120", "-o", "tap", "--only", group];
         let verify = running.program.run(&[&["verify", running.name.as_str()], &options[..]].concat());
         match verify.status.code() {
             Some(0) => None,

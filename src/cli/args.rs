@@ -2,6 +2,7 @@
 
 mod nodes;
 mod testing;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -12,7 +13,8 @@ use crate::{
     plan::step::StageName,
 };
 pub(super) use nodes::{Link, Node, Nodes};
-pub(super) use testing::{Schema, SchemaOf, Test, TestFormat};
+pub(super) use testing::{Test, TestFormat};
+pub(super) use verify::{Engine, ReportFormat, Schema, SchemaOf, Verify};
 
 /// A Kubernetes-shaped network on one Linux host, from one TOML file.
 #[derive(Debug, Parser)]
@@ -122,7 +124,7 @@ pub(super) enum Verb {
     Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the JSON Schema of lab files, for editors, or of a report
+    /// Print the JSON Schema of lab files, for editors, or that of reports, for programs
     Schema(Schema),
 }
 
@@ -247,53 +249,6 @@ pub(super) struct Events {
     pub(super) output: PlainFormat,
     #[command(flatten)]
     pub(super) of_lab: OfLab,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Verify {
-    /// The lab, by name or file [default: the only one that runs]
-    #[arg(value_name = "LAB")]
-    pub(super) lab: Option<String>,
-    /// Connections per distribution test
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(10..=100_000))]
-    pub(super) samples: u32,
-    /// The probability that a good lab fails its distribution tests
-    #[arg(long, value_name = "P", default_value_t = 0.001, value_parser = alpha)]
-    pub(super) alpha: f64,
-    /// Only the probes of this group, or with this text in their name
-    #[arg(long, value_name = "TEXT")]
-    pub(super) only: Option<String>,
-    /// Who asks: the host's curl, or the built-in client
-    #[arg(long, value_name = "ENGINE", default_value = "curl")]
-    pub(super) engine: Engine,
-    /// Keep packets, rules, routes and connections of failed probes in this folder
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    pub(super) evidence: Option<PathBuf>,
-    /// How to report
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: ReportFormat,
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Engine {
-    /// The host's curl
-    Curl,
-    /// The built-in client
-    Builtin,
-}
-
-/// How to report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum ReportFormat {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-    /// For CI
-    Junit,
-    /// Test Anything Protocol
-    Tap,
 }
 
 #[derive(Debug, Args)]
@@ -556,13 +511,6 @@ fn proxy(text: &str) -> Result<ProxyMode, String> {
     let names = ProxyMode::ALL.map(ProxyMode::as_str);
     let found = ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == text);
     found.ok_or_else(|| format!("the proxies are: {}", names.join(", ")))
-}
-
-fn alpha(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(alpha) if alpha > 0.0 && alpha < 1.0 => Ok(alpha),
-        _ => Err("a probability between 0 and 1, like 0.001".to_owned()),
-    }
 }
 
 /// `500ms`, `30s`, `2m`, or a number of seconds.

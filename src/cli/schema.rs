@@ -11,6 +11,7 @@ use crate::{
 pub(super) fn schema(args: &args::Schema) -> Result<ExitCode> {
     let schema = match args.of {
         args::SchemaOf::Lab => lab::schema(),
+        args::SchemaOf::Report => report::schema(),
         args::SchemaOf::Test => report::labs::schema(),
     };
     let text = serde_json::to_string_pretty(&schema).context("cannot write JSON")?;

@@ -103,7 +103,7 @@ record! {
 record! {
     /// How connections must be spread over the backends, tested by chi-square.
     SpreadTable, "distribution" {
-        /// How many are made. Default: what `verify --samples` says, 400.
+        /// How many are made. Default: as many as the tests of `verify` itself make.
         optional connections: Connections,
         /// The share of each pod, all together 1: `{ "web-0" = 0.5, "web-1" = 0.5 }`. Default: equal
         /// shares of all backends.

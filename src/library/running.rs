@@ -37,14 +37,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// Only the probes of this group, or with this text in their name.
+    /// Only the probes of this group, with this text in their id or name, or matching it with `*` and `?`.
     #[must_use]
     pub fn only(mut self, text: impl Into<String>) -> Self {
         self.only = Some(text.into());
         self
     }
 
-    /// So many connections per distribution test, 10 to 100,000; by default 400.
+    /// So many connections per distribution test, 10 to 1,000,000; by default as many as it needs.
     #[must_use]
     pub fn samples(mut self, samples: u32) -> Self {
         self.samples = Some(samples);

@@ -3,12 +3,13 @@
 //! Drift alone is no failure: a student may add a rule. It explains one: a failed probe looks
 //! for the drift on its way.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::lab::model::Lab;
 
 /// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drift {
     /// The network namespace it is in.
     pub netns: String,
@@ -35,7 +36,7 @@ pub fn faults(lab: &Lab, name: Option<&str>) -> Vec<Drift> {
 }
 
 /// The sorts of things that can differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriftKind {
     /// A link is missing, down, or not in its bridge.

@@ -10,6 +10,7 @@ mod score;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use advice::advice;
@@ -25,7 +26,7 @@ use super::{
 use score::score;
 
 /// A place to look at, and the command that shows it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct LookAt {
     /// What to look at there.
     pub what: String,
@@ -34,7 +35,7 @@ pub struct LookAt {
 }
 
 /// A cause, and what fails because of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// The network namespace it is in.
     pub netns: String,
@@ -53,7 +54,7 @@ pub struct Cause {
 }
 
 /// How a cause is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
     /// The kernel's state differs from the plan.

@@ -13,12 +13,12 @@ use super::{
     drift::Drift,
     explain::{self, LookAt},
     order::{FailureKind, Outcome, What},
-    stats,
-    suite::{Answerer, Expect, Outcomes, Probe, Suite},
+    stats::{self, Mistake},
+    suite::{Answerer, Expect, Outcomes, Probe, Spread, Suite},
 };
 use crate::{
     lab::model::Protocol,
-    report::{Distribution, Report, Share},
+    report::{Distribution, Notice, Report, Share},
 };
 pub(crate) use says::{in_order, saying};
 use tally::Tally;
@@ -29,23 +29,37 @@ pub use wishes::is_as_wanted;
 pub fn report(suite: &Suite, outcomes: &[Outcome], drifts: &[Drift]) -> Report {
     let by_id: Outcomes<'_> = outcomes.iter().map(|outcome| (outcome.id, outcome)).collect();
     let hopeless = hopeless(suite, &by_id);
-    let judged: Vec<Judged> = suite
+    let mut judged: Vec<Judged> = suite
         .probes
         .iter()
         .map(|probe| {
             let own: Vec<&Outcome> = probe.orders.iter().filter_map(|order| by_id.get(&order.id).copied()).collect();
             match hopeless.get(&probe.id) {
                 Some(because) if own.is_empty() => Judged::skipped(because),
+                _ if suite.options.fail_fast && own.len() < probe.orders.len() => Judged::skipped(NOT_ANY_MORE),
                 _ => judge(probe, &own, suite.alpha_each()),
             }
         })
         .collect();
+    if !judged.iter().any(|judged| matches!(judged.verdict, Verdict::Fail(_))) {
+        // Nothing has failed, so this is not why the agent said nothing of them.
+        for (probe, judged) in suite.probes.iter().zip(&mut judged) {
+            if judged.verdict == Verdict::Skipped(NOT_ANY_MORE.to_owned()) {
+                *judged = judge(probe, &[], suite.alpha_each());
+            }
+        }
+    }
     Report::new(suite, judged, drifts)
 }
+
+/// Why something is skipped under `--fail-fast`.
+const NOT_ANY_MORE: &str = "another probe has failed before";
 
 /// What to say of a probe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
+    /// Who answered, or how it failed, in short: what the matrix compares.
+    pub seen: Vec<String>,
     /// Whether it is as it must be.
     pub verdict: Verdict,
     /// How the load was spread, for a distribution test that was answered at all.
@@ -117,6 +131,7 @@ pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
     let micros = outcomes.iter().flat_map(|outcome| &outcome.tries).map(|one| one.micros).max();
     let mut tally = Tally::of(probe.expect.answerers(), outcomes);
     let complete = outcomes.len() == probe.orders.len() && outcomes.iter().all(|outcome| !outcome.tries.is_empty());
+    let seen = tally.seen();
     let judgement = match &probe.expect {
         _ if !complete => Err((FaultKind::NotTried, "the agent reported nothing".to_owned())),
         Expect::Silence(kinds) => silent(&tally, |kind| kinds.contains(&kind)),
@@ -134,15 +149,15 @@ pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
                 Some(_) => Ok(happened),
             }
         }),
-        Expect::Shares(answerers) => served(probe, &tally).and_then(|_| shared(&tally, answerers, alpha)),
+        Expect::Shares(spread) => served(probe, &tally).and_then(|_| shared(&tally, spread, alpha)),
         Expect::Sticky(answerers) => served(probe, &tally).and_then(|_| stuck(probe, answerers, outcomes)),
         Expect::Says(saying) => says::judge(saying, &tally, outcomes),
         Expect::Yours(wish) => wishes::granted(wish, &tally, outcomes, alpha),
     };
     let distribution = match &probe.expect {
-        Expect::Shares(answerers) if tally.answered() > 0 => Some(distribution(probe, &tally, answerers, alpha)),
+        Expect::Shares(spread) if tally.answered() > 0 => Some(distribution(probe, &tally, spread, alpha)),
         Expect::Yours(wish) if tally.answered() > 0 && !wish.shares.is_empty() => {
-            Some(wishes::distribution((probe, wish), &tally, alpha))
+            Some(distribution(probe, &tally, &wishes::spread(probe, wish), alpha))
         }
         _ => None,
     };
@@ -156,7 +171,7 @@ pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
             Verdict::Fail(Box::new(Fault { kind, expected: expected(&probe.expect), happened, why, suspects, look_at }))
         }
     };
-    Judged { verdict, distribution, micros }
+    Judged { seen, verdict, distribution, micros }
 }
 
 /// The measurements that are not worth making, with the reason: a functional probe of the same
@@ -200,7 +215,8 @@ fn destination(probe: &Probe, what: &What) -> Option<SocketAddr> {
 
 impl Judged {
     fn skipped(because: &str) -> Self {
-        Judged { verdict: Verdict::Skipped(because.to_owned()), distribution: None, micros: None }
+        let verdict = Verdict::Skipped(because.to_owned());
+        Judged { seen: Vec::new(), verdict, distribution: None, micros: None }
     }
 }
 
@@ -245,22 +261,24 @@ fn served(probe: &Probe, tally: &Tally) -> Judgement {
     Ok(tally.answers_text())
 }
 
-fn shared(tally: &Tally, answerers: &[Answerer], alpha: f64) -> Judgement {
-    let observed = observed(tally, answerers);
-    let fit = stats::fit(&observed);
-    let counts = counts(tally, answerers);
+fn shared(tally: &Tally, spread: &Spread, alpha: f64) -> Judgement {
+    let observed = observed(tally, &spread.answerers);
+    let fit = stats::fit(&observed, &spread.shares);
+    let counts = counts(tally, &spread.answerers);
     if fit.p_value >= alpha {
         return Ok(format!("{} connections: {counts}; p = {}", tally.total, p_text(fit.p_value)));
+    }
+    let by_chance =
+        format!("{} connections: {counts}; chance alone does this with p = {}", tally.total, p_text(fit.p_value));
+    if !spread.is_equal() {
+        return Err((FaultKind::WrongShares, by_chance));
     }
     let takes = stats::ladder(&observed).iter().map(|takes| format!("{takes:.2}")).collect::<Vec<_>>();
     let right = (1..=observed.len()).rev().map(|left| format!("{:.2}", 1.0 / left as f64)).collect::<Vec<_>>();
     Err((
         FaultKind::WrongShares,
         format!(
-            "{} connections: {counts}; chance alone does this with p = {}. Rules in this order that do it take {} of \
-             what reaches them, instead of {}",
-            tally.total,
-            p_text(fit.p_value),
+            "{by_chance}. Rules in this order that do it take {} of what reaches them, instead of {}",
             takes.join(", "),
             right.join(", ")
         ),
@@ -271,18 +289,23 @@ fn observed(tally: &Tally, answerers: &[Answerer]) -> Vec<u64> {
     answerers.iter().map(|answerer| tally.answers.get(&answerer.name).copied().unwrap_or(0)).collect()
 }
 
-fn distribution(probe: &Probe, tally: &Tally, answerers: &[Answerer], alpha: f64) -> Distribution {
+fn distribution(probe: &Probe, tally: &Tally, spread: &Spread, alpha: f64) -> Distribution {
+    let Spread { by, answerers, shares } = spread;
     let observed = observed(tally, answerers);
     let total: u64 = observed.iter().sum();
-    let fit = stats::fit(&observed);
-    let share = |(answerer, count): (&Answerer, &u64)| {
+    let fit = stats::fit(&observed, shares);
+    let notices = |mistake: &Mistake| {
+        let power = stats::power(&mistake.shares(shares)?, shares, total as usize, alpha);
+        Some(Notice { mistake: *mistake, power })
+    };
+    let share = |((answerer, count), expected): ((&Answerer, &u64), &f64)| {
         let (low, high) = stats::interval(*count, total);
         Share {
             endpoint: answerer.name.clone(),
             address: answerer.endpoint.to_string(),
             observed: *count,
             share: if total == 0 { 0.0 } else { *count as f64 / total as f64 },
-            expected: 1.0 / answerers.len() as f64,
+            expected: *expected,
             low,
             high,
         }
@@ -290,7 +313,7 @@ fn distribution(probe: &Probe, tally: &Tally, answerers: &[Answerer], alpha: f64
     Distribution {
         probe: probe.id.clone(),
         service_port: probe.target.of.clone(),
-        node: probe.target.node.clone().unwrap_or_default(),
+        node: by.clone(),
         from: probe.orders.iter().map(|order| order.netns.clone()).collect(),
         connections: tally.total,
         statistic: fit.statistic,
@@ -298,8 +321,9 @@ fn distribution(probe: &Probe, tally: &Tally, answerers: &[Answerer], alpha: f64
         p_value: fit.p_value,
         alpha,
         even: fit.p_value >= alpha,
-        power: stats::power(&stats::wrong_ladder(answerers.len()), total as usize, alpha),
-        shares: answerers.iter().zip(&observed).map(share).collect(),
+        power: stats::least_power(shares, total as usize, alpha),
+        notices: Mistake::ALL.iter().filter_map(notices).collect(),
+        shares: answerers.iter().zip(&observed).zip(shares).map(share).collect(),
     }
 }
 
@@ -351,6 +375,32 @@ fn failed(kind: FailureKind) -> &'static str {
     }
 }
 
+/// A server that does not say who it is, in short.
+pub(crate) const SOMEBODY: &str = "an answer";
+
+/// A failure in a word, for lists.
+pub(crate) fn short(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Refused => "refused",
+        FailureKind::Timeout => "timeout",
+        FailureKind::Unreachable => "unreachable",
+        FailureKind::Broken => "broken",
+        FailureKind::Unnamed => "unresolved",
+        FailureKind::Other => "not tried",
+    }
+}
+
+/// What must happen, in short: who may answer, how it may fail; nothing where anything is right.
+pub(crate) fn wanted(expect: &Expect) -> Vec<String> {
+    let mut names: Vec<String> = expect.answerers().iter().map(|answerer| answerer.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    if let Expect::Silence(kinds) | Expect::Mixed(_, kinds) = expect {
+        names.extend(kinds.iter().map(|kind| short(*kind).to_owned()));
+    }
+    names
+}
+
 /// What must happen, in words.
 pub(crate) fn expected(expect: &Expect) -> String {
     let names = |answerers: &[Answerer], word| {
@@ -366,8 +416,13 @@ pub(crate) fn expected(expect: &Expect) -> String {
             names(answerers, "or"),
             answerers.first().map_or("itself", |answerer| answerer.name.as_str())
         ),
-        Expect::Shares(answerers) => {
-            format!("equal shares for {}: {:.1} % each", names(answerers, "and"), 100.0 / answerers.len().max(1) as f64)
+        Expect::Shares(spread) if spread.is_equal() => {
+            let share = 100.0 / spread.answerers.len().max(1) as f64;
+            format!("equal shares for {}: {share:.1} % each", names(&spread.answerers, "and"))
+        }
+        Expect::Shares(Spread { answerers, shares, .. }) => {
+            let one = |(answerer, share): (&Answerer, &f64)| format!("{:.1} % for {}", share * 100.0, answerer.name);
+            format!("shares of {}", list(answerers.iter().zip(shares).map(one), "and"))
         }
         Expect::Sticky(answerers) => format!("all answers to a client from one of {}", names(answerers, "and")),
         Expect::Mixed(answerers, kinds) => {
@@ -391,7 +446,7 @@ pub(crate) fn expected(expect: &Expect) -> String {
 }
 
 /// `a, b or c`.
-fn list<T: ToString>(items: impl IntoIterator<Item = T>, word: &str) -> String {
+pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>, word: &str) -> String {
     let mut items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     match items.pop() {
         None => "nobody".to_owned(),

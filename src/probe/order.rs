@@ -82,8 +82,8 @@ pub enum What {
 }
 
 impl What {
-    /// Gives up after this at the latest.
-    pub fn hurry(&mut self, at_most_ms: u32) {
+    /// Has it wait for no longer than this.
+    pub fn hasten(&mut self, millis: u32) {
         let timeout_ms = match self {
             What::Curl { timeout_ms, .. }
             | What::Http { timeout_ms, .. }
@@ -92,7 +92,7 @@ impl What {
             | What::Names { timeout_ms, .. } => timeout_ms,
             What::Errand(errand) => &mut errand.timeout_ms,
         };
-        *timeout_ms = at_most_ms.min(*timeout_ms);
+        *timeout_ms = millis.min(*timeout_ms);
     }
 
     /// Where the tries go, if it is said by address: whom a name stands for is not known here.

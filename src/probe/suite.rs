@@ -8,7 +8,10 @@ mod balance;
 mod egress;
 mod names;
 mod nodes;
+mod options;
+mod origin;
 mod pods;
+mod sample;
 mod scene;
 mod services;
 mod states;
@@ -21,6 +24,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -30,31 +34,25 @@ use super::{
     wish::Wish,
 };
 use crate::{
-    lab::model::{Lab, Protocol, ProxyMode},
+    lab::model::{Lab, Protocol, ProxyMode, Span},
     proxy::truth::Truth,
 };
+pub use options::{Bound, DEFAULT_ALPHA, DEFAULT_POWER, Engine, SuiteOptions, means, understand};
+pub use origin::PlaceKind;
 use scene::Scene;
-pub use scene::SightFn;
+pub use scene::{SharesFn, SightFn};
 use way::Hop;
-
-/// How many fresh connections each vantage of a distribution test opens, unless told otherwise.
-///
-/// A test pools at least `LEAST_VANTAGES` times as many, so that the classic mistake,
-/// ⅓, ⅓, 1 instead of ⅓, ½, 1, is missed less than once in a thousand runs
-/// (`stats::power` computes it, and a test holds it to that).
-pub const DEFAULT_SAMPLES: usize = 400;
-/// The false-alarm rate of all distribution tests of a run together, unless told otherwise.
-pub const DEFAULT_ALPHA: f64 = 0.001;
 
 /// The probes of `lab`, in the order of the report.
 pub fn suite(lab: &Lab, options: &SuiteOptions) -> Suite {
     let truth = Truth::new(lab, lab.cluster.proxy);
-    suite_by(lab, options, &|from, to, protocol| truth.sight(from, to, protocol))
+    let sight = |from, to, protocol| truth.sight(from, to, protocol);
+    suite_by(lab, options, &sight, &|from, to, protocol| truth.shares(from, to, protocol))
 }
 
-/// [`suite`], with the opinion on what must be seen given by the caller.
-pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite {
-    let scene = Scene::new(lab, options, sight);
+/// [`suite`], with the opinion on what must be seen, and in which shares, given by the caller.
+pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>, shares: &SharesFn<'_>) -> Suite {
+    let scene = Scene::new(lab, options, sight, shares);
     let mut bounds = Vec::new();
     let mut probes = Vec::new();
     for group in Group::ALL {
@@ -64,49 +62,28 @@ pub fn suite_by(lab: &Lab, options: &SuiteOptions, sight: &SightFn<'_>) -> Suite
             Group::Egress => egress::probes(&scene, &mut bounds),
             Group::Services => services::served(&scene, &mut bounds),
             Group::Names => names::probes(&scene, &mut bounds),
-            Group::Negative => services::negative(&scene),
+            Group::Negative => services::negative(&scene, &mut bounds),
             Group::Balance => balance::probes(&scene, &mut bounds),
             Group::Yours => yours::probes(&scene),
         };
         // What is powered off is neither asked nor asks.
         let present = drafts.into_iter().filter(|probe| absent::is_present(lab, probe));
-        let wanted = present.filter(|probe| probe.is_wanted(&options.only));
+        let wanted = present.filter(|probe| options.wants(probe));
         let before = probes.len();
         probes.extend(wanted);
         if probes.len() == before {
             bounds.retain(|bound| bound.group != group);
         }
     }
-    probes.iter_mut().for_each(|probe| absent::hurry(lab, probe));
+    balance::size(&mut probes, options);
+    for probe in &mut probes {
+        absent::hurry(lab, probe);
+        probe.at = origin::of(&scene, probe);
+    }
     for (id, order) in probes.iter_mut().flat_map(|probe: &mut Probe| &mut probe.orders).enumerate() {
         order.id = id;
     }
     Suite { lab: lab.name.to_string(), proxy: lab.cluster.proxy, options: options.clone(), probes, bounds }
-}
-
-/// What the user may choose.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SuiteOptions {
-    /// The client of the functional probes.
-    pub engine: Engine,
-    /// Fresh connections per vantage of a distribution test.
-    pub samples: usize,
-    /// The false-alarm rate of all distribution tests together.
-    pub alpha: f64,
-    /// Only probes whose group is one of these, or whose name or id contains one; empty for all.
-    pub only: Vec<String>,
-    /// The lab's name, if the commands of the report have to say which lab they mean.
-    pub lab: Option<String>,
-}
-
-/// The client of the functional probes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// The host's curl.
-    Curl,
-    /// The client built into netlab.
-    Builtin,
 }
 
 /// All probes of a run.
@@ -124,19 +101,6 @@ pub struct Suite {
     pub bounds: Vec<Bound>,
 }
 
-/// A place where not everything is tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
-    /// The group of the probes.
-    pub group: Group,
-    /// What is counted: `pairs of pods`.
-    pub what: String,
-    /// How many of them are tried.
-    pub tried: usize,
-    /// How many there are.
-    pub of: usize,
-}
-
 /// One thing that must be true.
 #[derive(Debug, Clone)]
 pub struct Probe {
@@ -146,6 +110,8 @@ pub struct Probe {
     pub group: Group,
     /// The network namespace it is tried from; the node that is tested, where there are several.
     pub from: String,
+    /// What sort of place that is.
+    pub place: PlaceKind,
     /// Which rules the nodes run.
     pub proxy: ProxyMode,
     /// What is tried.
@@ -160,6 +126,8 @@ pub struct Probe {
     pub way: Vec<Hop>,
     /// `NAMESPACE/NAME` of the Service that it asks for a name before all else.
     pub resolver: Option<String>,
+    /// What it is about, in the lab file: a `[[probe]]`, a Service, a pod.
+    pub at: Option<Span>,
 }
 
 /// What a probe tries to reach.
@@ -195,7 +163,7 @@ pub enum Address {
 }
 
 /// The sorts of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     /// A pod's own.
@@ -223,7 +191,7 @@ pub enum TargetKind {
 }
 
 /// The groups of the report, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
     /// Every pod reaches every pod, without NAT.
@@ -252,8 +220,8 @@ pub enum Expect {
     /// Every try is answered by any one of these, and the first of them, which is where the
     /// tries come from, answers at least once.
     Itself(Vec<Answerer>),
-    /// Every try is answered, and all of these share the answers equally.
-    Shares(Vec<Answerer>),
+    /// Every try is answered, and the answers are spread like this.
+    Shares(Spread),
     /// Of these, one answers all tries of an order.
     Sticky(Vec<Answerer>),
     /// No try is answered, and each fails in one of these ways.
@@ -265,6 +233,17 @@ pub enum Expect {
     Says(Saying),
     /// What the user asks for.
     Yours(Box<Wish>),
+}
+
+/// How connections are spread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spread {
+    /// Who does it: a node, or the load balancer.
+    pub by: String,
+    /// Who answers.
+    pub answerers: Vec<Answerer>,
+    /// The share of each of them, 1 together.
+    pub shares: Vec<f64>,
 }
 
 /// What a name server must say.
@@ -344,12 +323,7 @@ impl Suite {
 
     /// How many distribution tests there are.
     pub fn tests(&self) -> usize {
-        let tests = |expect: &Expect| match expect {
-            Expect::Shares(_) => true,
-            Expect::Yours(wish) => !wish.shares.is_empty(),
-            _ => false,
-        };
-        self.probes.iter().filter(|probe| tests(&probe.expect)).count()
+        self.probes.iter().filter(|probe| probe.expect.shares().is_some()).count()
     }
 
     fn measured(&self) -> impl Iterator<Item = &Probe> {
@@ -379,15 +353,14 @@ impl Probe {
         places.join(", ")
     }
 
+    /// What shows that all is well is that nothing comes back.
+    pub fn waits_for_silence(&self) -> bool {
+        matches!(&self.expect, Expect::Silence(kinds) if kinds.contains(&FailureKind::Timeout))
+    }
+
     /// It opens many connections to see how they are spread.
     pub fn is_measurement(&self) -> bool {
         self.group == Group::Balance
-    }
-
-    fn is_wanted(&self, only: &[String]) -> bool {
-        let name = self.name();
-        let wanted = |text: &String| self.group.as_str() == text || self.id.contains(text) || name.contains(text);
-        only.is_empty() || only.iter().any(wanted)
     }
 }
 
@@ -439,28 +412,6 @@ impl fmt::Display for Group {
     }
 }
 
-impl Engine {
-    /// As the command line spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Engine::Curl => "curl",
-            Engine::Builtin => "builtin",
-        }
-    }
-}
-
-impl Default for SuiteOptions {
-    fn default() -> Self {
-        SuiteOptions {
-            engine: Engine::Curl,
-            samples: DEFAULT_SAMPLES,
-            alpha: DEFAULT_ALPHA,
-            only: Vec::new(),
-            lab: None,
-        }
-    }
-}
-
 impl TargetKind {
     /// As Kubernetes calls it.
     pub fn as_str(self) -> &'static str {
@@ -493,6 +444,13 @@ impl TargetKind {
             TargetKind::Name => "name",
             TargetKind::Url => "url",
         }
+    }
+}
+
+impl Spread {
+    /// All shares are the same.
+    pub fn is_equal(&self) -> bool {
+        self.shares.iter().all(|share| (share - self.shares[0]).abs() < 1e-9)
     }
 }
 
@@ -551,14 +509,23 @@ impl fmt::Display for Address {
 }
 
 impl Expect {
+    /// The share of each answerer, where it is tested.
+    pub fn shares(&self) -> Option<&[f64]> {
+        match self {
+            Expect::Shares(spread) => Some(&spread.shares),
+            Expect::Yours(wish) if !wish.shares.is_empty() => Some(&wish.shares),
+            _ => None,
+        }
+    }
+
     /// Everyone who may answer.
     pub fn answerers(&self) -> &[Answerer] {
         match self {
             Expect::Answer(answerers)
             | Expect::Itself(answerers)
-            | Expect::Shares(answerers)
             | Expect::Sticky(answerers)
             | Expect::Mixed(answerers, _) => answerers,
+            Expect::Shares(spread) => &spread.answerers,
             Expect::Says(saying) => &saying.by,
             Expect::Yours(wish) => &wish.backends,
             Expect::Silence(_) => &[],

@@ -7,6 +7,7 @@
 //! [`flow`] is a connection as a node's conntrack knows it, and [`stale`] says which of these must go
 //! when Services change.
 
+mod atlas;
 pub mod balancer;
 pub mod endpoints;
 pub mod flow;

@@ -15,7 +15,8 @@ use std::{
 };
 
 use super::{
-    balancer::{self, Health},
+    atlas::Atlas,
+    balancer::{self, Frontend, Health},
     endpoints::{Conditions, Endpoint, conditions},
     view::{LocalTraffic, NodeView, PortView, proxied, views_under},
     ways::{self, End, Listener},
@@ -73,6 +74,21 @@ pub struct Truth<'a> {
     mode: ProxyMode,
     views: Vec<NodeView>,
     health: Health<'a>,
+    atlas: Atlas<'a>,
+    /// What is looked for in each view, in their order.
+    indices: Vec<Index>,
+    /// Where HAProxy listens.
+    frontends: BTreeMap<SocketAddr, Frontend>,
+}
+
+/// What would otherwise be searched for in a view, again and again.
+#[derive(Debug)]
+struct Index {
+    /// The Service ports by their numbers, on the ClusterIP and on the nodes, in their order.
+    ports: BTreeMap<(Protocol, u16), Vec<usize>>,
+    cluster_ips: BTreeSet<IpAddr>,
+    /// The endpoints on this node, of any Service.
+    own: BTreeSet<(Protocol, SocketAddr)>,
 }
 
 impl<'a> Truth<'a> {
@@ -83,25 +99,54 @@ impl<'a> Truth<'a> {
 
     /// Given what is known of the pods.
     pub fn under(lab: &'a Lab, mode: ProxyMode, conditions: &Conditions) -> Truth<'a> {
-        Truth { lab, mode, views: views_under(lab, conditions), health: Health::of(lab, conditions) }
+        let views = views_under(lab, conditions);
+        let indices = views.iter().map(Index::of).collect();
+        let frontends = balancer::frontends(lab).into_iter().rev().map(|it| (it.at, it)).collect();
+        let (health, atlas) = (Health::of(lab, conditions), Atlas::new(lab));
+        Truth { lab, mode, views, health, atlas, indices, frontends }
     }
 
     /// What `from` must see at `to`.
     pub fn sight(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Sight {
+        sum(self.branches(from, to, protocol).concat())
+    }
+
+    /// Who answers `from` at `to`, each with its share of the connections; `None` if not all of them
+    /// are answered. It is that of a Service without affinity.
+    pub fn shares(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Option<Vec<(Choice, f64)>> {
+        let branches = self.branches(from, to, protocol);
+        let mut known: BTreeMap<(SocketAddr, Option<PodId>), (BTreeSet<IpAddr>, f64)> = BTreeMap::new();
+        for fates in &branches {
+            let share = 1.0 / (branches.len() * fates.len()) as f64;
+            for fate in fates {
+                let Fate::Served(Choice { endpoint, pod, sources }) = fate else { return None };
+                let (seen, sum) = known.entry((*endpoint, *pod)).or_default();
+                seen.extend(sources);
+                *sum += share;
+            }
+        }
+        let share = |((endpoint, pod), (sources, share))| (Choice { endpoint, pod, sources }, share);
+        (!known.is_empty()).then(|| known.into_iter().map(share).collect())
+    }
+
+    /// What may become of a connection: ways of the same probability, each with fates of the same
+    /// probability. There is more than one way only behind the load balancer, one for each node.
+    fn branches(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Vec<Vec<Fate>> {
         let flow = self.flow(from, to, protocol);
-        let end = ways::end(self.lab, from, to.ip());
+        let end = self.atlas.end(from, to.ip());
         let own = ways::node_of(self.lab, from);
         // A pod's own addresses are never seen by its node.
         let passed = own.filter(|_| !matches!(from, Place::Pod(_)) || end != End::At(from));
         if let Some(fates) = passed.and_then(|node| self.at_node(&flow, node)) {
-            return sum(fates);
+            return vec![fates];
         }
-        sum(match end {
+        match end {
             End::At(Place::Node(node)) if own != Some(node) => {
-                self.at_node(&flow, node).unwrap_or_else(|| self.direct(&flow, end))
+                vec![self.at_node(&flow, node).unwrap_or_else(|| self.direct(&flow, end))]
             }
-            _ => self.direct(&flow, end),
-        })
+            End::Balanced => self.balanced(&flow),
+            _ => vec![self.direct(&flow, end)],
+        }
     }
 
     /// What a machine outside must see if its packets to `to` are routed to the node `entry`,
@@ -112,43 +157,44 @@ impl<'a> Truth<'a> {
 
     fn via(&self, flow: &Flow, entry: NodeId) -> Vec<Fate> {
         // What the node does not take, it sends to its default gateway, as its own packets.
-        self.at_node(flow, entry)
-            .unwrap_or_else(|| self.direct(flow, ways::end(self.lab, Place::Node(entry), flow.to.ip())))
+        self.at_node(flow, entry).unwrap_or_else(|| self.direct(flow, self.atlas.end(Place::Node(entry), flow.to.ip())))
     }
 
     fn flow(&self, from: Place, to: SocketAddr, protocol: Protocol) -> Flow {
-        Flow { from, source: ways::source(self.lab, from, to.ip()), to, protocol }
+        Flow { from, source: self.atlas.source(from, to.ip()), to, protocol }
     }
 
     /// What becomes of a connection to an address of the load balancer: whatever each of the
-    /// healthy nodes makes of it. Without one, nothing comes back.
-    fn balanced(&self, flow: &Flow) -> Vec<Fate> {
+    /// healthy nodes makes of it, node by node. Without one, nothing comes back.
+    fn balanced(&self, flow: &Flow) -> Vec<Vec<Fate>> {
         match self.lab.load_balancer.as_ref().map(|balancer| balancer.engine) {
-            None => vec![Fate::Unreachable(flow.to)],
+            None => vec![vec![Fate::Unreachable(flow.to)]],
             Some(BalancerEngine::Builtin) => {
-                self.health.nodes(flow.to.ip()).into_iter().flat_map(|node| self.via(flow, node)).collect()
+                self.health.nodes(flow.to.ip()).into_iter().map(|node| self.via(flow, node)).collect()
             }
             Some(BalancerEngine::Haproxy) => {
-                let Some(frontend) = balancer::frontend(self.lab, flow.to, flow.protocol) else {
-                    return vec![Fate::Refused(flow.to)];
+                let frontend = self.frontends.get(&flow.to).filter(|_| flow.protocol == Protocol::Tcp);
+                let Some(frontend) = frontend else {
+                    return vec![vec![Fate::Refused(flow.to)]];
                 };
                 if !frontend.admits(flow.source) {
-                    return vec![Fate::Lost(flow.to)];
+                    return vec![vec![Fate::Lost(flow.to)]];
                 }
-                let nodes = self.health.passing(frontend.check).into_iter();
-                let fates = nodes.flat_map(|node| {
+                let by_node = |node| {
                     let to = SocketAddr::new(self.lab.node(node).ip, frontend.node_port);
-                    self.via(&self.flow(Place::LoadBalancer, to, flow.protocol), node)
-                });
-                fates.map(Fate::behind_a_proxy).collect()
+                    let fates = self.via(&self.flow(Place::LoadBalancer, to, flow.protocol), node);
+                    fates.into_iter().map(Fate::behind_a_proxy).collect()
+                };
+                self.health.passing(frontend.check).into_iter().map(by_node).collect()
             }
         }
     }
 
     /// What a node makes of a connection that passes it; `None` if it lets it pass.
     fn at_node(&self, flow: &Flow, node: NodeId) -> Option<Vec<Fate>> {
-        let view = &self.views[node.0];
-        for port in view.ports.iter().filter(|port| port.protocol == flow.protocol) {
+        let (view, index) = (&self.views[node.0], &self.indices[node.0]);
+        for port in index.ports.get(&(flow.protocol, flow.to.port())).into_iter().flatten() {
+            let port = &view.ports[*port];
             if let Some(address) = self.matches(flow, view, port) {
                 let fates = match self.mode {
                     ProxyMode::Ladder => self.ladder(flow, view, port),
@@ -187,7 +233,7 @@ impl<'a> Truth<'a> {
 
     /// The flow is for an address that the node itself holds.
     fn is_local(&self, flow: &Flow, node: NodeId) -> bool {
-        ways::end(self.lab, flow.from, flow.to.ip()) == End::At(Place::Node(node))
+        self.atlas.end(flow.from, flow.to.ip()) == End::At(Place::Node(node))
     }
 
     /// The master truth table: who gets which endpoints, and who is masqueraded.
@@ -225,7 +271,8 @@ impl<'a> Truth<'a> {
         }
         let fate = |endpoint: &Endpoint| {
             // nftables mode knows the endpoints on its own node alone, by address.
-            let known = self.mode == ProxyMode::Iptables || comes_to_itself(view, port.protocol, endpoint.addr);
+            let own = &self.indices[view.node.0].own;
+            let known = self.mode == ProxyMode::Iptables || own.contains(&(port.protocol, endpoint.addr));
             let hairpin = known && endpoint.addr.ip() == flow.source;
             self.fate(flow, view, endpoint.addr, masquerade || hairpin)
         };
@@ -234,7 +281,7 @@ impl<'a> Truth<'a> {
 
     /// The flat rules know no policy, and masquerade whatever they translate.
     fn ladder(&self, flow: &Flow, view: &NodeView, port: &PortView) -> Option<Vec<Fate>> {
-        let itself = |endpoint: &Endpoint| ways::holder(self.lab, endpoint.addr.ip()) == Some(Place::Node(view.node));
+        let itself = |endpoint: &Endpoint| self.atlas.holder(endpoint.addr.ip()) == Some(Place::Node(view.node));
         let fate = |endpoint: &Endpoint| self.fate(flow, view, endpoint.addr, !itself(endpoint));
         (!port.usable.is_empty()).then(|| port.usable.iter().map(fate).collect())
     }
@@ -274,7 +321,7 @@ impl<'a> Truth<'a> {
         if self.mode != ProxyMode::Nftables {
             return None;
         }
-        let live = view.ports.iter().any(|port| port.cluster_ip == flow.to.ip());
+        let live = self.indices[view.node.0].cluster_ips.contains(&flow.to.ip());
         let ours = view.service_cidr.contains(&flow.to.ip());
         live.then(|| vec![Fate::Refused(flow.to)]).or(ours.then(|| vec![Fate::Lost(flow.to)]))
     }
@@ -284,7 +331,7 @@ impl<'a> Truth<'a> {
         let place = match end {
             End::Blackhole => return vec![Fate::Lost(flow.to)],
             End::Nowhere => return vec![Fate::Unreachable(flow.to)],
-            End::Balanced => return self.balanced(flow),
+            End::Balanced => return self.balanced(flow).concat(),
             End::At(place) => place,
         };
         let source = match flow.from {
@@ -310,7 +357,7 @@ impl<'a> Truth<'a> {
     /// What becomes of a connection that a node translates to an endpoint.
     fn fate(&self, flow: &Flow, view: &NodeView, endpoint: SocketAddr, masquerade: bool) -> Fate {
         let here = Place::Node(view.node);
-        let place = match ways::end(self.lab, here, endpoint.ip()) {
+        let place = match self.atlas.end(here, endpoint.ip()) {
             End::At(place) => place,
             End::Blackhole => return Fate::Lost(endpoint),
             End::Nowhere | End::Balanced => return Fate::Unreachable(endpoint),
@@ -340,11 +387,28 @@ impl<'a> Truth<'a> {
 
     /// Something listens there, or it refuses.
     fn arrive(&self, place: Place, to: SocketAddr, protocol: Protocol, sources: BTreeSet<IpAddr>) -> Fate {
-        match ways::listener(self.lab, place, to.port(), protocol) {
+        match self.atlas.listener(place, to.port(), protocol) {
             None => Fate::Refused(to),
             Some(Listener::Outside | Listener::Health) => Fate::Served(Choice { endpoint: to, pod: None, sources }),
             Some(Listener::Pod(pod)) => Fate::Served(Choice { endpoint: to, pod: Some(pod), sources }),
         }
+    }
+}
+
+impl Index {
+    fn of(view: &NodeView) -> Self {
+        let mut index = Index { ports: BTreeMap::new(), cluster_ips: BTreeSet::new(), own: BTreeSet::new() };
+        for (nth, port) in view.ports.iter().enumerate() {
+            // The two numbers may be one and the same.
+            for number in [Some(port.port), port.node_port.filter(|it| *it != port.port)].into_iter().flatten() {
+                index.ports.entry((port.protocol, number)).or_default().push(nth);
+            }
+            index.cluster_ips.insert(port.cluster_ip);
+            let endpoints = port.endpoints.cluster.iter().chain(&port.endpoints.local);
+            let own = endpoints.filter(|endpoint| endpoint.node == Some(view.node));
+            index.own.extend(own.map(|endpoint| (port.protocol, endpoint.addr)));
+        }
+        index
     }
 }
 
@@ -414,13 +478,6 @@ pub(super) fn sum(fates: Vec<Fate>) -> Sight {
             Sight::Mixed { served, refused, lost }
         }
     }
-}
-
-/// The address is that of an endpoint on this node, of any Service.
-fn comes_to_itself(view: &NodeView, protocol: Protocol, endpoint: SocketAddr) -> bool {
-    let here = |found: &&Endpoint| found.addr == endpoint && found.node == Some(view.node);
-    let mut ports = view.ports.iter().filter(|port| port.protocol == protocol);
-    ports.any(|port| port.endpoints.cluster.iter().chain(&port.endpoints.local).any(|found| here(&found)))
 }
 
 /// `loadBalancerSourceRanges` lets the client through. A node in the ranges may also send from

@@ -22,10 +22,22 @@ pub(super) enum End {
 
 /// Where a packet from `from` to `to` ends if no rule changes it.
 pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
+    end_by(lab, from, to, balancer::owns(lab, to), || holder(lab, to))
+}
+
+/// The same, of an address of which it is known whether the load balancer takes it, and can be
+/// found out who holds it.
+pub(super) fn end_by(
+    lab: &Lab,
+    from: Place,
+    to: IpAddr,
+    is_owned: bool,
+    holder: impl FnOnce() -> Option<Place>,
+) -> End {
     if to.is_loopback() {
         return End::At(from);
     }
-    if balancer::owns(lab, to) {
+    if is_owned {
         return match from {
             // What the nodes do not take themselves they send to `host`, which drops it: otherwise
             // it would come back to them by way of the load balancer, again and again.
@@ -45,7 +57,7 @@ pub(super) fn end(lab: &Lab, from: Place, to: IpAddr) -> End {
         Place::Client(_) | Place::LoadBalancer | Place::External(_) if in_cluster(to) || virtual_ip(to) => {
             End::Blackhole
         }
-        _ => match holder(lab, to) {
+        _ => match holder() {
             // Whoever looks for it as a neighbour finds nobody, some seconds later.
             Some(place) if lab.is_off(place) => End::Blackhole,
             Some(place) => End::At(place),
@@ -88,14 +100,25 @@ pub(super) fn node_of(lab: &Lab, place: Place) -> Option<NodeId> {
 ///
 /// An address of the place itself is its own source; the loopback network has one for all.
 pub(super) fn source(lab: &Lab, from: Place, to: IpAddr) -> IpAddr {
+    source_by(lab, from, to, balancer::owns(lab, to), || holder(lab, to))
+}
+
+/// The same, as [`end_by`].
+pub(super) fn source_by(
+    lab: &Lab,
+    from: Place,
+    to: IpAddr,
+    is_owned: bool,
+    holder: impl FnOnce() -> Option<Place>,
+) -> IpAddr {
     if to.is_loopback() {
         return if to.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { to };
     }
-    if holder(lab, to) == Some(from) {
+    if holder() == Some(from) {
         return to;
     }
     match from {
-        Place::Host if balancer::owns(lab, to) => lab.cluster.gateway,
+        Place::Host if is_owned => lab.cluster.gateway,
         Place::Host => {
             let net = lab.clients.iter().map(|client| client.ip).find(|net| net.contains(&to));
             net.and_then(client_gateway).unwrap_or(lab.cluster.gateway)

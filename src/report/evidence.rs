@@ -58,7 +58,7 @@ pub fn folder(number: usize, id: &str) -> String {
 pub fn order(probe: &Probe) -> Option<Order> {
     let mut order = probe.orders.first()?.clone();
     order.times = order.times.min(TRIES);
-    order.what.hurry(PATIENCE);
+    order.what.hasten(PATIENCE);
     if let What::Errand(errand) = &mut order.what {
         errand.until = None;
     }

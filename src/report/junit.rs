@@ -25,7 +25,7 @@ pub(super) fn render(report: &Report) -> String {
 
 /// All probes of a report as one test suite of this name.
 pub fn suite(report: &Report, name: &str) -> TestSuite {
-    let mut suite = TestSuite::new(name);
+    let mut suite = TestSuite::new(clean(name));
     suite.add_test_cases(report.probes.iter().map(case));
     suite
 }
@@ -35,19 +35,24 @@ fn case(probe: &ProbeReport) -> TestCase {
         ResultKind::Passed => TestCaseStatus::success(),
         ResultKind::Skipped => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(probe.happened.clone());
+            status.set_message(clean(&probe.happened));
             status
         }
         ResultKind::Failed => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_message(probe.happened.clone()).set_description(details(probe));
+            status.set_message(clean(&probe.happened)).set_description(clean(&details(probe)));
             status
         }
     };
-    let mut case = TestCase::new(probe.id.clone(), status);
+    let mut case = TestCase::new(clean(&probe.id), status);
     case.set_classname(format!("netlab.{}", probe.group));
     case.set_time(Duration::from_micros(probe.micros.unwrap_or(0)));
     case
+}
+
+/// Without the two characters that XML cannot hold and that the writer lets pass.
+fn clean(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "")
 }
 
 fn details(probe: &ProbeReport) -> String {
@@ -58,6 +63,7 @@ fn details(probe: &ProbeReport) -> String {
         format!("why: {}", probe.why),
         format!("try: {}", probe.command),
     ];
+    lines.extend(probe.failed_runs.map(|count| format!("failed in {count} runs")));
     lines.extend(probe.drifts.iter().map(|drift| format!("differs: {}: {}", drift.netns, drift.text)));
     for look in &probe.look_at {
         let command = look.command.as_deref().map(|command| format!(": {command}")).unwrap_or_default();

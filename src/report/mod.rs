@@ -3,12 +3,20 @@
 //! [`Report`] is what `-o json` prints, and stable: a field may be added, but none renamed or
 //! removed without a new [`VERSION`]. Everything else is rendered from it.
 
+mod command;
+mod distribution;
 pub mod evidence;
+mod github;
 mod json;
 pub mod junit;
 pub mod labs;
+mod locate;
+mod markdown;
+mod matrix;
 mod paint;
 pub mod pcapng;
+mod repeat;
+mod schema;
 mod table;
 mod tap;
 #[cfg(test)]
@@ -17,6 +25,7 @@ pub mod trace;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::diag::Colour;
@@ -24,11 +33,13 @@ pub use crate::probe::explain::{Cause, Evidence, LookAt};
 use crate::probe::{
     drift::Drift,
     explain,
-    judge::{Fault, Judged, Verdict},
-    order::What,
-    question::{Question, Transport},
-    suite::{Bound, Expect, Group, Probe, Suite, TargetKind},
+    judge::{self, Fault, Judged, Verdict},
+    stats::Mistake,
+    suite::{Bound, Expect, Group, PlaceKind, Probe, Suite, TargetKind},
 };
+pub use command::{Listed, list, paste};
+pub use locate::File;
+pub use schema::schema;
 
 /// The version of the report's form.
 pub const VERSION: u32 = 1;
@@ -40,6 +51,9 @@ pub fn render(report: &Report, format: Format, colour: Colour) -> String {
         Format::Json => json::render(report),
         Format::Junit => junit::render(report),
         Format::Tap => tap::render(report),
+        Format::Matrix => matrix::render(report, colour),
+        Format::Github => github::render(report),
+        Format::Markdown => markdown::render(report),
     }
 }
 
@@ -54,10 +68,16 @@ pub enum Format {
     Junit,
     /// Test Anything Protocol, version 14.
     Tap,
+    /// From where to which address: what must be seen, and what was.
+    Matrix,
+    /// Annotations for GitHub Actions.
+    Github,
+    /// Markdown, as GitHub's step summaries have it.
+    Markdown,
 }
 
 /// What a run of the probes showed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
@@ -69,6 +89,18 @@ pub struct Report {
     pub engine: String,
     /// Whether everything is as it must be.
     pub passed: bool,
+    /// What chose among too many things to try.
+    #[serde(default)]
+    pub seed: u64,
+    /// How many times the suite was run.
+    #[serde(default = "once")]
+    pub runs: usize,
+    /// The probes that failed in some runs and not in others.
+    #[serde(default)]
+    pub flaky: Vec<Flaky>,
+    /// The lab's file, if it came from one.
+    #[serde(default)]
+    pub file: Option<String>,
     /// How many probes of each group passed; groups without probes are left out.
     pub groups: Vec<GroupCount>,
     /// What to read first when something failed, best first.
@@ -85,8 +117,19 @@ pub struct Report {
     pub idle_drifts: Vec<Drift>,
 }
 
+/// A probe that fails now and then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Flaky {
+    /// Its id.
+    pub probe: String,
+    /// In how many runs it failed.
+    pub failed: usize,
+    /// In how many it was tried.
+    pub of: usize,
+}
+
 /// How many probes of a group came out which way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupCount {
     /// The group.
     pub group: Group,
@@ -101,7 +144,7 @@ pub struct GroupCount {
 }
 
 /// What the distribution tests can and cannot tell.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Statistics {
     /// How many tests there are.
     pub tests: usize,
@@ -111,18 +154,19 @@ pub struct Statistics {
     pub alpha_each: f64,
     /// The confidence of the intervals of shares.
     pub confidence: f64,
-    /// The least probability with which a test notices a ladder whose rules all take 1/n.
+    /// The least probability with which a test notices a ladder whose rules all take 1/n, an
+    /// endpoint that is left out, or one that is there twice.
     pub power: Option<f64>,
 }
 
 /// The outcome of one distribution test.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Distribution {
     /// The id of its probe.
     pub probe: String,
     /// `SERVICE:PORT`.
     pub service_port: String,
-    /// The node that spreads the load.
+    /// The node that spreads the load, or the load balancer.
     pub node: String,
     /// The network namespaces that the connections come from.
     pub from: Vec<String>,
@@ -138,14 +182,26 @@ pub struct Distribution {
     pub alpha: f64,
     /// It did not.
     pub even: bool,
-    /// The probability with which it notices a ladder whose rules all take 1/n.
+    /// The probability with which it notices the mistake that is the hardest to see.
     pub power: f64,
+    /// The same for each mistake.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
     /// Endpoint by endpoint.
     pub shares: Vec<Share>,
 }
 
+/// How well a test notices a mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
+    /// The mistake.
+    pub mistake: Mistake,
+    /// The probability that the test fails because of it.
+    pub power: f64,
+}
+
 /// The share of one endpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     /// The pod, or the address of what is none.
     pub endpoint: String,
@@ -164,7 +220,7 @@ pub struct Share {
 }
 
 /// What one probe showed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// Readable, unique, and stable from run to run.
     pub id: String,
@@ -174,6 +230,9 @@ pub struct ProbeReport {
     pub group: Group,
     /// The network namespace it was tried from.
     pub from: String,
+    /// What sort of place that is.
+    #[serde(default = "a_pod")]
+    pub place: PlaceKind,
     /// What was tried.
     pub target: TargetReport,
     /// How it came out.
@@ -182,6 +241,12 @@ pub struct ProbeReport {
     pub expected: String,
     /// What did; the reason, for a skipped probe.
     pub happened: String,
+    /// Who may answer, and how it may fail (`refused`, `timeout`, …), in short; empty if anything may.
+    #[serde(default)]
+    pub wanted: Vec<String>,
+    /// Who answered, and how it failed, in the same words.
+    #[serde(default)]
+    pub seen: Vec<String>,
     /// The rule of Kubernetes behind the expectation.
     pub why: String,
     /// A command that does the same by hand.
@@ -195,10 +260,16 @@ pub struct ProbeReport {
     /// The folder with packets, rules and routes, for a failed probe whose evidence was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
+    /// The line of the lab's file that it is about: that of a `[[probe]]`, a Service or a pod.
+    #[serde(default)]
+    pub line: Option<usize>,
+    /// In how many runs it failed, if there were several.
+    #[serde(default)]
+    pub failed_runs: Option<usize>,
 }
 
 /// What a probe tried to reach.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetReport {
     /// What sort of address it is.
     pub kind: TargetKind,
@@ -213,7 +284,7 @@ pub struct TargetReport {
 }
 
 /// How a probe came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultKind {
     /// As it must be.
@@ -242,7 +313,7 @@ impl Report {
             .collect();
         let mut explanation = explain::explain(&failed, &passed, drifts);
         let distributions: Vec<Distribution> = judged.iter().filter_map(|judged| judged.distribution.clone()).collect();
-        let powers = distributions.iter().map(|distribution| distribution.power).filter(|_| suite.tests() > 0);
+        let powers = distributions.iter().flat_map(|distribution| &distribution.notices).map(|notice| notice.power);
         let statistics = Statistics {
             tests: suite.tests(),
             alpha: suite.options.alpha,
@@ -255,9 +326,9 @@ impl Report {
         if let Some(lab) = &suite.options.lab {
             let looks = explanation.causes.iter_mut().flat_map(|cause| &mut cause.look_at);
             for look in looks.chain(probes.iter_mut().flat_map(|probe| &mut probe.look_at)) {
-                look.command.iter_mut().for_each(|command| name_lab(command, lab));
+                look.command.iter_mut().for_each(|command| command::name_lab(command, lab));
             }
-            probes.iter_mut().for_each(|probe| name_lab(&mut probe.command, lab));
+            probes.iter_mut().for_each(|probe| command::name_lab(&mut probe.command, lab));
         }
         Report {
             version: VERSION,
@@ -265,6 +336,10 @@ impl Report {
             proxy: suite.proxy.to_string(),
             engine: suite.options.engine.as_str().to_owned(),
             passed: failed.is_empty() && !passed.is_empty(),
+            seed: suite.options.seed,
+            runs: 1,
+            flaky: Vec::new(),
+            file: None,
             groups: groups(&probes),
             causes: explanation.causes,
             distributions,
@@ -284,16 +359,6 @@ impl Report {
     /// How many probes came out this way.
     pub fn count(&self, result: ResultKind) -> usize {
         self.probes.iter().filter(|probe| probe.result == result).count()
-    }
-}
-
-/// `netlab exec pod1a …` → `netlab exec -l LAB pod1a …`, for the verbs that look into a lab.
-fn name_lab(command: &mut String, lab: &str) {
-    for verb in ["netlab exec ", "netlab rules ", "netlab logs "] {
-        if let Some(rest) = command.strip_prefix(verb) {
-            *command = format!("{verb}-l {lab} {rest}");
-            return;
-        }
     }
 }
 
@@ -322,6 +387,7 @@ fn probe_report(probe: &Probe, judged: &Judged, drifts: &mut BTreeMap<String, Ve
         name: probe.name(),
         group: probe.group,
         from: probe.from_text(),
+        place: probe.place,
         target: TargetReport {
             kind: probe.target.kind,
             address: probe.target.address.to_string(),
@@ -330,63 +396,25 @@ fn probe_report(probe: &Probe, judged: &Judged, drifts: &mut BTreeMap<String, Ve
             silent: matches!(probe.expect, Expect::Silence(_)),
         },
         result,
-        expected: crate::probe::judge::expected(&probe.expect),
+        expected: judge::expected(&probe.expect),
+        wanted: judge::wanted(&probe.expect),
+        seen: judged.seen.clone(),
         happened,
         why: probe.why.clone(),
-        command: command(probe),
+        command: command::command(probe),
         look_at,
         drifts: drifts.remove(&probe.id).unwrap_or_default(),
         micros: judged.micros,
         evidence: None,
+        line: None,
+        failed_runs: None,
     }
 }
 
-/// The real dig, with the place's own settings if it is they that are meant; else with all names of
-/// the search list at once.
-fn dig(question: &Question) -> String {
-    let Question { name, kind, transport, resolver } = question;
-    let over = if *transport == Transport::Tcp { " +tcp" } else { "" };
-    if resolver.own {
-        return format!("dig +search{over} {name} {kind}");
-    }
-    let server = resolver.servers.first().map(ToString::to_string).unwrap_or_default();
-    let at = server.strip_suffix(":53").unwrap_or(&server);
-    let names = resolver.candidates(name).into_iter().map(|name| format!(" {name}. {kind}"));
-    format!("dig @{at}{over}{}", names.collect::<String>())
+fn once() -> usize {
+    1
 }
 
-/// More tries by hand than this are tedious to watch.
-const BY_HAND: usize = 60;
-
-/// The command that does by hand what the probe's first order does.
-fn command(probe: &Probe) -> String {
-    let Some(order) = probe.orders.first() else { return String::new() };
-    let (url, timeout_ms) = match &order.what {
-        What::Curl { url, timeout_ms } => (url.clone(), *timeout_ms),
-        What::Http { to, path, timeout_ms } => (format!("http://{to}{path}"), *timeout_ms),
-        What::HttpByName { host, port, path, timeout_ms, .. } => {
-            let authority = if *port == 80 { host.clone() } else { format!("{host}:{port}") };
-            (format!("http://{authority}{path}"), *timeout_ms)
-        }
-        What::Errand(errand) => return format!("netlab exec {} -- {}", order.netns, errand.by_hand(order.times)),
-        What::Names { question, .. } => return format!("netlab exec {} -- {}", order.netns, dig(question)),
-        What::Udp { to, timeout_ms } => {
-            let seconds = timeout_ms.div_ceil(1000);
-            let (ip, port) = (to.ip(), to.port());
-            return format!("netlab exec {} -- sh -c 'echo hello | nc -u -w {seconds} {ip} {port}'", order.netns);
-        }
-    };
-    // The URL of a user may hold anything but a quote, which the lab file's checks refuse; a
-    // quoted word keeps the shell away from the rest.
-    let plain = url.chars().all(|c| c.is_ascii_alphanumeric() || ":/.-_[]%~".contains(c)) && !url.contains('[');
-    let url = if plain { url } else { format!("'{}'", url.replace('\'', "%27")) };
-    let curl = format!("curl -sS --max-time {} {url}", timeout_ms.div_ceil(1000));
-    match order.times {
-        1 => format!("netlab exec {} -- {curl}", order.netns),
-        times => {
-            let inner = curl.replace('\'', "\"");
-            let times = times.min(BY_HAND);
-            format!("netlab exec {} -- sh -c 'for i in $(seq {times}); do {inner}; done' | sort | uniq -c", order.netns)
-        }
-    }
+fn a_pod() -> PlaceKind {
+    PlaceKind::Pod
 }

@@ -39,6 +39,11 @@ impl Columns {
         Columns { rows: vec![header.iter().map(|cell| ((*cell).to_owned(), Some(Ink::Heading))).collect()] }
     }
 
+    /// Without a header.
+    pub(super) fn bare() -> Self {
+        Columns { rows: Vec::new() }
+    }
+
     pub(super) fn row(&mut self, cells: Vec<(String, Option<Ink>)>) {
         self.rows.push(cells);
     }

@@ -308,6 +308,11 @@ fn the_other_forms() {
     let read: Report = serde_json::from_str(&json).expect("a report can be read back");
     assert_eq!(read.version, VERSION);
     assert_eq!(render(&read, Format::Json, Colour::Off), json);
+    let mut report = report;
+    report.locate(&suite, File { name: "labs/book.toml", text: "" });
+    golden("forms.github", &render(&report, Format::Github, Colour::Off));
+    golden("forms.md", &render(&report, Format::Markdown, Colour::Off));
+    golden("forms.matrix", &render(&report, Format::Matrix, Colour::Off));
     let coloured = render(&report, Format::Table, Colour::On);
     assert!(coloured.contains("\u{1b}["));
     let plain: String = strip(&coloured);
@@ -328,8 +333,12 @@ fn strip(text: &str) -> String {
 #[test]
 fn the_opinion_can_be_given() {
     let lab = book();
-    let refused: Suite =
-        suite_by(&lab, &SuiteOptions::default(), &|_, _, _: Protocol| crate::proxy::truth::Sight::Refused);
+    let refused: Suite = suite_by(
+        &lab,
+        &SuiteOptions::default(),
+        &|_, _, _: Protocol| crate::proxy::truth::Sight::Refused,
+        &|_, _, _| None,
+    );
     assert!(refused.probes.iter().all(|probe| probe.orders.len() == 1));
     assert!(refused.tests() == 0 && !refused.probes.is_empty());
     let _: std::net::IpAddr = parsed("10.0.0.1");
@@ -351,4 +360,155 @@ fn commands_name_the_lab_where_they_must() {
     };
     assert!(commands(Some("two")).iter().all(|command| command.contains(" -l two ")));
     assert!(commands(None).iter().all(|command| !command.contains(" -l ")));
+}
+
+/// No line of the book's matrix is longer than a hundred characters.
+#[test]
+fn the_matrix_of_the_book() {
+    let report = report_of(&book(), &Breakage::NONE, &[]);
+    let text = render(&report, Format::Matrix, Colour::Off);
+    golden("matrix.txt", &text);
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+    let fate: fn(&Flow<'_>) -> Fate = |flow| match flow.balancer() == Some(1) && flow.is_service() {
+        true => Fate::Fails(FailureKind::Timeout),
+        false => Fate::Fine,
+    };
+    let report = report_of(&book(), &Breakage { fate, ..Breakage::NONE }, &[]);
+    golden("matrix-broken.txt", &render(&report, Format::Matrix, Colour::Off));
+}
+
+/// What fails in some runs only is named, and what fails in any has failed.
+#[test]
+fn runs_are_put_together() {
+    let lab = book();
+    let fate: fn(&Flow<'_>) -> Fate = |flow| match flow.choice.pod == Some(PodId(2)) && !flow.is_service() {
+        true => Fate::Fails(FailureKind::Refused),
+        false => Fate::Fine,
+    };
+    let good = || report_of(&lab, &Breakage::NONE, &[]);
+    let bad = || report_of(&lab, &Breakage { fate, ..Breakage::NONE }, &[]);
+    let failed = bad().count(ResultKind::Failed);
+    let whole = Report::of_runs(vec![good(), bad(), good()]).expect("there were runs");
+    assert!(!whole.passed() && whole.runs == 3);
+    assert_eq!((whole.count(ResultKind::Failed), whole.flaky.len()), (failed, failed));
+    assert!(whole.flaky.iter().all(|flaky| (flaky.failed, flaky.of) == (1, 3)));
+    assert_eq!(whole.causes, bad().causes);
+    assert_eq!(whole.groups, bad().groups);
+    let text = render(&whole, Format::Table, Colour::Off);
+    assert!(text.contains(" in 3 runs\n") && text.contains("flaky: pods/pod1a/pod/pod2:80 failed in 1 of 3 runs"));
+    let always = Report::of_runs(vec![bad(), bad()]).expect("there were runs");
+    assert!(always.flaky.is_empty() && always.probes.iter().any(|probe| probe.failed_runs == Some(2)));
+    assert!(Report::of_runs(Vec::new()).is_none());
+    assert_eq!(Report::of_runs(vec![good()]), Some(good()));
+}
+
+/// After the first failure the rest is not tried, which is no failure of theirs.
+#[test]
+fn what_comes_after_a_failure_is_skipped() {
+    let lab = book();
+    let suite = suite(&lab, &SuiteOptions { fail_fast: true, ..SuiteOptions::default() });
+    let fate: fn(&Flow<'_>) -> Fate = |_| Fate::Fails(FailureKind::Timeout);
+    let outcomes = perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE });
+    let report = judge::report(&suite, &outcomes[..1], &[]);
+    assert_eq!((report.count(ResultKind::Failed), report.count(ResultKind::Passed)), (1, 0));
+    assert_eq!(report.count(ResultKind::Skipped), suite.probes.len() - 1);
+    // Without a failure there is no reason to be silent.
+    let report = judge::report(&suite, &[], &[]);
+    assert_eq!(report.count(ResultKind::Failed), suite.probes.len() - 2);
+}
+
+#[test]
+fn every_probe_can_be_pasted() {
+    let suite = suite(&book(), &SuiteOptions::default());
+    let text = paste(&suite);
+    let orders: usize = suite.probes.iter().map(|probe| probe.orders.len()).sum();
+    assert_eq!(text.lines().count(), orders);
+    assert!(text.lines().all(|line| line.starts_with("netlab exec ") && line.contains("   # ")), "{text}");
+    assert!(text.starts_with(
+        "netlab exec pod1a -- curl -sS --max-time 3 http://192.168.1.20/   # pod1a → pod1b at 192.168.1.20:80: an answer \
+         from pod1b\n"
+    ));
+    assert_eq!(list(&suite).len(), suite.probes.len());
+}
+
+/// A report points to the lab file.
+#[test]
+fn probes_have_lines() {
+    let text = "[[pod]]\nname = \"web\"\nreplicas = 2\nlabels = { app = \"web\" }\n\n[[service]]\nname = \"shop\"\n\
+                selector = { app = \"web\" }\nports = [{ port = 80 }]\n\n[[probe]]\nfrom = \"node1\"\n\
+                url = \"http://shop/\"\n";
+    let lab = crate::lab::load(text).unwrap_or_else(|_| panic!("a good lab"));
+    let suite = suite(&lab, &SuiteOptions::default());
+    let mut report = judge::report(&suite, &[], &[]);
+    report.locate(&suite, File { name: "shop.toml", text });
+    let line = |id: &str| report.probes.iter().find(|probe| probe.id.contains(id)).and_then(|probe| probe.line);
+    assert_eq!(line("pods/web-0/pod/web-1"), Some(1));
+    assert_eq!(line("services/node1/cluster-ip/shop:80"), Some(6));
+    assert_eq!(line("yours/"), Some(11));
+    let annotations = render(&report, Format::Github, Colour::Off);
+    assert_eq!(annotations.lines().count(), 10);
+    assert!(annotations.contains(",file=shop.toml,line=1::"), "{annotations}");
+    assert!(annotations.lines().all(|line| line.starts_with("::error title=")));
+}
+
+/// The schema that is published is that of what is printed.
+#[test]
+fn the_published_schema_is_true() {
+    let text = serde_json::to_string_pretty(&schema()).expect("a schema is plain data") + "\n";
+    crate::probe::rehearsal::golden("../../../docs/report.schema.json", &text);
+    let validator = jsonschema::draft202012::new(&schema()).expect("it is a schema");
+    let lab = book();
+    for fate in [(|_: &Flow<'_>| Fate::Fine) as fn(&Flow<'_>) -> Fate, |_| Fate::Fails(FailureKind::Timeout)] {
+        let suite = suite(&lab, &SuiteOptions::default());
+        let drifts = [drift("node1", DriftKind::Link, "the link br0 is down")];
+        let report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &drifts);
+        for report in [report.clone(), Report::of_runs(vec![report.clone(), report]).expect("there are runs")] {
+            let json: serde_json::Value =
+                serde_json::from_str(&render(&report, Format::Json, Colour::Off)).expect("it is JSON");
+            let wrong: Vec<String> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
+            assert!(wrong.is_empty(), "{wrong:?}");
+            let mut other = json.clone();
+            other["probes"][0]["result"] = "maybe".into();
+            assert!(!validator.is_valid(&other));
+            other = json;
+            other.as_object_mut().expect("a report is an object").remove("passed");
+            assert!(!validator.is_valid(&other));
+        }
+    }
+}
+
+/// The JUnit XML is what its readers understand, also where a lab says strange things.
+#[test]
+fn junit_fits_its_schema() {
+    let lab = book();
+    let suite = suite(&lab, &SuiteOptions::default());
+    let fate: fn(&Flow<'_>) -> Fate = |flow| match flow.balancer() == Some(0) {
+        true => Fate::Fails(FailureKind::Timeout),
+        false => Fate::Fine,
+    };
+    let mut report = judge::report(&suite, &perform(&lab, &suite, &Breakage { fate, ..Breakage::NONE }), &[]);
+    report.probes[0].name = "<a> & \"b\" ]]> \u{1b}[31m \u{0}".to_owned();
+    report.probes[0].result = ResultKind::Failed;
+    report.probes[0].happened = "\u{ffff} 100 % <!-- \n".to_owned();
+    assert!(report.count(ResultKind::Skipped) > 0 && report.count(ResultKind::Failed) > 1);
+    let mut several = quick_junit::Report::new("two labs");
+    several.add_test_suites([junit::suite(&report, "labs/one.toml"), junit::suite(&report, "labs/two.toml")]);
+    for xml in [render(&report, Format::Junit, Colour::Off), several.to_string().expect("it is plain text")] {
+        assert_eq!(complaint(&xml), None, "{xml}");
+        assert!(complaint(&xml.replace(" failures=", " fails=")).is_some());
+    }
+}
+
+/// Why a text does not fit `tests/junit.xsd`, as `xmllint` has it; `cargo xtask test` installs that.
+fn complaint(xml: &str) -> Option<String> {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("report.xml");
+    std::fs::write(&file, xml).expect("a file can be written");
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/junit.xsd");
+    let mut xmllint = std::process::Command::new("xmllint");
+    let output = xmllint.args(["--noout", "--nonet", "--schema", schema]).arg(&file).output();
+    let output = output.expect("xmllint is installed (Debian: libxml2-utils)");
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }

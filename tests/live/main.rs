@@ -30,6 +30,7 @@ mod places;
 mod probes;
 mod readiness;
 mod refusals;
+mod reports;
 mod running;
 mod shapes;
 mod steady;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         ("readiness", readiness::TESTS),
         ("probes", probes::TESTS),
         ("refusals", refusals::TESTS),
+        ("reports", reports::TESTS),
         ("running", running::TESTS),
         ("suite", suite::TESTS),
         ("steady", steady::TESTS),

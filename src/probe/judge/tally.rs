@@ -69,6 +69,15 @@ impl Tally {
         self.answers.values().sum::<u64>() + self.anonymous
     }
 
+    /// Who answered, and how tries failed, in short.
+    pub(super) fn seen(&self) -> Vec<String> {
+        let answered = self.answers.iter().chain(&self.strangers).filter(|(_, count)| **count > 0);
+        let mut seen: Vec<String> = answered.map(|(name, _)| name.clone()).collect();
+        seen.extend((self.anonymous > 0).then(|| super::SOMEBODY.to_owned()));
+        seen.extend(self.failures.keys().map(|kind| super::short(*kind).to_owned()));
+        seen
+    }
+
     /// The most frequent failure.
     pub(super) fn failure(&self) -> Option<FailureKind> {
         self.failures.iter().max_by_key(|(_, (count, _))| *count).map(|(kind, _)| *kind)

@@ -1,15 +1,12 @@
 //! What came of a user's probe, held against what the user wants.
 
-use super::{FaultKind, Judgement, Tally, counts, fault, list, p_text, says, silent};
-use crate::{
-    probe::{
-        order::{Answer, Outcome},
-        question::Rcode,
-        stats,
-        suite::Answerer,
-        wish::{Kind, Names, Want, Wish},
-    },
-    report::{Distribution, Share},
+use super::{FaultKind, Judgement, Tally, counts, fault, list, observed, p_text, says, silent};
+use crate::probe::{
+    order::{Answer, Outcome},
+    question::Rcode,
+    stats,
+    suite::{Answerer, Probe, Spread},
+    wish::{Kind, Names, Want, Wish},
 };
 
 /// Whether the outcome is as wanted, for the agent, which tries until it is. Shares are measured once,
@@ -149,8 +146,8 @@ fn source(wish: &Wish, answer: &Answer) -> Result<(), (FaultKind, String)> {
 }
 
 fn shared(wish: &Wish, tally: &Tally, alpha: f64) -> Judgement {
-    let observed = observed(wish, tally);
-    let fit = stats::fit_to(&observed, &wish.shares);
+    let observed = observed(tally, &wish.backends);
+    let fit = stats::fit(&observed, &wish.shares);
     let happened = format!("{} connections: {}", tally.total, counts(tally, &wish.backends));
     match fit.p_value >= alpha {
         true => Ok(format!("{happened}; p = {}", p_text(fit.p_value))),
@@ -161,52 +158,10 @@ fn shared(wish: &Wish, tally: &Tally, alpha: f64) -> Judgement {
     }
 }
 
-fn observed(wish: &Wish, tally: &Tally) -> Vec<u64> {
-    wish.backends.iter().map(|backend| tally.answers.get(&backend.name).copied().unwrap_or(0)).collect()
-}
-
-/// How the connections of a probe were spread.
-pub(super) fn distribution(
-    (probe, wish): (&crate::probe::suite::Probe, &Wish),
-    tally: &Tally,
-    alpha: f64,
-) -> Distribution {
-    let observed = observed(wish, tally);
-    let total: u64 = observed.iter().sum();
-    let fit = stats::fit_to(&observed, &wish.shares);
-    let share = |((backend, count), expected): ((&Answerer, &u64), &f64)| {
-        let (low, high) = stats::interval(*count, total);
-        Share {
-            endpoint: backend.name.clone(),
-            address: backend.endpoint.to_string(),
-            observed: *count,
-            share: if total == 0 { 0.0 } else { *count as f64 / total as f64 },
-            expected: *expected,
-            low,
-            high,
-        }
-    };
-    Distribution {
-        probe: probe.id.clone(),
-        service_port: probe.target.of.clone(),
-        node: probe.target.node.clone().unwrap_or_default(),
-        from: probe.orders.iter().map(|order| order.netns.clone()).collect(),
-        connections: tally.total,
-        statistic: fit.statistic,
-        freedom: fit.freedom,
-        p_value: fit.p_value,
-        alpha,
-        even: fit.p_value >= alpha,
-        power: power(wish, total as usize, alpha),
-        shares: wish.backends.iter().zip(&observed).zip(&wish.shares).map(share).collect(),
-    }
-}
-
-/// With two backends the ladder that is wrong for more is right: no such mistake goes unnoticed.
-fn power(wish: &Wish, total: usize, alpha: f64) -> f64 {
-    let wrong = stats::wrong_ladder(wish.shares.len());
-    let differs = wrong.iter().zip(&wish.shares).any(|(wrong, share)| (wrong - share).abs() > 1e-9);
-    if differs { stats::power_to(&wrong, &wish.shares, total, alpha) } else { 1.0 }
+/// How its connections must be spread.
+pub(super) fn spread(probe: &Probe, wish: &Wish) -> Spread {
+    let by = probe.target.node.clone().unwrap_or_default();
+    Spread { by, answerers: wish.backends.clone(), shares: wish.shares.clone() }
 }
 
 /// What must come of it, in words.

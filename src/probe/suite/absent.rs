@@ -47,7 +47,7 @@ const HURRY_MS: u32 = 1500;
 pub(super) fn hurry(lab: &Lab, probe: &mut Probe) {
     let unplugged = |name: &str| lab.nodes.iter().any(|node| node.state.unplugged && node.name.as_str() == name);
     if probe.way.iter().any(|hop| unplugged(&hop.netns)) {
-        probe.orders.iter_mut().for_each(|order| order.what.hurry(HURRY_MS));
+        probe.orders.iter_mut().for_each(|order| order.what.hasten(HURRY_MS));
     }
 }
 

@@ -15,7 +15,8 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let pods = own_places(scene.lab);
     let machines = near_machines(scene.lab);
     let total = pods.len() * machines.len();
-    let taken = scene.bounded(bounds, (Group::Egress, "pairs of pod and machine outside"), total, MOST_PAIRS);
+    let of = |index: usize| ((index % machines.len(), scene.lab.pod(pods[index / machines.len()]).node), 0);
+    let taken = scene.sampled(bounds, (Group::Egress, "pairs of pod and machine outside"), (total, MOST_PAIRS), of);
     let mut probes: Vec<Probe> = taken
         .into_iter()
         .map(|index| probe(scene, pods[index / machines.len()], machines[index % machines.len()]))
@@ -23,7 +24,8 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     // The way to the lab's internet is the same for all pods of a node.
     let (senders, externals) = (one_of_each_node(scene.lab, &pods), externals(scene.lab));
     let total = senders.len() * externals.len();
-    let taken = scene.bounded(bounds, (Group::Egress, "pairs of node and external machine"), total, MOST_PAIRS);
+    let of = |index: usize| (index / externals.len(), index % externals.len());
+    let taken = scene.sampled(bounds, (Group::Egress, "pairs of node and external machine"), (total, MOST_PAIRS), of);
     probes.extend(
         taken
             .into_iter()

@@ -52,7 +52,8 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
         }
     }
     asks.extend(of_machines(scene.lab));
-    let taken = scene.bounded(bounds, (Group::Names, "questions about names"), asks.len(), MOST_QUESTIONS);
+    let of = |index: usize| (asks[index].why, asks[index].from);
+    let taken = scene.sampled(bounds, (Group::Names, "questions about names"), (asks.len(), MOST_QUESTIONS), of);
     let mut seen = Answering::default();
     let mut probes: Vec<Probe> = taken.into_iter().map(|index| probe(scene, &asks[index], &mut seen)).collect();
     // What every node is asked for may be what a Service is asked for too.

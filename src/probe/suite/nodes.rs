@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Address, Bound, Group, Probe, Target, TargetKind, absent,
+    Address, Bound, Group, PlaceKind, Probe, Target, TargetKind, absent,
     scene::{Draft, Scene, also, is_testable, own_places, server_ports},
     states,
 };
@@ -18,15 +18,21 @@ pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let pods: Vec<PodId> = lab.pod_ids().collect();
     let senders = own_places(lab);
     let mut probes = Vec::new();
-    for index in scene.bounded(bounds, (Group::Nodes, "pairs of node and pod"), nodes.len() * pods.len(), MOST_PAIRS) {
+    // Every pair of nodes is a class of its own.
+    let class = |node: usize, pod: PodId| ((node, lab.pod(pod).node), 0);
+    let total = nodes.len() * pods.len();
+    let of = |index: usize| class(index / pods.len(), pods[index % pods.len()]);
+    for index in scene.sampled(bounds, (Group::Nodes, "pairs of node and pod"), (total, MOST_PAIRS), of) {
         probes.extend(node_to_pod(scene, nodes[index / pods.len()], pods[index % pods.len()]));
     }
     let total = senders.len() * nodes.len();
-    for index in scene.bounded(bounds, (Group::Nodes, "pairs of pod and node"), total, MOST_PAIRS) {
+    let of = |index: usize| class(index % nodes.len(), senders[index / nodes.len()]);
+    for index in scene.sampled(bounds, (Group::Nodes, "pairs of pod and node"), (total, MOST_PAIRS), of) {
         probes.push(pod_to_node(scene, senders[index / nodes.len()], nodes[index % nodes.len()]));
     }
     let ways = host_port_ways(lab);
-    for index in scene.bounded(bounds, (Group::Nodes, "ways to host ports"), ways.len(), MOST_PAIRS) {
+    let of = |index: usize| (PlaceKind::from(ways[index].0), ways[index].1);
+    for index in scene.sampled(bounds, (Group::Nodes, "ways to host ports"), (ways.len(), MOST_PAIRS), of) {
         probes.extend(host_port(scene, ways[index]));
     }
     probes

@@ -2,7 +2,8 @@
 
 use super::{
     Address, Bound, Group, Probe, Target, TargetKind,
-    scene::{Draft, Scene, also, is_testable, own_places, server_ports, spread},
+    sample::{dice, one_of, shuffle},
+    scene::{Draft, Scene, also, is_testable, own_places, server_ports},
     states,
 };
 use std::{collections::BTreeSet, net::SocketAddr};
@@ -17,7 +18,7 @@ const WHY: &str =
 
 pub(super) fn probes(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let lab = scene.lab;
-    let (pairs, of) = pairs(lab, MOST_PAIRS);
+    let (pairs, of) = pairs(lab, scene.at_most(MOST_PAIRS), scene.options.seed);
     if pairs.len() < of {
         bounds.push(Bound { group: Group::Pods, what: "pairs of pods".to_owned(), tried: pairs.len(), of });
     }
@@ -50,8 +51,9 @@ fn probe(scene: &Scene<'_>, from: PodId, to: PodId, (port, protocol): (u16, Prot
 /// The ordered pairs to try, and how many there are.
 ///
 /// When there are too many, a pair for each pair of nodes comes first, so that no path between
-/// nodes goes untried; the rest is spread over all pairs.
-fn pairs(lab: &Lab, most: usize) -> (Vec<(PodId, PodId)>, usize) {
+/// nodes goes untried; then another one for each, and so on. There may be a million pairs, so none is
+/// made that is not taken.
+fn pairs(lab: &Lab, most: usize, seed: u64) -> (Vec<(PodId, PodId)>, usize) {
     let senders = own_places(lab);
     let others = lab.pods.len().saturating_sub(1);
     let total = senders.len() * others;
@@ -62,25 +64,25 @@ fn pairs(lab: &Lab, most: usize) -> (Vec<(PodId, PodId)>, usize) {
     if total <= most {
         return ((0..total).map(pair).collect(), total);
     }
+    let on = |node, pods: &mut dyn Iterator<Item = PodId>| -> Vec<PodId> {
+        pods.filter(|pod| lab.pod(*pod).node == node).collect()
+    };
+    let nodes: Vec<(Vec<PodId>, Vec<PodId>)> =
+        lab.node_ids().map(|node| (on(node, &mut senders.iter().copied()), on(node, &mut lab.pod_ids()))).collect();
+    let mut classes: Vec<(&[PodId], &[PodId])> =
+        nodes.iter().flat_map(|(from, _)| nodes.iter().map(move |(_, to)| (from.as_slice(), to.as_slice()))).collect();
+    let mut dice = dice(seed);
+    shuffle(&mut dice, &mut classes);
     let mut taken = BTreeSet::new();
-    let nodes = lab.nodes.len();
-    for index in spread(nodes * nodes, most / 2) {
-        let on = |node: usize| -> Vec<PodId> {
-            lab.pod_ids().filter(|pod| lab.pod(*pod).node.0 == node && !lab.pod(*pod).host_network).collect()
-        };
-        let (a, b) = (on(index / nodes), on(index % nodes));
-        if let (false, false) = (a.is_empty(), b.is_empty()) {
-            let pair = (a[index % a.len()], b[(index + 1) % b.len()]);
-            if pair.0 != pair.1 {
-                taken.insert(pair);
-            }
+    // In a class that is nearly used up it may take some throws to find another pair.
+    for _ in 0..20 * most {
+        for (from, to) in &classes {
+            let pair = one_of(&mut dice, from).zip(one_of(&mut dice, to));
+            taken.extend(pair.filter(|(from, to)| from != to && taken.len() < most).map(|(from, to)| (*from, *to)));
         }
-    }
-    for index in spread(total, most) {
         if taken.len() >= most {
             break;
         }
-        taken.insert(pair(index));
     }
     (taken.into_iter().collect(), total)
 }

@@ -2,16 +2,19 @@
 //! the words and orders that all probes share.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
 
 use super::{
-    Address, Answerer, Bound, Engine, Expect, Group, Probe, Speaks, SuiteOptions, Target, TargetKind,
-    way::{Hop, way, way_to},
+    Address, Answerer, Bound, Engine, Expect, Group, PlaceKind, Probe, Speaks, SuiteOptions, Target, TargetKind,
+    sample::sample,
+    services::{Seen, Way},
+    way::{Fronts, Hop, way, way_to},
 };
 use crate::{
-    lab::model::{ExternalServer, Lab, NodeId, Place, PodId, Protocol, Server},
+    lab::model::{ExternalServer, Lab, NodeId, Place, PodId, Protocol, Server, ServiceId},
     probe::{
         order::{FailureKind, Order, What},
         question::{self, Question, RecordKind, Resolver, Transport},
@@ -21,6 +24,8 @@ use crate::{
 
 /// Says what must be seen from a place at an address.
 pub type SightFn<'a> = dyn Fn(Place, SocketAddr, Protocol) -> Sight + 'a;
+/// Says who answers, each with its share of the connections.
+pub type SharesFn<'a> = dyn Fn(Place, SocketAddr, Protocol) -> Option<Vec<(Choice, f64)>> + 'a;
 
 /// An answer that should come is waited for this long. It takes a millisecond; but on a small
 /// and busy machine a SYN may be lost to a full backlog and repeated after one second.
@@ -35,6 +40,14 @@ pub(super) struct Scene<'a> {
     pub(super) lab: &'a Lab,
     pub(super) options: &'a SuiteOptions,
     pub(super) sight: &'a SightFn<'a>,
+    pub(super) shares: &'a SharesFn<'a>,
+    /// The ways to Services, and what is seen at their ends: several groups want to know.
+    pub(super) seen: OnceCell<Vec<(Way, Seen)>>,
+    /// What a name stands for, as [`Lab::find`] has it.
+    places: BTreeMap<String, Place>,
+    services: BTreeMap<String, ServiceId>,
+    machines: BTreeMap<SocketAddr, Place>,
+    pub(super) fronts: Fronts,
     /// The Service ports behind which nobody speaks but DNS pods, by the name of their Service and
     /// their numbers on its addresses and on the nodes.
     spoken: BTreeMap<(String, u16), Speaks>,
@@ -51,12 +64,48 @@ pub(super) struct Draft {
 }
 
 impl<'a> Scene<'a> {
-    pub(super) fn new(lab: &'a Lab, options: &'a SuiteOptions, sight: &'a SightFn<'a>) -> Self {
-        Scene { lab, options, sight, spoken: spoken(lab) }
+    pub(super) fn new(
+        lab: &'a Lab,
+        options: &'a SuiteOptions,
+        sight: &'a SightFn<'a>,
+        shares: &'a SharesFn<'a>,
+    ) -> Self {
+        let mut places = BTreeMap::new();
+        let host = [("host".to_owned(), Place::Host)];
+        let nodes = lab.node_ids().map(|id| (lab.node(id).name.to_string(), Place::Node(id)));
+        let pods = lab.pod_ids().map(|id| (lab.pod(id).full_name(), lab.pod_place(id)));
+        let others = lab.places().into_iter().map(|place| (lab.netns(place), place));
+        for (name, place) in host.into_iter().chain(nodes).chain(pods).chain(others) {
+            places.entry(name).or_insert(place);
+        }
+        let services = lab.service_ids().map(|id| (super::services::rule_name(lab.service(id)), id)).collect();
+        let machines = machines(lab).into_iter().rev().map(|(place, at)| (at, place)).collect();
+        Scene {
+            lab,
+            options,
+            sight,
+            shares,
+            seen: OnceCell::new(),
+            places,
+            services,
+            machines,
+            fronts: Fronts::of(lab),
+            spoken: spoken(lab),
+        }
     }
 }
 
 impl Scene<'_> {
+    /// The place of a name.
+    pub(super) fn find(&self, name: &str) -> Option<Place> {
+        self.places.get(name).copied()
+    }
+
+    /// The Service that the comments of rules call so.
+    pub(super) fn service(&self, rule_name: &str) -> Option<ServiceId> {
+        self.services.get(rule_name).copied()
+    }
+
     /// A probe of one socket address, by the engine of the functional probes, tried `times`.
     pub(super) fn probe(&self, draft: Draft, times: usize) -> Probe {
         let Address::Socket(to) = draft.target.address else {
@@ -111,19 +160,20 @@ impl Scene<'_> {
     pub(super) fn probe_by(&self, draft: Draft, orders: Vec<Order>) -> Probe {
         let Draft { group, from, target, entry, expect, why } = draft;
         let way = self.way(from, entry, expect.answerers(), &target);
-        let from = self.lab.netns(from);
-        let proxy = self.lab.cluster.proxy;
-        Probe { id: id(group, &from, &target), group, from, proxy, target, orders, expect, why, way, resolver: None }
+        let (place, from) = (PlaceKind::from(from), self.lab.netns(from));
+        let (id, proxy) = (id(group, &from, &target), self.lab.cluster.proxy);
+        Probe { id, group, from, place, proxy, target, orders, expect, why, way, resolver: None, at: None }
     }
 
     fn way(&self, from: Place, entry: Option<NodeId>, answerers: &[Answerer], target: &Target) -> Vec<Hop> {
-        let mut ends: Vec<Place> = answerers.iter().filter_map(|answerer| self.lab.find(&answerer.name)).collect();
+        let mut ends: Vec<Place> = answerers.iter().filter_map(|answerer| self.find(&answerer.name)).collect();
         if ends.is_empty() && target.kind == TargetKind::Node {
-            ends.extend(self.lab.find(&target.of));
+            ends.extend(self.find(&target.of));
         }
         match target.address {
-            Address::Socket(to) => way_to(self.lab, from, entry, to.ip(), &ends),
-            Address::Name(_, to) | Address::Asked(_, to) => way_to(self.lab, from, entry, to.ip(), &ends),
+            Address::Socket(to) | Address::Name(_, to) | Address::Asked(_, to) => {
+                way_to((self.lab, &self.fronts), from, entry, to.ip(), &ends)
+            }
             Address::Several(_) | Address::Url(_) => way(self.lab, from, entry, &ends),
         }
     }
@@ -175,7 +225,7 @@ impl Scene<'_> {
     }
 
     fn machine_at(&self, at: SocketAddr) -> Option<(String, Speaks)> {
-        let (place, _) = machines(self.lab).into_iter().find(|(_, address)| *address == at)?;
+        let place = *self.machines.get(&at)?;
         let speaks = match place {
             Place::External(id) if self.lab.external(id).server == ExternalServer::MyIp => Speaks::ClientAddress,
             _ => Speaks::ItsName,
@@ -183,18 +233,25 @@ impl Scene<'_> {
         Some((self.lab.netns(place), speaks))
     }
 
-    /// All of `0..total`, or `most` of them evenly spread; and a note in `bounds` if it is so.
-    pub(super) fn bounded(
+    /// All of `0..total`, or `most` of them, of every class and kind as far as that goes; and a note in
+    /// `bounds` if it is so.
+    pub(super) fn sampled<C: Ord + Clone, K: Ord>(
         &self,
         bounds: &mut Vec<Bound>,
         (group, what): (Group, &str),
-        total: usize,
-        most: usize,
+        (total, most): (usize, usize),
+        of: impl Fn(usize) -> (C, K),
     ) -> Vec<usize> {
+        let most = self.at_most(most);
         if total > most {
             bounds.push(Bound { group, what: what.to_owned(), tried: most, of: total });
         }
-        spread(total, most)
+        sample(total, most, self.options.seed, of)
+    }
+
+    /// So many, unless everything is to be tried.
+    pub(super) fn at_most(&self, most: usize) -> usize {
+        if self.options.full { usize::MAX } else { most }
     }
 }
 
@@ -299,27 +356,6 @@ pub(super) fn own_places(lab: &Lab) -> Vec<PodId> {
     lab.pod_ids().filter(|pod| !lab.pod(*pod).host_network && !lab.is_off(Place::Pod(*pod))).collect()
 }
 
-/// `most` of `0..total`, spread so that they are dense in every division of it; ascending.
-///
-/// Steps of the golden ratio spread evenly for any number of steps; a step that shares no
-/// divisor with `total` visits nothing twice.
-pub(super) fn spread(total: usize, most: usize) -> Vec<usize> {
-    if total <= most {
-        return (0..total).collect();
-    }
-    let mut step = (total as f64 * 0.618_033_988_75) as usize;
-    while gcd(step, total) != 1 {
-        step += 1;
-    }
-    let mut taken: Vec<usize> = (0..most).map(|k| (k as u128 * step as u128 % total as u128) as usize).collect();
-    taken.sort_unstable();
-    taken
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 /// A reason, and what else is to be said.
 pub(super) fn also(why: &str, more: Option<&str>) -> String {
     more.map_or_else(|| why.to_owned(), |more| format!("{why}; {more}"))
@@ -361,25 +397,6 @@ fn id(group: Group, from: &str, target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_spread_visits_nothing_twice_and_neglects_no_part() {
-        assert_eq!(spread(5, 9), [0, 1, 2, 3, 4]);
-        for (total, most) in [(999_000, 400), (100, 99), (1000, 10), (90, 45)] {
-            let taken = spread(total, most);
-            assert_eq!(taken.len(), most);
-            assert!(taken.windows(2).all(|pair| pair[0] < pair[1]), "{total} {most}");
-            assert!(taken.last().is_some_and(|last| *last < total));
-            // No gap is longer than three times the mean one.
-            let gap = taken.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-            assert!(gap <= 3 * total.div_ceil(most), "{total} {most}: gap {gap}");
-        }
-        // Pairs of 1000 pods: as good as every first and every second pod differs.
-        let pairs = spread(999_000, 400);
-        let second: BTreeSet<usize> = pairs.iter().map(|pair| pair % 999).collect();
-        let first: BTreeSet<usize> = pairs.iter().map(|pair| pair / 999).collect();
-        assert!(first.len() > 250 && second.len() > 250, "{} {}", first.len(), second.len());
-    }
 
     #[test]
     fn urls() {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Address, Answerer, Bound, Expect, Group, Probe, Target, TargetKind, absent,
+    Address, Answerer, Bound, Expect, Group, PlaceKind, Probe, Target, TargetKind, absent,
     scene::{Draft, Scene, also, is_testable, own_places, silence},
     states,
 };
@@ -12,10 +12,7 @@ use crate::{
         BalancerEngine, Lab, LoadBalancer, NodeId, Place, PodId, Protocol, ProxyMode, Service, ServiceId, ServicePort,
     },
     probe::{order::FailureKind, stats},
-    proxy::{
-        balancer,
-        truth::{self, AddressKind, Sight},
-    },
+    proxy::truth::{self, AddressKind, Sight},
 };
 
 /// More ways to a Service than this are not all tried.
@@ -23,7 +20,9 @@ const MOST_WAYS: usize = 600;
 /// More ways from a backend to itself than this are not all tried.
 const MOST_HAIRPINS: usize = 200;
 /// More unanswered ways than this are not all tried.
-const MOST_SILENT: usize = 200;
+const MOST_SILENT: usize = 150;
+/// More closed ports than this are not all tried.
+const MOST_CLOSED: usize = 50;
 /// The probability with which a probe of a backend that asks its own Service never happens to
 /// be sent to itself, and so shows nothing.
 pub(super) const MISS: f64 = 1e-9;
@@ -33,35 +32,68 @@ const MOST_HAIRPIN_TRIES: usize = 20_000;
 /// More tries than this an agent is not asked for in one probe.
 const MOST_TRIES: usize = 2000;
 
+/// What is seen at the end of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Somebody answers.
+    Served,
+    /// Somebody does, and it may be the pod that asks.
+    Itself,
+    /// Nobody does, or not always.
+    Silent,
+}
+
+/// Every way to a Service, and what is seen there.
+fn seen<'s>(scene: &'s Scene<'_>) -> &'s [(Way, Seen)] {
+    scene.seen.get_or_init(|| {
+        let look = |way: Way| {
+            let seen = match (scene.sight)(way.from, way.to, way.port(scene.lab).protocol) {
+                Sight::Served(choices) => match way.from {
+                    Place::Pod(pod) if choices.iter().any(|choice| choice.pod == Some(pod)) => Seen::Itself,
+                    _ => Seen::Served,
+                },
+                _ => Seen::Silent,
+            };
+            (way, seen)
+        };
+        ways(scene.lab).into_iter().map(look).collect()
+    })
+}
+
 /// What must answer.
 pub(super) fn served(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
-    let (ways, hairpins) = (ways(scene.lab), hairpins(scene));
+    let lab = scene.lab;
     let mut probes = Vec::new();
-    let open: Vec<(&Way, Expect)> = ways
-        .iter()
-        .filter_map(|way| match (scene.sight)(way.from, way.to, way.port(scene.lab).protocol) {
-            Sight::Served(choices) if !choices.is_empty() => {
-                let protocol = way.port(scene.lab).protocol;
-                let expect = Expect::Answer(scene.answerers(choices, protocol));
-                is_testable(&expect, protocol).then_some((way, expect))
-            }
-            _ => None,
-        })
-        .collect();
-    for index in scene.bounded(bounds, (Group::Services, "ways to Services"), open.len(), MOST_WAYS) {
-        let (way, expect) = &open[index];
+    let expect = |way: &Way| match (scene.sight)(way.from, way.to, way.port(lab).protocol) {
+        Sight::Served(choices) => Some(Expect::Answer(scene.answerers(choices, way.port(lab).protocol))),
+        _ => None,
+    };
+    let is_open = |way: &Way| match way.port(lab).protocol {
+        Protocol::Tcp => true,
+        // Who answers decides whether it can be tried.
+        other => expect(way).is_some_and(|expect| is_testable(&expect, other)),
+    };
+    let open: Vec<Way> =
+        seen(scene).iter().filter(|(way, seen)| *seen != Seen::Silent && is_open(way)).map(|(way, _)| *way).collect();
+    let of = |index: usize| open[index].class(lab);
+    for index in scene.sampled(bounds, (Group::Services, "ways to Services"), (open.len(), MOST_WAYS), of) {
+        let way = &open[index];
+        let Some(expect) = expect(way) else { continue };
         // Nothing measures how datagrams are shared, so each way meets every endpoint here.
-        let times = match way.port(scene.lab).protocol {
+        let times = match way.port(lab).protocol {
             Protocol::Udp => tries(expect.answerers()),
             Protocol::Tcp | Protocol::Sctp => 1,
         };
-        probes.push(scene.probe(way.draft(scene.lab, Group::Services, expect.clone()), times));
+        probes.push(scene.probe(way.draft(scene, Group::Services, expect), times));
     }
+    let hairpins = hairpins(scene);
     let longest = hairpins.iter().map(|(_, answerers)| tries(answerers)).max().unwrap_or(1).max(1);
     let most = MOST_HAIRPINS.min(MOST_HAIRPIN_TRIES / longest);
-    for index in scene.bounded(bounds, (Group::Services, "ways from a backend to itself"), hairpins.len(), most) {
+    let of = |index: usize| hairpins[index].0.class(lab);
+    let taken = scene.sampled(bounds, (Group::Services, "ways from a backend to itself"), (hairpins.len(), most), of);
+    for index in taken {
         let (way, answerers) = &hairpins[index];
-        let mut draft = way.draft(scene.lab, Group::Services, Expect::Itself(answerers.clone()));
+        let mut draft = way.draft(scene, Group::Services, Expect::Itself(answerers.clone()));
         draft.why = "a backend that reaches itself through its Service must be masqueraded (hairpin): otherwise it \
                      sees a packet from its own address and answers itself"
             .to_owned();
@@ -74,46 +106,54 @@ pub(super) fn served(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
 }
 
 /// What must not answer.
-pub(super) fn negative(scene: &Scene<'_>) -> Vec<Probe> {
+pub(super) fn negative(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
     let lab = scene.lab;
-    let mut probes = Vec::new();
-    for way in ways(lab) {
-        let protocol = way.port(lab).protocol;
-        let sight = (scene.sight)(way.from, way.to, protocol);
-        if matches!(sight, Sight::Served(_)) || protocol == Protocol::Sctp {
-            continue;
-        }
-        let why = way.why_not(lab, &sight);
-        let expect = match (&sight, way.from, way.kind) {
-            // How a packet to nowhere dies outside the cluster is not Kubernetes' business.
-            (
-                Sight::Dropped | Sight::Unreachable,
-                Place::Host | Place::Client(_) | Place::LoadBalancer,
-                TargetKind::ClusterIp,
-            ) => silence(&[FailureKind::Timeout, FailureKind::Unreachable]),
-            // HAProxy has taken the connection by then, and can only break it off, or say nothing.
-            (Sight::Dropped, ..) if way.ends_at_haproxy(lab) => silence(&[FailureKind::Timeout, FailureKind::Broken]),
-            _ => match scene.expect(sight, protocol) {
-                Expect::Mixed(answerers, mut kinds) if way.ends_at_haproxy(lab) => {
-                    kinds.insert(FailureKind::Broken);
-                    Expect::Mixed(answerers, kinds)
-                }
-                expect => expect,
-            },
-        };
-        let mut draft = way.draft(lab, Group::Negative, expect);
-        draft.why = why;
-        probes.push(scene.probe(draft, 1));
-    }
-    probes.extend(wrong_ports(scene));
-    probes.extend(closed_node_ports(scene));
-    let keep = super::scene::spread(probes.len(), MOST_SILENT);
-    let mut index = 0;
-    probes.retain(|_| {
-        index += 1;
-        keep.binary_search(&(index - 1)).is_ok()
+    let is_silent = |(way, seen): &&(Way, Seen)| *seen == Seen::Silent && way.port(lab).protocol != Protocol::Sctp;
+    let silent: Vec<Way> = seen(scene).iter().filter(is_silent).map(|(way, _)| *way).collect();
+    let of = |index: usize| silent[index].class(lab);
+    let taken = scene.sampled(bounds, (Group::Negative, "ways that nobody answers"), (silent.len(), MOST_SILENT), of);
+    let mut probes: Vec<Probe> = taken.into_iter().map(|index| unanswered(scene, &silent[index])).collect();
+    let mut closed = wrong_ports(scene);
+    closed.extend(closed_node_ports(scene));
+    let what = (Group::Negative, "closed ports");
+    let taken = scene.sampled(bounds, what, (closed.len(), MOST_CLOSED), |index| {
+        let probe = &closed[index];
+        ((probe.target.kind, probe.place), probe.from.clone())
     });
+    let mut index = 0;
+    closed.retain(|_| {
+        index += 1;
+        taken.binary_search(&(index - 1)).is_ok()
+    });
+    probes.extend(closed);
     probes
+}
+
+fn unanswered(scene: &Scene<'_>, way: &Way) -> Probe {
+    let lab = scene.lab;
+    let protocol = way.port(lab).protocol;
+    let sight = (scene.sight)(way.from, way.to, protocol);
+    let why = way.why_not(scene, &sight);
+    let expect = match (&sight, way.from, way.kind) {
+        // How a packet to nowhere dies outside the cluster is not Kubernetes' business.
+        (
+            Sight::Dropped | Sight::Unreachable,
+            Place::Host | Place::Client(_) | Place::LoadBalancer,
+            TargetKind::ClusterIp,
+        ) => silence(&[FailureKind::Timeout, FailureKind::Unreachable]),
+        // HAProxy has taken the connection by then, and can only break it off, or say nothing.
+        (Sight::Dropped, ..) if way.ends_at_haproxy(scene) => silence(&[FailureKind::Timeout, FailureKind::Broken]),
+        _ => match scene.expect(sight, protocol) {
+            Expect::Mixed(answerers, mut kinds) if way.ends_at_haproxy(scene) => {
+                kinds.insert(FailureKind::Broken);
+                Expect::Mixed(answerers, kinds)
+            }
+            expect => expect,
+        },
+    };
+    let mut draft = way.draft(scene, Group::Negative, expect);
+    draft.why = why;
+    scene.probe(draft, 1)
 }
 
 /// One way to a Service port.
@@ -136,7 +176,20 @@ impl Way {
         &self.service(lab).ports[self.port]
     }
 
-    fn draft(&self, lab: &Lab, group: Group, expect: Expect) -> Draft {
+    /// What makes it another path than others; and the Service port.
+    fn class(&self, lab: &Lab) -> ((TargetKind, PlaceKind, bool, bool), (ServiceId, usize)) {
+        let node = match self.from {
+            Place::Pod(pod) => Some(lab.pod(pod).node),
+            Place::Node(node) => Some(node),
+            Place::Host | Place::Client(_) | Place::LoadBalancer | Place::External(_) => None,
+        };
+        let backend = matches!(self.from, Place::Pod(pod) if is_backend(lab, self.service, pod));
+        let here = self.entry.is_some() && self.entry == node;
+        ((self.kind, PlaceKind::from(self.from), backend, here), (self.service, self.port))
+    }
+
+    pub(super) fn draft(&self, scene: &Scene<'_>, group: Group, expect: Expect) -> Draft {
+        let lab = scene.lab;
         let target = Target {
             kind: self.kind,
             address: Address::Socket(self.to),
@@ -145,10 +198,11 @@ impl Way {
             node: self.entry.map(|node| lab.node(node).name.to_string()),
             service: Some(rule_name(self.service(lab))),
         };
-        Draft { group, from: self.from, target, entry: self.entry, why: self.why(lab, expect.answerers()), expect }
+        Draft { group, from: self.from, target, entry: self.entry, why: self.why(scene, expect.answerers()), expect }
     }
 
-    fn why(&self, lab: &Lab, answerers: &[Answerer]) -> String {
+    fn why(&self, scene: &Scene<'_>, answerers: &[Answerer]) -> String {
+        let lab = scene.lab;
         let rule = match self.kind {
             _ if states::stand_in(lab, self.service, answerers) => "an address of a Service leads to its endpoints",
             TargetKind::ClusterIp => "a ClusterIP leads from every pod and node to any ready endpoint of its Service",
@@ -156,7 +210,7 @@ impl Way {
                 "a nodePort is served on the node's own 127.0.0.1 as well, for which the node routes loopback packets \
                  on (route_localnet)"
             }
-            _ if self.is_balanced(lab) => {
+            _ if self.is_balanced(scene) => {
                 "the load balancer gives a connection to one of the nodes that pass their health check, and that node \
                  to an endpoint of the Service"
             }
@@ -176,7 +230,7 @@ impl Way {
             Place::Host | Place::Node(_) | Place::LoadBalancer | Place::External(_) => false,
         };
         let source = match kept {
-            _ if self.ends_at_haproxy(lab) => {
+            _ if self.ends_at_haproxy(scene) => {
                 "HAProxy ends the connection and begins its own to the node, so the client's address is lost"
             }
             true => "the client's address stays as it is",
@@ -186,15 +240,15 @@ impl Way {
     }
 
     /// It leads through the load balancer.
-    fn is_balanced(&self, lab: &Lab) -> bool {
+    fn is_balanced(&self, scene: &Scene<'_>) -> bool {
         let outside = matches!(self.from, Place::Host | Place::Client(_) | Place::LoadBalancer);
-        outside && balancer::vips(lab).iter().any(|vip| vip.ip == self.to.ip())
+        outside && scene.fronts.has(self.to.ip())
     }
 
     /// It ends at HAProxy, which begins another one.
-    fn ends_at_haproxy(&self, lab: &Lab) -> bool {
+    fn ends_at_haproxy(&self, scene: &Scene<'_>) -> bool {
         let haproxy = |balancer: &LoadBalancer| balancer.engine == BalancerEngine::Haproxy;
-        lab.load_balancer.as_ref().is_some_and(haproxy) && self.is_balanced(lab)
+        scene.lab.load_balancer.as_ref().is_some_and(haproxy) && self.is_balanced(scene)
     }
 
     /// The Service's source ranges do not hold the sender's address.
@@ -204,7 +258,8 @@ impl Way {
         !ranges.is_empty() && ranges.iter().all(|range| !range.contains(&source))
     }
 
-    fn why_not(&self, lab: &Lab, sight: &Sight) -> String {
+    fn why_not(&self, scene: &Scene<'_>, sight: &Sight) -> String {
+        let lab = scene.lab;
         let outside = matches!(self.from, Place::Host | Place::Client(_));
         match (self.kind, sight) {
             (TargetKind::ClusterIp, Sight::Dropped | Sight::Unreachable) if outside => {
@@ -217,7 +272,7 @@ impl Way {
                 "loadBalancerSourceRanges does not hold the client's address, so its packets are dropped without a word"
                     .to_owned()
             }
-            (_, Sight::Dropped) if self.is_balanced(lab) => {
+            (_, Sight::Dropped) if self.is_balanced(scene) => {
                 "no node passes the Service's health check, so the load balancer has nobody to send packets to"
                     .to_owned()
             }
@@ -303,21 +358,18 @@ pub(super) fn is_backend(lab: &Lab, service: ServiceId, pod: PodId) -> bool {
 /// With session affinity a backend may be bound to another one for good, so nothing is asked.
 fn hairpins(scene: &Scene<'_>) -> Vec<(Way, Vec<Answerer>)> {
     let mut hairpins = Vec::new();
-    for way in ways(scene.lab) {
+    for (way, _) in seen(scene).iter().filter(|(_, seen)| *seen == Seen::Itself) {
         let (Place::Pod(pod), Protocol::Tcp, None) =
             (way.from, way.port(scene.lab).protocol, way.service(scene.lab).session_affinity)
         else {
             continue;
         };
         let Sight::Served(choices) = (scene.sight)(way.from, way.to, Protocol::Tcp) else { continue };
-        if !choices.iter().any(|choice| choice.pod == Some(pod)) {
-            continue;
-        }
         let name = scene.lab.pod(pod).full_name();
         let mut answerers = scene.answerers(choices, Protocol::Tcp);
         if answerers.iter().all(|answerer| answerer.speaks == super::Speaks::ItsName) {
             answerers.sort_by_key(|answerer| answerer.name != name);
-            hairpins.push((way, answerers));
+            hairpins.push((*way, answerers));
         }
     }
     hairpins

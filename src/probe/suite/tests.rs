@@ -73,22 +73,83 @@ fn engines_differ_in_the_client_only() {
     assert_eq!(url.as_deref(), Some("http://192.168.1.20/"));
 }
 
-/// The promise of the default: a ladder written ⅓, ⅓, 1 is missed less than once in a thousand
-/// runs, by whichever rules, and however the vantages are pooled.
+/// The promise of the default: each mistake is missed less than once in a thousand runs, by whichever
+/// rules, and however the vantages are pooled.
 #[test]
-fn the_default_samples_notice_a_wrong_ladder() {
+fn tests_are_large_enough_to_notice_mistakes() {
     for proxy in ProxyMode::ALL {
         let mut lab = book();
         lab.cluster.proxy = proxy;
         let suite = only(&lab, "balance");
         assert!(suite.tests() >= 2, "{proxy}");
         for probe in &suite.probes {
-            let Expect::Shares(answerers) = &probe.expect else { panic!("{} is no test", probe.id) };
+            let Expect::Shares(Spread { shares, .. }) = &probe.expect else { panic!("{} is no test", probe.id) };
             let total = probe.orders.iter().map(|order| order.times).sum();
-            let power = stats::power(&stats::wrong_ladder(answerers.len()), total, suite.alpha_each());
-            assert!(power > 0.999, "{proxy}: {} has power {power} with {total} connections", probe.id);
+            let power = stats::least_power(shares, total, suite.alpha_each());
+            assert!(power >= DEFAULT_POWER, "{proxy}: {} has power {power} with {total} connections", probe.id);
         }
     }
+    // Fewer are asked for, or more: as far as the test is one.
+    let samples = |samples| {
+        let options = SuiteOptions { samples: Some(samples), only: vec!["balance/node1".into()], ..Default::default() };
+        suite(&book(), &options).probes[0].orders.iter().map(|order| order.times).sum::<usize>()
+    };
+    assert_eq!((samples(10), samples(300), samples(3000)), (60, 300, 3000));
+}
+
+/// Behind the load balancer each node has the same share, and its endpoints share that.
+#[test]
+fn the_load_balancer_is_measured() {
+    use crate::lab::model::{BalancerEngine, LoadBalancer, NodeId, ServiceKind, TrafficPolicy};
+    let mut lab = book();
+    lab.load_balancer = Some(LoadBalancer {
+        name: "lb".parse().unwrap(),
+        ip: "10.30.45.254".parse().unwrap(),
+        engine: BalancerEngine::Builtin,
+        at: 0..0,
+    });
+    let service = &mut lab.services[0];
+    service.kind = ServiceKind::LoadBalancer;
+    service.load_balancer_ips = vec!["203.0.113.10".parse().unwrap()];
+    let shares = |lab: &Lab| {
+        let suite = only(lab, "balance/laptop");
+        assert_eq!(lines(&suite), ["balance/laptop/load-balancer/http-server-svc:8080@203.0.113.10"]);
+        let Expect::Shares(spread) = &suite.probes[0].expect else { panic!("{:?}", suite.probes[0].expect) };
+        assert_eq!((spread.by.as_str(), spread.answerers.len()), ("lb", spread.shares.len()));
+        spread.shares.iter().map(|share| (share * 1000.0).round()).collect::<Vec<_>>()
+    };
+    assert_eq!(shares(&lab), [333.0, 333.0, 333.0]);
+    // Of two nodes one has two pods, the other one.
+    lab.services[0].external_traffic_policy = TrafficPolicy::Local;
+    lab.services[0].health_check_node_port = Some(32000);
+    assert_eq!(shares(&lab), [250.0, 250.0, 500.0]);
+    lab.services[0].session_affinity = Some(10800);
+    assert!(only(&lab, "balance/laptop").probes.is_empty());
+    assert_eq!(lab.pod(PodId(2)).node, NodeId(1));
+}
+
+#[test]
+fn a_single_endpoint_gets_all() {
+    let mut lab = book();
+    lab.pods.truncate(1);
+    let suite = only(&lab, "balance");
+    assert_eq!((suite.probes.len(), suite.tests()), (2, 0));
+    assert!(suite.probes.iter().all(|probe| matches!(&probe.expect, Expect::Answer(by) if by.len() == 1)));
+    assert!(suite.probes.iter().all(|probe| probe.orders.iter().all(|order| order.times == 32)));
+}
+
+#[test]
+fn patterns_take_and_leave_probes() {
+    let lab = book();
+    let with = |only: &[&str], skip: &[&str]| {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        lines(&suite(&lab, &SuiteOptions { only: texts(only), skip: texts(skip), ..SuiteOptions::default() }))
+    };
+    assert_eq!(with(&["pods/pod1?/*/pod2:80"], &[]), ["pods/pod1a/pod/pod2:80", "pods/pod1b/pod/pod2:80"]);
+    assert_eq!(with(&["pods"], &["pod2"]), ["pods/pod1a/pod/pod1b:80", "pods/pod1b/pod/pod1a:80"]);
+    assert_eq!(with(&["pods", "egress"], &["*"]).len(), 0);
+    assert_eq!(with(&["pods", "pods/pod1a"], &[]).len(), 6);
+    assert!(understand("a[").is_err() && understand("a*").is_ok());
 }
 
 #[test]
@@ -133,9 +194,8 @@ fn foreign_servers_are_only_asked_to_take_a_connection() {
     assert_eq!(suite.tests(), 0);
 }
 
-/// 10 nodes with 20 pods each and 40 Services: bounded, said to be so, and nothing neglected.
-#[test]
-fn a_large_lab_is_sampled() {
+/// 10 nodes with 20 pods each and 40 Services.
+fn large() -> Lab {
     let mut lab = book();
     let (node, pod, service) = (lab.nodes[0].clone(), lab.pods[0].clone(), lab.services[0].clone());
     lab.nodes.clear();
@@ -165,6 +225,28 @@ fn a_large_lab_is_sampled() {
         service.ports[0].node_port = Some(30100 + s);
         lab.services.push(service);
     }
+    lab
+}
+
+/// Another seed takes others, the same one the same, and `full` takes all.
+#[test]
+fn a_seed_chooses() {
+    let lab = large();
+    let with = |seed, full| {
+        let only = vec!["pods".to_owned(), "negative".to_owned()];
+        suite(&lab, &SuiteOptions { seed, full, only, ..SuiteOptions::default() })
+    };
+    assert_eq!(lines(&with(1, false)), lines(&with(1, false)));
+    assert_ne!(lines(&with(1, false)), lines(&with(2, false)));
+    let full = with(1, true);
+    assert!(full.bounds.is_empty());
+    assert_eq!(full.probes.iter().filter(|probe| probe.group == Group::Pods).count(), 39_800);
+}
+
+/// Bounded, said to be so, and nothing neglected.
+#[test]
+fn a_large_lab_is_sampled() {
+    let lab = large();
     let suite = suite(&lab, &SuiteOptions::default());
     assert!(suite.probes.len() < 2500, "{}", suite.probes.len());
     let connections: usize = suite.orders().iter().map(|order| order.times).sum();
@@ -183,6 +265,7 @@ fn a_large_lab_is_sampled() {
             "egress: 200 of 400 pairs of pod and machine outside",
             "services: 600 of 12200 ways to Services",
             "services: 200 of 2200 ways from a backend to itself",
+            "negative: 50 of 100 closed ports",
             "balance: 40 of 400 pairs of node and Service port",
         ]
     );

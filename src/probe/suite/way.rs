@@ -3,7 +3,7 @@
 //! The way is what an explanation searches for a cause, so it errs on the side of too many hops:
 //! a Service may lead to any of its backends, and the answer comes back the way the question went.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     lab::model::{Lab, NodeId, Place},
@@ -101,18 +101,38 @@ pub fn way(lab: &Lab, from: Place, entry: Option<NodeId>, ends: &[Place]) -> Vec
 
 /// The same, to an address that may be the load balancer's: then it leads through the load balancer
 /// and one of the nodes that are healthy.
-pub fn way_to(lab: &Lab, from: Place, entry: Option<NodeId>, to: IpAddr, ends: &[Place]) -> Vec<Hop> {
+pub fn way_to(
+    (lab, fronts): (&Lab, &Fronts),
+    from: Place,
+    entry: Option<NodeId>,
+    to: IpAddr,
+    ends: &[Place],
+) -> Vec<Hop> {
     let outside = !matches!(from, Place::Node(_) | Place::Pod(_));
-    let nodes = Health::of(lab, &conditions(lab)).nodes(to);
-    if !outside || !balancer::vips(lab).iter().any(|vip| vip.ip == to) {
-        return way(lab, from, entry, ends);
-    }
+    let Some(nodes) = fronts.0.get(&to).filter(|_| outside) else { return way(lab, from, entry, ends) };
     let mut passed = Way { lab, hops: way(lab, from, None, &[]) };
     passed.pass(Place::LoadBalancer, Role::Router, 1.0);
-    for node in &nodes {
+    for node in nodes {
         passed.pass(Place::Node(*node), Role::Router, 1.0 / nodes.len() as f64);
     }
     join(passed.hops, way(lab, from, None, ends))
+}
+
+/// The load balancer's addresses, each with the nodes that get its connections.
+#[derive(Debug)]
+pub struct Fronts(BTreeMap<IpAddr, Vec<NodeId>>);
+
+impl Fronts {
+    /// Those of a lab.
+    pub fn of(lab: &Lab) -> Self {
+        let health = Health::of(lab, &conditions(lab));
+        Fronts(balancer::vips(lab).iter().map(|vip| (vip.ip, health.nodes_of(vip))).collect())
+    }
+
+    /// The address is the load balancer's.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.0.contains_key(&ip)
+    }
 }
 
 /// Joins two ways, each namespace with its stronger role.

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Address, Answerer, Engine, Expect, Group, Probe, Speaks, Target, TargetKind, absent,
+    balance::AS_NEEDED,
     scene::{Draft, Scene},
     services::tries_among,
     way::addresses,
@@ -52,7 +53,7 @@ pub(super) fn probes(scene: &Scene<'_>) -> Vec<Probe> {
 
 fn probe(scene: &Scene<'_>, yours: &UserProbe) -> Probe {
     let want = want(scene, yours);
-    let times = times(scene, yours, &want);
+    let times = times(yours, &want);
     let until = yours.within.map(|within| Until { want: want.clone(), within_ms: millis(within) });
     let errand = Errand { task: task(scene, yours, times), timeout_ms: timeout_ms(yours, &want, times), until };
     let asked = errand.target().map(|(_, to)| to);
@@ -112,16 +113,16 @@ fn timeout_ms(yours: &UserProbe, want: &Want, times: usize) -> u32 {
         (_, Want::Fails(kinds)) if kinds.contains(&FailureKind::Timeout) => SILENCE_MS,
         _ if yours.within.is_some() => SILENCE_MS,
         (Asks::Dns { .. }, _) => NAMES_PATIENCE_MS,
-        _ if times > 1 => CROWD_PATIENCE_MS,
+        _ if times != 1 => CROWD_PATIENCE_MS,
         _ => PATIENCE_MS,
     })
 }
 
-fn times(scene: &Scene<'_>, yours: &UserProbe, want: &Want) -> usize {
+fn times(yours: &UserProbe, want: &Want) -> usize {
     let Want::Grants(wish) = want else { return 1 };
     if yours.distribution.is_some() {
         let said = yours.distribution.as_ref().and_then(|distribution| distribution.connections);
-        return said.unwrap_or(scene.options.samples);
+        return said.unwrap_or(AS_NEEDED);
     }
     let own = |backend: &Answerer| yours.asks.address() == Some(backend.endpoint.ip());
     match wish.backends.as_slice() {
@@ -138,7 +139,7 @@ fn task(scene: &Scene<'_>, yours: &UserProbe, times: usize) -> Task {
     match &yours.asks {
         Asks::Http(ask) => {
             // A process for every connection would measure processes.
-            let engine = if times > 1 { Engine::Builtin } else { scene.options.engine };
+            let engine = if times != 1 { Engine::Builtin } else { scene.options.engine };
             Task::Http(
                 engine,
                 Request {
@@ -395,7 +396,7 @@ pub(crate) mod tests {
                 other => panic!("{other:?} is no wish"),
             })
             .collect();
-        assert_eq!(shares[0], (3, vec![1.0 / 3.0; 3], 400));
+        assert_eq!(shares[0], (3, vec![1.0 / 3.0; 3], 642));
         assert_eq!(shares[1], (2, vec![0.25, 0.75], 100));
         assert_eq!(suite.tests(), 2);
     }

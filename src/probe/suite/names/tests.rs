@@ -231,11 +231,12 @@ fn a_large_lab_is_sampled() {
     let truth = crate::proxy::truth::Truth::new(&lab, lab.cluster.proxy);
     let (options, mut bounds) = (SuiteOptions::default(), Vec::new());
     let sight = |from: Place, to: SocketAddr, protocol| truth.sight(from, to, protocol);
-    let probes = super::probes(&Scene::new(&lab, &options, &sight), &mut bounds);
+    let probes = super::probes(&Scene::new(&lab, &options, &sight, &|_, _, _| None), &mut bounds);
     let bounds: Vec<String> =
         bounds.iter().map(|bound| format!("{} of {} {}", bound.tried, bound.of, bound.what)).collect();
     assert_eq!(bounds, ["600 of 1343 questions about names"]);
-    assert_eq!(probes.len(), 699);
+    // What two of them ask in the same words is asked once.
+    assert!((690..=720).contains(&probes.len()), "{}", probes.len());
     let asked: BTreeSet<&str> = probes.iter().map(|probe| probe.from.as_str()).collect();
     assert!(asked.len() > 90, "only {} places ask", asked.len());
     for s in 0..100 {

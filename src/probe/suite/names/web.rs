@@ -84,7 +84,8 @@ pub(super) fn probes(
     }
     let good: Vec<(Fetch<'_>, Vec<Answerer>)> =
         fetches.into_iter().filter_map(|fetch| Some((answerers(scene, &fetch)?, fetch))).map(|(a, f)| (f, a)).collect();
-    let taken = scene.bounded(bounds, (Group::Names, "URLs with names"), good.len(), MOST_URLS);
+    let of = |index: usize| (good[index].0.why, good[index].0.service);
+    let taken = scene.sampled(bounds, (Group::Names, "URLs with names"), (good.len(), MOST_URLS), of);
     taken.into_iter().map(|index| probe(scene, &good[index], seen)).collect()
 }
 

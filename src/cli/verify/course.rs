@@ -1,0 +1,191 @@
+//! One run of all probes: what the agent is asked for at which time, and what came of it.
+//!
+//! First come the probes of which each is answered at once. From the slowest of their answers it is
+//! known how long this lab takes on this machine at this moment, and so how long silence has to last
+//! to be believed. Then those that wait for silence do so, while load is measured beside them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    agent::{
+        directory::Directory,
+        link::{self, Hearing},
+        protocol::{Reply, Request},
+    },
+    cli::output::Terminal,
+    error::{Error, Result},
+    probe::{
+        judge::{self, Verdict},
+        order::{FailureKind, Order, Outcome, Try},
+        suite::{Group, Probe, Suite},
+    },
+};
+
+/// How many functional probes run at a time. Each is a process; those that must time out only
+/// wait.
+const PROBES_AT_ONCE: usize = 32;
+/// How many probes that wait for silence run at a time.
+const SILENT_AT_ONCE: usize = 64;
+/// How many probes of many tries run at a time. More would be a measurement's load, fewer would
+/// make a broken lab slow to look at: each broken one waits for its timeout.
+const CROWDS_AT_ONCE: usize = 3;
+/// How many measurements run at a time: each keeps up to 64 connections open on its own, and a
+/// machine that is too busy looks like a network that loses packets.
+const MEASUREMENTS_AT_ONCE: usize = 2;
+/// Silence is believed after so many times as long as the slowest answer took.
+const LONGER: u32 = 20;
+/// And after no less than this: a packet that comes takes microseconds.
+const LEAST_SILENCE: Duration = Duration::from_millis(60);
+
+/// A lab, and what is to be tried in it.
+#[derive(Clone, Copy)]
+pub(super) struct Course<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) suite: &'a Suite,
+}
+
+/// What has come of it so far.
+struct Progress<'a> {
+    suite: &'a Suite,
+    /// The probe of each order.
+    probes: BTreeMap<usize, &'a Probe>,
+    outcomes: Mutex<Vec<Outcome>>,
+    /// Something has failed, and that is to be the end.
+    over: AtomicBool,
+    bar: Option<ProgressBar>,
+}
+
+impl Course<'_> {
+    /// Tries everything once.
+    pub(super) fn run(self, terminal: &Terminal) -> Result<Vec<Outcome>> {
+        let (silent, first): (Vec<Order>, Vec<Order>) = self.first_orders();
+        let (crowds, first): (Vec<Order>, Vec<Order>) = first.into_iter().partition(|order| order.times > 1);
+        let progress = Progress::new(self.suite, terminal, silent.len() + first.len() + crowds.len());
+        self.carry_out(first, PROBES_AT_ONCE, &progress)?;
+        let silent = progress.hasten(silent);
+        thread::scope(|scope| {
+            let silent = scope.spawn(|| self.carry_out(silent, SILENT_AT_ONCE, &progress));
+            let measured = self.carry_out(crowds, CROWDS_AT_ONCE, &progress).and_then(|()| {
+                let second = self.suite.second_orders(&progress.so_far());
+                progress.measure(second.len());
+                self.carry_out(second, MEASUREMENTS_AT_ONCE, &progress)
+            });
+            let silent = silent.join().map_err(|_| Error::bug("a thread has panicked"))?;
+            measured.and(silent)
+        })?;
+        Ok(progress.finish())
+    }
+
+    /// The orders of the functional probes: those that wait for silence, and the others.
+    fn first_orders(self) -> (Vec<Order>, Vec<Order>) {
+        let (mut silent, mut others) = (Vec::new(), Vec::new());
+        for probe in self.suite.probes.iter().filter(|probe| !probe.is_measurement()) {
+            (if probe.waits_for_silence() { &mut silent } else { &mut others }).extend(probe.orders.iter().cloned());
+        }
+        (silent, others)
+    }
+
+    /// Has the agent try these, and collects what came of it.
+    fn carry_out(self, orders: Vec<Order>, at_once: usize, progress: &Progress<'_>) -> Result<()> {
+        if orders.is_empty() || progress.is_over() {
+            return Ok(());
+        }
+        link::ask(self.directory, &Request::Probe { orders, at_once }, |reply| match reply {
+            Reply::Outcome(outcome) => Ok(progress.hear(outcome)),
+            Reply::Done => Ok(Hearing::Last),
+            _ => Err(Error::bug("outcomes were asked for, and something else was given")),
+        })
+    }
+}
+
+impl<'a> Progress<'a> {
+    fn new(suite: &'a Suite, terminal: &Terminal, length: usize) -> Self {
+        let of_probe = |probe: &'a Probe| probe.orders.iter().map(move |order| (order.id, probe));
+        Progress {
+            suite,
+            probes: suite.probes.iter().flat_map(of_probe).collect(),
+            outcomes: Mutex::default(),
+            over: AtomicBool::new(false),
+            bar: bar(terminal, length),
+        }
+    }
+
+    /// Whoever panicked with the lock held did no more than push.
+    fn outcomes(&self) -> std::sync::MutexGuard<'_, Vec<Outcome>> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn so_far(&self) -> Vec<Outcome> {
+        self.outcomes().clone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn hear(&self, outcome: Outcome) -> Hearing {
+        let id = outcome.id;
+        let mut outcomes = self.outcomes();
+        outcomes.push(outcome);
+        if self.suite.options.fail_fast && self.has_failed(id, &outcomes) {
+            self.over.store(true, Ordering::Relaxed);
+        }
+        self.bar.iter().for_each(|bar| bar.inc(1));
+        if self.is_over() { Hearing::Last } else { Hearing::More }
+    }
+
+    /// The probe of this order is complete, and has failed.
+    fn has_failed(&self, order: usize, outcomes: &[Outcome]) -> bool {
+        let Some(probe) = self.probes.get(&order) else { return false };
+        let own = probe.orders.iter().filter_map(|order| outcomes.iter().find(|outcome| outcome.id == order.id));
+        let own: Vec<&Outcome> = own.collect();
+        let complete = own.len() == probe.orders.len();
+        complete && matches!(judge::judge(probe, &own, self.suite.alpha_each()).verdict, Verdict::Fail(_))
+    }
+
+    /// Has orders wait no longer for silence than they must. The user's own wait as long as they say.
+    fn hasten(&self, mut orders: Vec<Order>) -> Vec<Order> {
+        let outcomes = self.outcomes();
+        // A refusal is an answer too.
+        let answers = |it: &&Try| it.result.as_ref().map_or_else(|it| it.kind == FailureKind::Refused, |_| true);
+        let answered = outcomes.iter().flat_map(|outcome| &outcome.tries).filter(answers);
+        let Some(slowest) = answered.map(|it| it.micros).max() else { return orders };
+        let patience = (Duration::from_micros(slowest) * LONGER).max(LEAST_SILENCE);
+        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        for order in &mut orders {
+            if self.probes.get(&order.id).is_some_and(|probe| probe.group != Group::Yours) {
+                order.what.hasten(millis);
+            }
+        }
+        orders
+    }
+
+    fn measure(&self, more: usize) {
+        if let Some(bar) = &self.bar {
+            bar.inc_length(more as u64);
+            bar.set_message("measuring");
+        }
+    }
+
+    fn finish(self) -> Vec<Outcome> {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+        self.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bar(terminal: &Terminal, length: usize) -> Option<ProgressBar> {
+    terminal.is_interactive().then(|| {
+        let style = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} probes {msg}");
+        ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    })
+}
