@@ -13,14 +13,18 @@ use tokio::{runtime, task};
 
 use super::{
     protocol::{Applied, Problem},
+    repair,
     state::{Now, State, Told},
 };
 use crate::{
+    dns::records,
     error::{Error, Result},
     kernel::{
         apply::{Applier, StepError},
         events::Events,
-        netns, stale, sync, view,
+        netns, stale,
+        sync::{self, Means},
+        view,
     },
     lab::{
         self, Kept,
@@ -78,7 +82,7 @@ pub(super) async fn turn_into(
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
         return Err(problem);
     }
-    if now.lab.dns.is_some() && !differences.is_empty() {
+    if now.lab.dns.is_some() && !records::are_same(&was.lab, &now.lab) {
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
@@ -121,22 +125,29 @@ impl Turn<'_> {
         if !again.is_empty() {
             // While they end they are terminating: used only where there is nothing else.
             let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
-            sync::rules(&from, &leaving.plan, &BTreeSet::new(), &state.processes).await.map_err(problem)?;
+            sync::rules(&from, &leaving.plan, &BTreeSet::new(), self.means()).await.map_err(problem)?;
             from = leaving.plan;
             self.end(&again).await?;
         }
         let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
-        let built = self.build(&mut applier).await;
+        let built = match self.build(&mut applier).await {
+            Ok(()) => sync::rules(&from, &now.plan, &change.gone, self.means()).await,
+            failed => failed,
+        };
         if let Err(error) = built {
             self.unbuild(&mut applier).await;
+            repair::put_back(state, was).await;
             return Err(problem(error));
         }
-        sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
         self.tell_rules();
         stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_coredns(&now.lab).await?;
         Ok(view::know_again(&now.lab)?)
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means { processes: &self.state.processes, events: self.state.servers.events() }
     }
 
     /// The nodes whose rules are others now.

@@ -164,7 +164,7 @@ pub(super) fn kill(state: &State, pods: &[String]) -> Result<()> {
 }
 
 /// Makes the lab what it is told; whoever calls has the turn.
-async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
+pub(super) async fn become_so(state: &State, mut told: Told) -> Result<Applied, Problem> {
     told.overrides.keep_known(&told.whole);
     let lab = told.overrides.over(&told.whole);
     can_be(&lab)?;
@@ -196,7 +196,7 @@ fn find<S: AsRef<str>>(lab: &Lab, names: impl IntoIterator<Item = S>) -> Result<
 
 /// Does it to the end, even if whoever asked for it has gone. A change holds what cannot move between
 /// threads.
-async fn on_a_thread<T: Send + 'static>(
+pub(super) async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce(runtime::Handle) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let runtime = runtime::Handle::current();

@@ -7,6 +7,7 @@ pub mod directory;
 pub mod link;
 mod living;
 pub mod protocol;
+mod repair;
 mod requests;
 mod state;
 

@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     changing, living,
     protocol::{NodeConnections, Phase, Reply, Request},
+    repair,
     state::{Now, State},
 };
 use crate::{
@@ -77,6 +78,10 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let Now { lab, plan, .. } = state.now();
             let drifts = inspect::drifts(&lab, &plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
+        }
+        Request::Repair { how } => {
+            let repaired = repair::repair(Arc::clone(state), how).await;
+            say(&mut writer, &repaired.map_or_else(Reply::Problem, Reply::Repaired)).await
         }
         Request::Trace(order) => {
             let traced = trace::trace(order, &state.now().plan, &state.processes).await;

@@ -20,6 +20,7 @@ mod new;
 mod output;
 mod plan;
 mod ready;
+mod repair;
 mod rules;
 mod run;
 mod scale;
@@ -70,6 +71,7 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Up(args) => up::up(&args, terminal),
         Verb::Apply(args) => apply::apply(&args, terminal),
         Verb::Diff(args) => diff::diff(&args, terminal),
+        Verb::Repair(args) => repair::repair(&args, terminal),
         Verb::Ready(args) => ready::ready(&args, terminal),
         Verb::Scale(args) => scale::scale(&args, terminal),
         Verb::Delete(args) => delete::delete(&args, terminal),

@@ -1,6 +1,8 @@
 //! Forgets the conntrack entries of nodes that lead to where nobody serves any more. It comes after
 //! the rules: earlier, the old rules could make the same entries again.
 
+use std::collections::BTreeSet;
+
 use tokio::runtime;
 
 use super::{
@@ -33,6 +35,29 @@ pub async fn forget(old: &Lab, new: &Lab, events: &Events) -> Result<()> {
             let message = format!("conntrack has forgotten {gone} entries that led nowhere");
             events.normal(format!("node/{}", node.name), "Forgotten", message);
             eprintln!("{}: conntrack has forgotten {gone} entries that led nowhere", node.name);
+        }
+    }
+    Ok(())
+}
+
+/// Forgets, on nodes where something was wrong, what could not be as it should: connections that nobody has
+/// answered, which would lead later ones from the same port to the same nowhere, and those of UDP that
+/// lead where nobody serves.
+///
+/// # Errors
+///
+/// When a kernel refuses.
+pub async fn forget_what_broke(lab: &Lab, netns: &BTreeSet<String>, events: &Events) -> Result<()> {
+    let runtime = runtime::Handle::current();
+    for id in lab.node_ids().filter(|id| netns.contains(lab.node(*id).name.as_str())) {
+        let (name, view) = (&lab.node(id).name, view::view(lab, id));
+        let stale = Stale::of(&view, &view);
+        let conntrack = Conntrack::open_in(name.as_str(), &runtime)?;
+        let unanswered = conntrack.delete_if(Which::Unanswered, |_| true).await?;
+        let gone = conntrack.delete_if(Which::Of(Transport::Udp), |it| stale.is_stale(&it.flow)).await?;
+        if unanswered + gone > 0 {
+            let message = format!("conntrack has forgotten {} entries that led nowhere", unanswered + gone);
+            events.normal(format!("node/{name}"), "Forgotten", message);
         }
     }
     Ok(())
