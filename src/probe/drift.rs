@@ -17,8 +17,14 @@ pub struct Drift {
     /// A command for `netlab shell` that puts it right, if there is one.
     pub mend: Option<String>,
     /// Somebody else has put it there, and netlab leaves it alone unless it is told not to.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_netlabs")]
     pub foreign: bool,
+}
+
+/// Most are: only others are said to be foreign.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_netlabs(foreign: &bool) -> bool {
+    !foreign
 }
 
 impl Drift {
