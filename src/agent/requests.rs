@@ -75,6 +75,8 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
         }
         Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
         Request::Inspect => {
+            // Half-way through a change, the kernel is as neither plan says.
+            let _turn = state.turn().await;
             let Now { lab, plan, .. } = state.now();
             let drifts = inspect::drifts(&lab, &plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await

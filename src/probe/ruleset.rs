@@ -27,8 +27,14 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
         ProxyMode::Nftables => (nftables(wanted), nftables(found)),
     };
     let mut comparison = Comparison { netns, proxy, wanted: &wanted, drifts: Vec::new() };
+    let emptied = emptied(&wanted, &found);
+    for (table, rules) in &emptied {
+        comparison.say(Whose::Ours, format!("all {rules} rules of the table {table} are missing"), None);
+    }
     for (place, block) in &wanted {
         match found.get(place) {
+            Some(there) if emptied.contains_key(place.table) => comparison.foreign(place, block, there),
+            None if emptied.contains_key(place.table) => {}
             Some(there) => comparison.block(place, block, there),
             None => comparison.absent(place, block),
         }
@@ -38,6 +44,18 @@ pub fn compare(netns: &str, proxy: ProxyMode, wanted: &str, found: &str) -> Vec<
     }
     let (ours, theirs): (Vec<Drift>, Vec<Drift>) = comparison.drifts.into_iter().partition(|it| !it.foreign);
     [ours, theirs].into_iter().flat_map(|drifts| cut(drifts, netns)).collect()
+}
+
+/// The tables that should have rules in several chains, and have none of them, with how many there should be.
+fn emptied<'a>(wanted: &Blocks<'a>, found: &Blocks<'_>) -> BTreeMap<&'a str, usize> {
+    let mut chains: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
+    for (place, block) in wanted.iter().filter(|(place, block)| place.has_order() && !block.items.is_empty()) {
+        let left = found.get(place).map_or(0, |there| block.items.len() - surplus(&block.items, &there.items).len());
+        chains.entry(place.table).or_default().push((block.items.len(), left));
+    }
+    let is_empty = |chains: &[(usize, usize)]| chains.len() > 2 && chains.iter().all(|(_, left)| *left == 0);
+    let emptied = chains.into_iter().filter(|(_, chains)| is_empty(chains));
+    emptied.map(|(table, chains)| (table, chains.iter().map(|(count, _)| count).sum())).collect()
 }
 
 /// The first of them, and how many more there are.
@@ -400,6 +418,64 @@ mod tests {
         assert_eq!(
             texts("*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n"),
             ["all 2 rules of KUBE-SERVICES (table nat) are missing"]
+        );
+    }
+
+    #[test]
+    fn an_emptied_table_is_one_finding() {
+        let wanted = WANTED.replace("COMMIT", "-A OUTPUT -j KUBE-SERVICES\nCOMMIT");
+        let drifts =
+            compare("node1", ProxyMode::Iptables, &wanted, "*nat\n:KUBE-SERVICES - [0:0]\n-A OUTPUT -j LOG\nCOMMIT\n");
+        let texts: Vec<(&str, bool)> = drifts.iter().map(|drift| (drift.text.as_str(), drift.foreign)).collect();
+        assert_eq!(
+            texts,
+            [
+                ("all 4 rules of the table nat are missing", false),
+                ("the rule `-j LOG` in OUTPUT (table nat) is not netlab's", true)
+            ]
+        );
+    }
+
+    #[test]
+    fn of_copies_one_is_too_many() {
+        let found = WANTED.replace(
+            "-A KUBE-SERVICES -d 10.96.0.1",
+            "-A KUBE-SERVICES -d 10.96.0.1/32 -j A\n-A KUBE-SERVICES -d 10.96.0.1",
+        );
+        assert_eq!(texts(&found), ["the rule `-d 10.96.0.1/32 -j A` is in KUBE-SERVICES (table nat) once too often"]);
+    }
+
+    #[test]
+    fn whose_it_is() {
+        let foreign = |found: &str| -> Vec<bool> {
+            compare("node1", ProxyMode::Iptables, WANTED, found).iter().map(|drift| drift.foreign).collect()
+        };
+        assert_eq!(foreign(&WANTED.replace("COMMIT", "-A PREROUTING -j LOG\nCOMMIT")), [true]);
+        assert_eq!(foreign(&WANTED.replace("COMMIT", "-A PREROUTING -j KUBE-SERVICES\nCOMMIT")), [false]);
+        assert_eq!(foreign(&WANTED.replace("COMMIT", "-A KUBE-SERVICES -j LOG\nCOMMIT")), [false]);
+        assert_eq!(foreign(&WANTED.replace("COMMIT", "-A THEIRS -j LOG\nCOMMIT")), [true]);
+        assert_eq!(foreign(&WANTED.replace("PREROUTING ACCEPT", "PREROUTING DROP")), [true]);
+        assert_eq!(foreign(&WANTED.replace(":KUBE-SERVICES", ":KUBE-SVC-OLD - [0:0]\n:KUBE-SERVICES")), [false]);
+        assert_eq!(foreign(&WANTED.replace(":KUBE-SERVICES", ":THEIRS - [0:0]\n:KUBE-SERVICES")), [false; 0]);
+    }
+
+    #[test]
+    fn what_is_typed_for_nft() {
+        let wanted = "table ip kube-proxy {\n\tmap m {\n\t\ttype ipv4_addr : verdict\n\t\telements = { 1.1.1.1 : drop }\n\t}\n\n\t\
+                      chain services {\n\t\tip daddr vmap @m\n\t\tdrop\n\t}\n}\n";
+        let mend = |found: &str| compare("n", ProxyMode::Nftables, wanted, found)[0].mend.clone().unwrap_or_default();
+        assert_eq!(
+            mend(&wanted.replace("\t\tdrop\n", "")),
+            "ip netns exec n nft 'flush chain ip kube-proxy services; add rule ip kube-proxy services ip daddr vmap @m; \
+             add rule ip kube-proxy services drop'"
+        );
+        assert_eq!(
+            mend(&wanted.replace("1.1.1.1 : drop", "2.2.2.2 : drop, 1.1.1.1 : drop")),
+            "ip netns exec n nft 'delete element ip kube-proxy m { 2.2.2.2 }'"
+        );
+        assert_eq!(
+            mend(&wanted.replace("1.1.1.1 : drop", "1.1.1.1 : accept")),
+            "ip netns exec n nft 'delete element ip kube-proxy m { 1.1.1.1 }; add element ip kube-proxy m { 1.1.1.1 : drop }'"
         );
     }
 

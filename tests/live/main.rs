@@ -15,6 +15,7 @@ mod conditions;
 mod conntrack;
 mod coredns;
 mod crowds;
+mod drift;
 mod dump;
 mod engines;
 mod kills;
@@ -51,7 +52,8 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let rooms: [(&str, &'static [Test]); 21] = [
+    let rooms: [(&str, &'static [Test]); 22] = [
+        ("drift", drift::TESTS),
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),
