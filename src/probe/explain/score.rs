@@ -16,7 +16,9 @@ use crate::probe::{
 /// More is better; nothing at all if it is 0 or less.
 pub(super) fn score(probe: &Probe, fault: &Fault, drift: &Drift) -> i32 {
     let Some(hop) = probe.way.iter().find(|hop| hop.netns == drift.netns) else { return 0 };
-    let place = by_place(hop.role, drift.kind);
+    // Who asks may also be one of those who may answer.
+    let asks = drift.kind == DriftKind::File && probe.way.first().is_some_and(|first| first.netns == drift.netns);
+    let place = by_place(if asks { Role::Sender } else { hop.role }, drift.kind);
     if place == 0 {
         return 0;
     }
