@@ -15,11 +15,12 @@ use serde_json::Value;
 use support::{Who, blessing, golden, top};
 
 /// The pages.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/apply.md",
     "docs/architecture.md",
     "docs/dns.md",
+    "docs/drift.md",
     "docs/how-it-works.md",
     "docs/lab-file.md",
     "docs/limits.md",

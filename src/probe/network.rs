@@ -161,11 +161,11 @@ impl Comparison<'_> {
             Step::Route { to, via, .. } if !self.found.routes.iter().any(|route| is_route(route, *to, via)) => {
                 self.say(DriftKind::Route, format!("the route {} is missing", route_text(*to, via)), make());
             }
-            Step::Spread { to, gateways, link } => {
-                if !self.found.routes.iter().any(|route| is_spread(route, *to, link, gateways)) {
-                    let text = format!("the route to {} over {} nodes is missing", to.addr(), gateways.len());
-                    self.say(DriftKind::Route, text, make());
-                }
+            Step::Spread { to, gateways, link }
+                if !self.found.routes.iter().any(|route| is_spread(route, *to, link, gateways)) =>
+            {
+                let text = format!("the route to {} over {} nodes is missing", to.addr(), gateways.len());
+                self.say(DriftKind::Route, text, make());
             }
             Step::Refuse { link, to } if !self.found.refused.contains(&(link.name.clone(), *to)) => {
                 let text = format!("the rule that drops packets from {} to {} is missing", link.name, to.addr());
@@ -472,7 +472,7 @@ mod tests {
                 ("the address 10.0.0.1/16 of br0 is not netlab's", "ip -n node1 address del 10.0.0.1/16 dev br0"),
             ],
         );
-        let lo = |found: &mut Found| drop(found.addresses.insert((1, "10.96.0.1/32".parse().unwrap())));
+        let lo = |found: &mut Found| found.addresses.extend([(1, "10.96.0.1/32".parse().unwrap())]);
         check(lo, &[("the address 10.96.0.1/32 of lo is not netlab's", "ip -n node1 address del 10.96.0.1/32 dev lo")]);
         let poisoned = |found: &mut Found| {
             found.neighbours.insert((100, "10.0.0.9".parse().unwrap()), Mac([0xde; 6]));
