@@ -1,8 +1,6 @@
 //! Forgets the conntrack entries of nodes that lead to where nobody serves any more. It comes after
 //! the rules: earlier, the old rules could make the same entries again.
 
-use std::collections::BTreeSet;
-
 use tokio::runtime;
 
 use super::{
@@ -40,16 +38,16 @@ pub async fn forget(old: &Lab, new: &Lab, events: &Events) -> Result<()> {
     Ok(())
 }
 
-/// Forgets, on nodes where something was wrong, what could not be as it should: connections that nobody has
-/// answered, which would lead later ones from the same port to the same nowhere, and those of UDP that
-/// lead where nobody serves.
+/// Forgets, on all nodes, what could not be as it should while something was wrong: connections that nobody
+/// has answered, which would lead later ones from the same port to the same nowhere, and those of UDP
+/// that lead where nobody serves.
 ///
 /// # Errors
 ///
 /// When a kernel refuses.
-pub async fn forget_what_broke(lab: &Lab, netns: &BTreeSet<String>, events: &Events) -> Result<()> {
+pub async fn forget_what_broke(lab: &Lab, events: &Events) -> Result<()> {
     let runtime = runtime::Handle::current();
-    for id in lab.node_ids().filter(|id| netns.contains(lab.node(*id).name.as_str())) {
+    for id in lab.node_ids() {
         let (name, view) = (&lab.node(id).name, view::view(lab, id));
         let stale = Stale::of(&view, &view);
         let conntrack = Conntrack::open_in(name.as_str(), &runtime)?;
