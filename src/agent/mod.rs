@@ -9,6 +9,7 @@ pub mod link;
 mod living;
 pub mod protocol;
 mod readiness;
+mod repair;
 mod requests;
 mod state;
 

@@ -117,7 +117,7 @@ fn labs_of_one_name(world: &Arc<World>) {
 }
 
 /// Begins to test two labs, and waits until these processes of both are there.
-fn testing(world: &World, name: &str, awaited: fn(&Marked) -> bool) -> Calling {
+fn testing(world: &World, name: &str, awaited: Awaited) -> Calling {
     let folder = folder(world, name, &[("a.toml", SLOW), ("b.toml", SLOW)]);
     let mut calling = world.netlab(["test", &folder.to_string_lossy(), "-j", "2"]).start();
     while world.processes().iter().filter(|process| awaited(process)).count() < 2 {
@@ -127,9 +127,12 @@ fn testing(world: &World, name: &str, awaited: fn(&Marked) -> bool) -> Calling {
     calling
 }
 
+/// A process by which a moment is known.
+type Awaited = fn(&Marked) -> bool;
+
 fn ended_while_it_runs(world: &Arc<World>) {
     // While labs are built; and while their probes are tried.
-    let moments: [(&str, fn(&Marked) -> bool); 2] =
+    let moments: [(&str, Awaited); 2] =
         [("building", Marked::is_agent), ("probing", |it| it.arguments.get(1).is_some_and(|verb| verb == "verify"))];
     for (moment, awaited) in moments {
         for (signal, code) in [(Signal::SIGKILL, 137), (Signal::SIGTERM, 143)] {

@@ -16,7 +16,7 @@
 
 mod difference;
 mod iptables;
-mod nft_text;
+pub(crate) mod nft_text;
 mod nftables;
 pub mod ours;
 mod place;
