@@ -116,8 +116,11 @@ fn labs_of_one_name(world: &Arc<World>) {
     mine.down();
 }
 
+/// What is going on, and the processes by which one sees it.
+type Moment = (&'static str, fn(&Marked) -> bool);
+
 /// Begins to test two labs, and waits until these processes of both are there.
-fn testing(world: &World, name: &str, awaited: Awaited) -> Calling {
+fn testing(world: &World, name: &str, awaited: fn(&Marked) -> bool) -> Calling {
     let folder = folder(world, name, &[("a.toml", SLOW), ("b.toml", SLOW)]);
     let mut calling = world.netlab(["test", &folder.to_string_lossy(), "-j", "2"]).start();
     while world.processes().iter().filter(|process| awaited(process)).count() < 2 {
@@ -127,12 +130,9 @@ fn testing(world: &World, name: &str, awaited: Awaited) -> Calling {
     calling
 }
 
-/// A process by which a moment is known.
-type Awaited = fn(&Marked) -> bool;
-
 fn ended_while_it_runs(world: &Arc<World>) {
     // While labs are built; and while their probes are tried.
-    let moments: [(&str, Awaited); 2] =
+    let moments: [Moment; 2] =
         [("building", Marked::is_agent), ("probing", |it| it.arguments.get(1).is_some_and(|verb| verb == "verify"))];
     for (moment, awaited) in moments {
         for (signal, code) in [(Signal::SIGKILL, 137), (Signal::SIGTERM, 143)] {
