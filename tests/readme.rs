@@ -21,6 +21,7 @@ const PAGES: &[&str] = &[
     "docs/architecture.md",
     "docs/ci.md",
     "docs/dns.md",
+    "docs/drift.md",
     "docs/faults.md",
     "docs/how-it-works.md",
     "docs/lab-file.md",

@@ -11,15 +11,17 @@ use std::{
 use super::{
     leaving,
     protocol::{Applied, Problem},
-    readiness,
+    readiness, repair,
     state::{Now, State, Told},
 };
 use crate::{
+    dns::records,
     error::{Error, Result},
     kernel::{
         apply::{Applier, StepError},
         events::Events,
-        netns, stale, sync,
+        netns, stale,
+        sync::{self, Means},
         turnover::Parting,
         view,
     },
@@ -132,9 +134,7 @@ pub(super) async fn turn_into(
     let now = turn.take().await.inspect_err(|problem| {
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
     })?;
-    let names_follow =
-        |it: &Difference| !matches!(&it.how, How::Changed(keys) if it.kind == "node" && keys == &["link"]);
-    if now.lab.dns.is_some() && differences.iter().any(names_follow) {
+    if now.lab.dns.is_some() && !records::are_same(&was.lab, &now.lab) {
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
@@ -182,33 +182,26 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Until the lab is as it shall be, but for what is left over; gives back what that is.
     async fn take(&self) -> Result<Now, Problem> {
-        let Turn { state, was, now, change } = self;
+        let Turn { state, was, now, .. } = self;
         let again = self.replaced();
         let mut from = Arc::clone(&was.plan);
         if !again.is_empty() {
             // While they end they are terminating: used only where there is nothing else.
             let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
-            sync::rules(&from, &leaving.plan, &BTreeSet::new(), &state.processes).await.map_err(problem)?;
+            sync::rules(&from, &leaving.plan, &BTreeSet::new(), self.means()).await.map_err(problem)?;
             from = leaving.plan;
             self.end(&again).await?;
         }
         let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
-        let built = self.build(&mut applier).await;
-        if let Err(error) = built {
-            self.unbuild(&mut applier).await;
-            return Err(problem(error));
-        }
-        let now = match readiness::handed_over(state, (was, now), change, &again).await {
+        let now = match self.hand_over(&mut applier, from, &again).await {
             Ok(now) => now,
             Err(problem) => {
                 self.unbuild(&mut applier).await;
+                // The lab may have followed its probes meanwhile.
+                repair::put_back(state, &state.now()).await;
                 return Err(problem);
             }
         };
-        if again.is_empty() {
-            from = state.now().plan;
-        }
-        sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
         self.tell_rules(&now);
         stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
@@ -216,6 +209,27 @@ impl Turn<'_> {
         state.servers.tell_coredns(&now.lab).await?;
         view::know_again(&now.lab)?;
         Ok(now)
+    }
+
+    /// Builds what is new, and has the rules lead there; gives back what the lab is then.
+    async fn hand_over(
+        &self,
+        applier: &mut Applier,
+        mut from: Arc<Plan>,
+        again: &BTreeSet<String>,
+    ) -> Result<Now, Problem> {
+        let Turn { state, was, now, change } = self;
+        self.build(applier).await.map_err(problem)?;
+        let now = readiness::handed_over(state, (was, now), change, again).await?;
+        if again.is_empty() {
+            from = state.now().plan;
+        }
+        sync::rules(&from, &now.plan, &change.gone, self.means()).await.map_err(problem)?;
+        Ok(now)
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means { processes: &self.state.processes, events: self.state.servers.events() }
     }
 
     /// The nodes whose rules are others now.

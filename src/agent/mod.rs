@@ -10,6 +10,7 @@ pub mod link;
 mod living;
 pub mod protocol;
 mod readiness;
+mod repair;
 mod requests;
 mod state;
 mod telling;

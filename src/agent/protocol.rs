@@ -131,6 +131,11 @@ pub enum Request {
     },
     /// What differs from the plan? Answered by [`Reply::Drifts`].
     Inspect,
+    /// Put right what differs from the plan. Answered by [`Reply::Repaired`].
+    Repair {
+        /// Whether to do it, or to say what would be done.
+        how: Earnest,
+    },
     /// How do processes see the world in this place? Answered by [`Reply::View`].
     View {
         /// The name of a place.
@@ -215,6 +220,8 @@ pub enum Reply {
     Done,
     /// To [`Request::Inspect`].
     Drifts(Vec<Drift>),
+    /// To [`Request::Repair`].
+    Repaired(Repaired),
     /// To [`Request::View`].
     View(View),
     /// To [`Request::Trace`].
@@ -254,6 +261,40 @@ pub enum NodeOrder {
     Stop,
     /// Power it on.
     Start,
+}
+
+/// Whether something is done, or only said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Earnest {
+    /// It is done.
+    Done,
+    /// It is said what would be done.
+    Said,
+}
+
+/// What became of what differed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// What was put right, or would be.
+    pub mended: Vec<Drift>,
+    /// What could not be.
+    pub left: Vec<Left>,
+    /// What others have made, which is left alone.
+    pub foreign: Vec<Drift>,
+    /// What was done, or would be, as a person would type it in `netlab shell`.
+    pub commands: Vec<String>,
+}
+
+/// What could not be put right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The difference.
+    pub drift: Drift,
+    /// Why it is still there.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
 }
 
 /// What a change has changed.

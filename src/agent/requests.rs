@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     changing, faults, leaving, living,
     protocol::{Applied, NodeConnections, Phase, Problem, Reply, Request},
+    repair,
     state::{Now, State},
     telling::{Word, tell},
 };
@@ -75,9 +76,15 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
         }
         Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
         Request::Inspect => {
+            // Half-way through a change, the kernel is as neither plan says.
+            let _turn = state.turn().await;
             let Now { lab, plan, .. } = state.now();
             let drifts = inspect::drifts(&lab, &plan, &state.processes, &state.servers).await;
             say(&mut writer, &drifts.map_or_else(|error| Reply::Problem(error.into()), Reply::Drifts)).await
+        }
+        Request::Repair { how } => {
+            let repaired = repair::repair(Arc::clone(state), how).await;
+            say(&mut writer, &repaired.map_or_else(Reply::Problem, Reply::Repaired)).await
         }
         Request::Trace(order) => {
             let traced = trace::trace(order, &state.now().plan, &state.processes).await;

@@ -65,6 +65,8 @@ pub(super) enum Verb {
     Apply(Apply),
     /// List what the kernel has otherwise than the lab file says
     Diff(Diff),
+    /// Put right what the kernel has otherwise than the lab file says, and verify
+    Repair(Repair),
     /// Make pods of a running lab ready, or not ready, or leave that to their probes again
     Ready(Ready),
     /// Give a [[pod]] of a running lab another number of replicas
@@ -197,6 +199,22 @@ pub(super) struct Diff {
     /// How to list
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Repair {
+    /// The lab, by name or file [default: the only one that runs]
+    #[arg(value_name = "LAB")]
+    pub(super) lab: Option<String>,
+    /// Say what would be done, as the commands that a person would type, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do not probe the lab afterwards
+    #[arg(long)]
+    pub(super) no_verify: bool,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: PlainFormat,
 }
 
 #[derive(Debug, Args)]

@@ -29,10 +29,14 @@ pub(super) fn diff(args: &args::Diff, terminal: &Terminal) -> Result<ExitCode> {
         let mend = drift.mend.clone().unwrap_or_default().replace('\n', "; ");
         vec![drift.netns.clone(), drift.text.clone(), mend]
     };
-    if drifts.is_empty() && matches!(args.output, ListFormat::Table | ListFormat::Wide) {
-        terminal.say(format!("{}: the kernel has what the lab file says", directory.name));
-    } else {
+    let is_right = drifts.iter().all(|drift| drift.foreign);
+    if !drifts.is_empty() || !matches!(args.output, ListFormat::Table | ListFormat::Wide) {
         LISTING.print(args.output, &drifts, row)?;
     }
-    Ok(if drifts.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Probe.exit_code()) })
+    if is_right && matches!(args.output, ListFormat::Table | ListFormat::Wide) {
+        let others = if drifts.is_empty() { "" } else { ", and what others have made besides" };
+        terminal.say(format!("{}: the kernel has what the lab file says{others}", directory.name));
+    }
+    // What others have made is theirs.
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Probe.exit_code()) })
 }

@@ -25,6 +25,7 @@ mod node;
 mod output;
 mod plan;
 mod ready;
+mod repair;
 mod rules;
 mod run;
 mod scale;
@@ -81,6 +82,7 @@ fn dispatch(verb: Verb, terminal: &Terminal) -> Result<ExitCode, Error> {
         Verb::Up(args) => up::up(&args, terminal),
         Verb::Apply(args) => apply::apply(&args, terminal),
         Verb::Diff(args) => diff::diff(&args, terminal),
+        Verb::Repair(args) => repair::repair(&args, terminal),
         Verb::Ready(args) => ready::ready(&args, terminal),
         Verb::Scale(args) => scale::scale(&args, terminal),
         Verb::Delete(args) => delete::delete(&args, terminal),

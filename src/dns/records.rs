@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     lab::model::{Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
-    proxy::endpoints::{Conditions, endpoints},
+    proxy::endpoints::{Conditions, conditions, endpoints},
 };
 
 /// One record.
@@ -54,6 +54,13 @@ const SCHEMA: &str = "1.1.0";
 const SCHEMA_TTL: u32 = 28800;
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Whether the cluster's DNS has the same to say of both labs, by their pods' own states.
+pub fn are_same(one: &Lab, other: &Lab) -> bool {
+    let settings = |lab: &Lab| lab.dns.as_ref().map(|dns| (dns.pod_records, dns.external_names));
+    let of = |lab: &Lab| (records(lab, &conditions(lab)), names_without_records(lab));
+    settings(one) == settings(other) && of(one) == of(other)
+}
 
 /// All records of the cluster domain and of the addresses in it, sorted, each once; none for a lab
 /// without DNS.

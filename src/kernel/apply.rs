@@ -260,7 +260,7 @@ fn namespace(step: &PlannedStep, runtime: &runtime::Handle) -> Result<Netlink, E
     }
 }
 
-async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
+pub(super) async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
     match step {
         Step::Loopback { .. } => socket.loopback_up().await,
         Step::Bridge { link, mac } => socket.bridge(link, *mac).await,

@@ -32,6 +32,7 @@ use crate::{
     },
     error::{Context, Error, Result},
     lab::model::{DnsEngine, Lab},
+    probe::drift::{self, Drift},
     proxy::endpoints::conditions,
 };
 
@@ -130,6 +131,24 @@ impl Servers {
     pub(super) async fn coredns_answers(&self, serving: Serving<'_>) -> Result<()> {
         let Serving { lab, netns, pod, .. } = serving;
         ready(netns, lab.pod(pod).ip, lab.cluster.domain.as_str(), self.files.serial()).await
+    }
+
+    /// What differs in the files of CoreDNS.
+    pub(super) fn names_on_disk(&self, lab: &Lab) -> Vec<Drift> {
+        if engine(lab) != DnsEngine::Coredns || self.files.serial() == 0 {
+            return Vec::new();
+        }
+        let differing =
+            corefile::files(lab, &conditions(lab), self.files.serial()).into_iter().filter_map(|(name, text)| {
+                let path = Path::new(DIRECTORY).join(name);
+                drift::of_file(
+                    netns::HOST,
+                    &path.to_string_lossy(),
+                    &text,
+                    &fs::read_to_string(&path).unwrap_or_default(),
+                )
+            });
+        differing.collect()
     }
 
     /// Tells CoreDNS how the lab is now, and comes back when it says so too.

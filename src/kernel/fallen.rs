@@ -6,11 +6,11 @@ use tokio::sync::watch;
 
 /// Those servers, by pod and container.
 #[derive(Debug, Clone)]
-pub struct Fallen(Arc<watch::Sender<BTreeSet<(String, String)>>>);
+pub struct Fallen(Arc<watch::Sender<BTreeSet<(String, String)>>>, Arc<watch::Sender<()>>);
 
 impl Default for Fallen {
     fn default() -> Self {
-        Fallen(Arc::new(watch::channel(BTreeSet::new()).0))
+        Fallen(Arc::new(watch::channel(BTreeSet::new()).0), Arc::new(watch::channel(()).0))
     }
 }
 
@@ -23,6 +23,16 @@ impl Fallen {
     /// A server listens again, or has ended for good.
     pub(super) fn forget(&self, server: &(String, String)) {
         self.0.send_if_modified(|fallen| fallen.remove(server));
+    }
+
+    /// Those that wait to be started again need not wait any longer.
+    pub(super) fn hurry(&self) {
+        self.1.send_replace(());
+    }
+
+    /// Hears of that.
+    pub(super) fn hurried(&self) -> watch::Receiver<()> {
+        self.1.subscribe()
     }
 
     /// Hears of changes.

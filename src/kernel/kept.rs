@@ -116,6 +116,7 @@ impl Kept {
                 (format!("pod/{}", self.known.server.0), if pause.is_zero() { "Died" } else { "BackOff" });
             self.known.events.warning(pod, reason, format!("{} {how}; it starts again {}", self.what, when(pause)));
             past.how = Some(how.clone());
+            let mut hurried = self.known.fallen.hurried();
             said(state, ServerState::Waiting { until: Instant::now() + pause, past: past.clone() });
             tokio::select! {
                 biased;
@@ -123,6 +124,8 @@ impl Kept {
                     self.known.fallen.forget(&self.known.server);
                     return said(state, ServerState::Ended { how });
                 }
+                // Somebody wants it now; whoever could want it lives as long as this.
+                _ = hurried.changed() => {}
                 // The pause is what is wanted: a program that cannot live is not to keep the host busy.
                 () = tokio::time::sleep(pause) => {}
             }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use netlink_packet_route::{
     link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
     neighbour::NeighbourState,
-    route::{RouteScope, RouteType},
+    route::{RouteMessage, RouteScope, RouteType},
     rule::RuleAction,
 };
 use rtnetlink::{
@@ -83,7 +83,7 @@ impl Netlink {
         self.set(LinkUnspec::new_with_index(index.0).down().build()).await
     }
 
-    async fn set(&self, message: LinkMessage) -> Result<()> {
+    pub(super) async fn set(&self, message: LinkMessage) -> Result<()> {
         // `set` would be RTM_SETLINK, which ignores what is said of a bridge port.
         refusal(self.handle.link().change(message).execute().await)
     }
@@ -158,14 +158,16 @@ impl Netlink {
     ///
     /// When the kernel refuses, for instance because the gateway is no neighbour.
     pub async fn route(&self, to: IpNet, via: &Via) -> Result<()> {
-        let builder = RouteMessageBuilder::<IpAddr>::new();
-        let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
-        let builder = match via {
-            Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
-            Via::Link(link) => builder.output_interface(link.index.0).scope(RouteScope::Link),
-            Via::Blackhole => builder.kind(RouteType::BlackHole),
-        };
-        refusal(self.handle.route().add(builder.build()).execute().await)
+        refusal(self.handle.route().add(route(to, via)?).execute().await)
+    }
+
+    /// Adds a route, in the place of the one that leads there otherwise, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because the gateway is no neighbour.
+    pub async fn replace_route(&self, to: IpNet, via: &Via) -> Result<()> {
+        refusal(self.handle.route().add(route(to, via)?).replace().execute().await)
     }
 
     /// Drops the packets to an address that come in by a link.
@@ -226,6 +228,17 @@ impl Netlink {
     }
 }
 
+fn route(to: IpNet, via: &Via) -> Result<RouteMessage> {
+    let builder = RouteMessageBuilder::<IpAddr>::new();
+    let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
+    let builder = match via {
+        Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
+        Via::Link(link) => builder.output_interface(link.index.0).scope(RouteScope::Link),
+        Via::Blackhole => builder.kind(RouteType::BlackHole),
+    };
+    Ok(builder.build())
+}
+
 /// The name in a link message.
 pub fn link_name(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
@@ -234,12 +247,12 @@ pub fn link_name(link: &LinkMessage) -> Option<&str> {
     })
 }
 
-fn malformed(error: impl std::fmt::Display) -> Error {
+pub(super) fn malformed(error: impl std::fmt::Display) -> Error {
     Error::bug(format!("a route that cannot be written down: {error}"))
 }
 
 /// The kernel's answer in its own words: rtnetlink wraps the errno in a sentence of its own.
-fn refusal<T>(result: Result<T, rtnetlink::Error>) -> Result<T> {
+pub(super) fn refusal<T>(result: Result<T, rtnetlink::Error>) -> Result<T> {
     result.map_err(|error| match error {
         rtnetlink::Error::NetlinkError(message) => Error::refused(message.to_io().to_string()),
         other => Error::refused(other.to_string()),

@@ -208,6 +208,15 @@ impl Entrance {
         Entrance { netns, view: None }
     }
 
+    /// Another one into the same network namespace, which sees no files of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many open files.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Entrance::to_file(self.netns.try_clone().context("cannot share a namespace")?))
+    }
+
     /// Into a network namespace, a mount and a UTS namespace of its own.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! Loads a node's rules, as one transaction, with the host's own tool.
 
-use std::process::Command;
+use std::{os::unix::process::ExitStatusExt, process::Command};
 
 use super::{
     netns,
     process::{Entrance, Output, Processes},
+    serve::describe,
 };
 use crate::{
     error::{Context, Error, Result},
@@ -32,6 +33,35 @@ const SAVE: Tool = Tool { program: "iptables-save", arguments: &[] };
 const SAVE_LEGACY: Tool = Tool { program: "iptables-legacy-save", arguments: &[] };
 const NFT: Tool = Tool { program: "nft", arguments: &["-f", "-"] };
 const NFT_LIST: Tool = Tool { program: "nft", arguments: &["-s", "list", "ruleset"] };
+/// One table of iptables-legacy after the other: which there are is in `/proc/net/ip_tables_names`,
+/// which is not for who is root in a user namespace only.
+const SAVE_LEGACY_TABLES: [&[&str]; 3] = [&["-t", "mangle"], &["-t", "filter"], &["-t", "nat"]];
+
+/// How a change of rules went wrong.
+#[derive(Debug)]
+pub struct Mishap {
+    /// What became of the tool.
+    pub how: How,
+    /// What to say about it.
+    pub error: Error,
+}
+
+/// What became of a tool that did not change the rules as it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It could not be started: nothing was changed.
+    NotStarted,
+    /// A signal ended it: what it had done by then is for the kernel to say.
+    Killed,
+    /// It did not take the rules.
+    Refused,
+}
+
+impl From<Mishap> for Error {
+    fn from(mishap: Mishap) -> Self {
+        mishap.error
+    }
+}
 
 /// Loads rules into a namespace.
 ///
@@ -48,7 +78,7 @@ pub async fn load(netns: &str, proxy: ProxyMode, text: String, processes: &Proce
 ///
 /// When the tool is missing, or does not take the rules; nothing is loaded then.
 pub async fn load_into(entrance: Entrance, proxy: ProxyMode, text: String, processes: &Processes) -> Result<()> {
-    change(entrance, proxy, text.len(), text, processes).await
+    Ok(change(entrance, proxy, text.len(), text, processes).await?)
 }
 
 /// Changes rules at the other end of an entrance; `loaded` is the length of the whole text that is, or
@@ -56,23 +86,26 @@ pub async fn load_into(entrance: Entrance, proxy: ProxyMode, text: String, proce
 ///
 /// # Errors
 ///
-/// When the tool is missing, or does not take the change; nothing is changed then.
+/// When the tool is missing, or does not take the change; nothing is changed then, unless the tool was
+/// killed.
 pub async fn change(
     entrance: Entrance,
     proxy: ProxyMode,
     loaded: usize,
     text: String,
     processes: &Processes,
-) -> Result<()> {
+) -> Result<(), Mishap> {
     let tool = match proxy {
         ProxyMode::Nftables => NFT,
         ProxyMode::Iptables | ProxyMode::Ladder => restore_tool(loaded),
     };
-    let output = run(&tool, entrance, text.into_bytes(), processes).await?;
+    let output = run(&tool, entrance, text.into_bytes(), processes).await;
+    let output = output.map_err(|error| Mishap { how: How::NotStarted, error })?;
     if output.status.success() {
         return Ok(());
     }
-    Err(complaint(&tool, &output))
+    let how = if output.status.signal().is_some() { How::Killed } else { How::Refused };
+    Err(Mishap { how, error: complaint(&tool, &output) })
 }
 
 /// The rules at the other end of an entrance, as the tool prints them; `loaded` is the length
@@ -89,9 +122,24 @@ pub async fn save_from(entrance: Entrance, proxy: ProxyMode, loaded: usize, proc
             _ => SAVE,
         },
     };
-    let output = run(&tool, entrance, Vec::new(), processes).await?;
+    let again = entrance.try_clone()?;
+    match print(&tool, entrance, processes).await {
+        Err(_) if proxy != ProxyMode::Nftables && is_legacy(proxy, loaded, processes).await? => {
+            let mut text = String::new();
+            for arguments in SAVE_LEGACY_TABLES {
+                let tool = Tool { program: tool.program, arguments };
+                text.push_str(&print(&tool, again.try_clone()?, processes).await?);
+            }
+            Ok(text)
+        }
+        printed => printed,
+    }
+}
+
+async fn print(tool: &Tool, entrance: Entrance, processes: &Processes) -> Result<String> {
+    let output = run(tool, entrance, Vec::new(), processes).await?;
     if !output.status.success() {
-        return Err(complaint(&tool, &output));
+        return Err(complaint(tool, &output));
     }
     String::from_utf8(output.stdout).context(format!("{} printed something strange", tool.program))
 }
@@ -131,6 +179,15 @@ pub fn same_tool(one: usize, other: usize) -> bool {
     restore_tool(one).program == restore_tool(other).program
 }
 
+/// What is typed to load such a text.
+pub fn command_line(proxy: ProxyMode, loaded: usize) -> String {
+    let tool = match proxy {
+        ProxyMode::Nftables => NFT,
+        ProxyMode::Iptables | ProxyMode::Ladder => restore_tool(loaded),
+    };
+    format!("{} {}", tool.program, tool.arguments.join(" "))
+}
+
 fn restore_tool(bytes: usize) -> Tool {
     let rootless = !super::nest::is_privileged();
     if rootless && bytes > NFT_TEXT_LIMIT && find(RESTORE_LEGACY.program).is_ok() { RESTORE_LEGACY } else { RESTORE }
@@ -166,5 +223,9 @@ pub fn find_for_users(program: &str) -> Result<std::path::PathBuf> {
 fn complaint(tool: &Tool, output: &Output) -> Error {
     let words = String::from_utf8_lossy(&output.stderr);
     let words: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Error::refused(format!("{} refused the rules: {}", tool.program, words.join("; ")))
+    let how = match output.status.signal() {
+        Some(_) => format!("{} {} while it was at the rules", tool.program, describe(output.status)),
+        None => format!("{} refused the rules: {}", tool.program, words.join("; ")),
+    };
+    Error::refused(how)
 }

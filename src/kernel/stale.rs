@@ -41,3 +41,26 @@ pub async fn forget(old: &Lab, new: &Lab, events: &Events) -> Result<()> {
     }
     Ok(())
 }
+
+/// Forgets, on all nodes, what could not be as it should while something was wrong: connections that nobody
+/// has answered, which would lead later ones from the same port to the same nowhere, and those of UDP
+/// that lead where nobody serves.
+///
+/// # Errors
+///
+/// When a kernel refuses.
+pub async fn forget_what_broke(lab: &Lab, events: &Events) -> Result<()> {
+    let runtime = runtime::Handle::current();
+    for id in lab.node_ids().filter(|id| !lab.node(*id).state.stopped) {
+        let (name, view) = (&lab.node(id).name, view::view(lab, id));
+        let stale = Stale::of(&view, &view);
+        let conntrack = Conntrack::open_in(name.as_str(), &runtime)?;
+        let unanswered = conntrack.delete_if(Which::Unanswered, |_| true).await?;
+        let gone = conntrack.delete_if(Which::Of(Transport::Udp), |it| stale.is_stale(&it.flow)).await?;
+        if unanswered + gone > 0 {
+            let message = format!("conntrack has forgotten {} entries that led nowhere", unanswered + gone);
+            events.normal(format!("node/{name}"), "Forgotten", message);
+        }
+    }
+    Ok(())
+}

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Context, Result},
     probe::order::{FailureKind, Order, Outcome},
-    proxy::flow::Transport,
+    proxy::flow::{Flow, Transport, Way},
 };
 
 /// The orders of which some try may have been left without an answer, by their ids.
@@ -59,20 +59,48 @@ impl Unanswered {
     ///
     /// When the kernel refuses.
     pub async fn forget(self, nodes: impl IntoIterator<Item = String>) -> Result<usize> {
-        let asked: BTreeSet<(Transport, IpAddr, SocketAddr)> =
+        let asked: BTreeSet<Tuple> =
             self.0.values().filter_map(|asked| Some((asked.transport, source(asked).ok()?, asked.to))).collect();
         let mut deleted = 0;
         if asked.is_empty() {
             return Ok(deleted);
         }
+        let (mut tables, mut known) = (Vec::new(), Vec::new());
         for node in nodes {
-            let conntrack = Conntrack::open_in(&node, &runtime::Handle::current())?;
-            let ours = |transport, from: SocketAddr, to| asked.contains(&(transport, from.ip(), to));
-            deleted += conntrack
-                .delete_if(Which::Unanswered, |it| ours(it.flow.transport, it.flow.original.from, it.flow.original.to))
-                .await?;
+            let table = Conntrack::open_in(&node, &runtime::Handle::current())?;
+            let flows = table.connections(Which::Unanswered).await?.into_iter().map(|it| it.flow);
+            known.extend(flows.map(|flow| (tables.len(), flow)));
+            tables.push(table);
+        }
+        for (table, flow) in theirs(&asked, known) {
+            deleted += usize::from(tables[table].delete(&flow).await?);
         }
         Ok(deleted)
+    }
+}
+
+/// What is spoken, who asks, and whom.
+type Tuple = (Transport, IpAddr, SocketAddr);
+
+/// The flows of what was asked, each with the number of its table: those that a client has begun, and what
+/// they became on the next node, whose first packet was a translated one already.
+fn theirs(asked: &BTreeSet<Tuple>, known: Vec<(usize, Flow)>) -> Vec<(usize, Flow)> {
+    let (mut theirs, mut rest) = (Vec::new(), known);
+    let mut onward: BTreeSet<(Transport, Way)> = BTreeSet::new();
+    loop {
+        let is_theirs = |(_, flow): &(usize, Flow)| {
+            asked.contains(&(flow.transport, flow.original.from.ip(), flow.original.to))
+                || onward.contains(&(flow.transport, flow.original))
+        };
+        let (found, other): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_theirs);
+        if found.is_empty() {
+            return theirs;
+        }
+        // Who answers writes to whom it sees.
+        let next = |flow: &Flow| (flow.transport, Way { from: flow.reply.to, to: flow.reply.from });
+        onward.extend(found.iter().map(|(_, flow)| next(flow)));
+        theirs.extend(found);
+        rest = other;
     }
 }
 
@@ -116,5 +144,17 @@ mod tests {
         unanswered.hear(&outcome(3, Some(FailureKind::Timeout)));
         // Nothing is heard of the fourth.
         assert_eq!(unanswered.0.keys().collect::<Vec<_>>(), [&3, &4]);
+    }
+
+    #[test]
+    fn a_connection_is_followed_to_the_next_node() {
+        let way = |from: &str, to: &str| Way { from: from.parse().unwrap(), to: to.parse().unwrap() };
+        let flow = |original, reply| Flow { transport: Transport::Tcp, original, reply };
+        // Translated on the first node, passed on by the second.
+        let first = flow(way("10.0.0.9:1000", "10.96.0.1:80"), way("192.168.1.2:80", "10.0.0.1:2000"));
+        let second = flow(way("10.0.0.1:2000", "192.168.1.2:80"), way("192.168.1.2:80", "10.0.0.1:2000"));
+        let other = flow(way("10.0.0.1:3000", "192.168.1.2:80"), way("192.168.1.2:80", "10.0.0.1:3000"));
+        let asked = [(Transport::Tcp, "10.0.0.9".parse().unwrap(), "10.96.0.1:80".parse().unwrap())].into();
+        assert_eq!(theirs(&asked, vec![(1, second), (0, first), (1, other)]), [(0, first), (1, second)]);
     }
 }

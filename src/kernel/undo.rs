@@ -78,7 +78,7 @@ async fn route_gone(handle: &Handle, to: IpNet, device: Option<&Link>) -> Result
 }
 
 /// Takes "there is no such thing" for success.
-fn gone(result: std::result::Result<(), rtnetlink::Error>) -> Result<()> {
+pub(super) fn gone(result: std::result::Result<(), rtnetlink::Error>) -> Result<()> {
     const NOT_THERE: [Errno; 4] = [Errno::ENOENT, Errno::ENODEV, Errno::ESRCH, Errno::EADDRNOTAVAIL];
     match result {
         Ok(()) => Ok(()),

@@ -12,7 +12,10 @@ use std::{
 
 use nix::mount::{MsFlags, mount};
 
-use super::process::{Entrance, PrivateView};
+use super::{
+    netns,
+    process::{Entrance, PrivateView},
+};
 use crate::{
     agent::protocol::View,
     dns::{environment, hosts, resolv::Resolver},
@@ -91,7 +94,74 @@ pub fn know_again(lab: &Lab) -> Result<()> {
     }
     // Those that differ are written anew when they are next needed; there may be none.
     let _ = fs::remove_dir_all(Path::new(DIRECTORY).join("machines"));
+    // Pods that stay may have other neighbours on their node now, or another name server.
+    for given in given(lab).iter().filter(|given| given.found().is_some_and(|found| found != given.text)) {
+        given.write()?;
+    }
     Ok(())
+}
+
+/// A file that was written for the programs of a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The network namespace of the place.
+    pub netns: String,
+    /// Where programs find it.
+    pub over: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it should say.
+    pub text: String,
+}
+
+impl Given {
+    /// What it says; `None` if nobody has needed it yet.
+    pub fn found(&self) -> Option<String> {
+        fs::read(&self.path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Lets it say what it should. It stays the file that is laid over others.
+    ///
+    /// # Errors
+    ///
+    /// When the private `/run` cannot be written to.
+    pub fn write(&self) -> Result<()> {
+        fs::write(&self.path, &self.text).context(format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// The files for the programs of all places, whether anybody has needed them yet or not.
+pub fn given(lab: &Lab) -> Vec<Given> {
+    let directory = Path::new(DIRECTORY);
+    let etc = |netns: String, directory: &Path, file: &str, text: String| Given {
+        netns,
+        over: format!("/etc/{file}"),
+        path: directory.join(file),
+        text,
+    };
+    let mut all: Vec<Given> =
+        common(lab).into_iter().map(|(file, text)| etc(netns::HOST.to_owned(), directory, file, text)).collect();
+    for place in lab.present_places() {
+        let own = Resolver::of(lab, place);
+        if !matches!(place, Place::Pod(_)) && own != Resolver::of(lab, Place::Host) {
+            let netns = lab.netns(place);
+            let directory = directory.join("machines").join(&netns);
+            all.push(etc(netns, &directory, "resolv.conf", own.to_string()));
+        }
+    }
+    for pod in lab.pod_ids().filter(|pod| !lab.is_off(lab.pod_place(*pod))) {
+        let (netns, directory) = (lab.netns(lab.pod_place(pod)), directory.join("pods").join(lab.pod(pod).full_name()));
+        for (file, text) in of_pod_files(lab, pod) {
+            all.push(etc(netns.clone(), &directory, file, text));
+        }
+    }
+    let (over, text) = (HTTP_SERVER.to_owned(), include_str!("../../templates/http_server.py").to_owned());
+    all.push(Given { netns: netns::HOST.to_owned(), path: PathBuf::from(&over), over, text });
+    all
+}
+
+fn of_pod_files(lab: &Lab, id: PodId) -> [(&'static str, String); 2] {
+    [("hosts", hosts::of_pod(lab, id)), ("resolv.conf", Resolver::of_pod(lab, id).to_string())]
 }
 
 /// The files of every place that has none of its own.
@@ -156,7 +226,7 @@ pub fn must_be_on(lab: &Lab, place: Place) -> Result<()> {
 ///
 /// When the private `/run` cannot be written to.
 pub fn of_pod(lab: &Lab, id: PodId) -> Result<View> {
-    let files = [("hosts", hosts::of_pod(lab, id)), ("resolv.conf", Resolver::of_pod(lab, id).to_string())];
+    let files = of_pod_files(lab, id);
     Ok(View {
         netns: lab.netns(lab.pod_place(id)),
         hostname: Some(hosts::hostname(lab, id).to_owned()),

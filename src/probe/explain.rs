@@ -182,12 +182,15 @@ fn by_drift(
 /// How deep in the stack a kind of thing lies: what lies deeper brings the others down with it.
 fn depth(kind: DriftKind) -> usize {
     match kind {
-        DriftKind::Link => 0,
-        DriftKind::Address => 1,
-        DriftKind::Route => 2,
-        DriftKind::Sysctl => 3,
-        DriftKind::Rule => 4,
-        DriftKind::Server => 5,
+        DriftKind::Namespace => 0,
+        DriftKind::Link => 1,
+        DriftKind::Address => 2,
+        DriftKind::Neighbour => 3,
+        DriftKind::Route => 4,
+        DriftKind::Sysctl => 5,
+        DriftKind::Rule => 6,
+        DriftKind::Server => 7,
+        DriftKind::File => 8,
     }
 }
 
@@ -196,12 +199,15 @@ fn describe(group: &[usize], drifts: &[Drift]) -> String {
         return drifts[*only].text.clone();
     }
     let what = match drifts[group[0]].kind {
+        DriftKind::Namespace => "namespaces",
         DriftKind::Link => "links",
         DriftKind::Address => "addresses",
+        DriftKind::Neighbour => "neighbours",
         DriftKind::Route => "routes",
         DriftKind::Sysctl => "settings",
         DriftKind::Rule => "rules",
         DriftKind::Server => "servers",
+        DriftKind::File => "files",
     };
     let texts = || group.iter().map(|drift| drifts[*drift].text.as_str());
     let named: Vec<&str> = texts().take(NAMED).collect();

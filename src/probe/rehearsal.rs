@@ -332,7 +332,7 @@ impl Dice {
 
 /// A difference from the plan.
 pub(crate) fn drift(netns: &str, kind: DriftKind, text: &str) -> Drift {
-    Drift { netns: netns.to_owned(), kind, text: text.to_owned(), mend: None }
+    Drift::new(netns, kind, text)
 }
 
 /// Compares a text with a file of `src/report/golden`; `NETLAB_BLESS=1` writes it.

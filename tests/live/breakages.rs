@@ -74,7 +74,7 @@ fn mend(lab: &Lab, report: &Value) {
 
 fn flushed_nat(world: &Arc<World>) {
     let command = "iptables -t nat -F";
-    let says = "rules differ from the plan";
+    let says = "rules of the table nat are missing";
     Breakage { place: "node1", command, blames: "node1", says, fails: "services", mends: Mends::No }.try_on(world);
 }
 

@@ -16,6 +16,7 @@ mod conditions;
 mod conntrack;
 mod coredns;
 mod crowds;
+mod drift;
 mod dump;
 mod engines;
 mod evidence;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let rooms: &[(&str, &'static [Test])] = &[
+        ("drift", drift::TESTS),
         ("engines", engines::TESTS),
         ("apply", apply::TESTS),
         ("balancer", balancer::TESTS),

@@ -229,3 +229,16 @@ fn addresses_are_written_as_names() {
     let reversed = "b.a.9.8.7.6.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
     assert_eq!(reverse_name(ip("2001:db8::567:89ab")), reversed);
 }
+
+#[test]
+fn what_makes_other_records() {
+    let lab = |text: &str| load(text).expect("it is good");
+    let was = lab(LAB);
+    assert!(are_same(&was, &lab(&format!("# another file\n{LAB}"))));
+    // What is no endpoint has no name.
+    assert!(are_same(&was, &lab(&LAB.replace("name = \"other\"", "name = \"another\""))));
+    let mut not_ready = lab(LAB);
+    not_ready.pods[0].ready = false;
+    assert!(!are_same(&was, &not_ready));
+    assert!(!are_same(&was, &lab(&LAB.replace("engine = \"embedded\"", "engine = \"embedded\"\nttl = 7"))));
+}

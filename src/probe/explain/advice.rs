@@ -58,14 +58,19 @@ pub(super) fn of_drift(probe: &Probe, drift: &Drift) -> Vec<LookAt> {
     // A drift of a setting begins with its key.
     let key = drift.text.split(' ').next().filter(|key| key.contains(['.', '/'])).unwrap_or("-a");
     let (what, command) = match drift.kind {
+        DriftKind::Namespace => {
+            return vec![look("the network namespaces", "netlab exec host -- ip netns list".to_owned())];
+        }
         DriftKind::Link => ("the links", "ip -br link".to_owned()),
         DriftKind::Address => ("the addresses", "ip -br address".to_owned()),
+        DriftKind::Neighbour => ("the neighbours", "ip neighbour".to_owned()),
         DriftKind::Route => ("the routes", "ip route".to_owned()),
         DriftKind::Sysctl => ("the setting", format!("sysctl {key}")),
         DriftKind::Rule => match probe.proxy {
             ProxyMode::Iptables | ProxyMode::Ladder => ("the rules", "iptables-save".to_owned()),
             ProxyMode::Nftables => ("the rules", "nft list ruleset".to_owned()),
         },
+        DriftKind::File => ("whom to ask for names", "cat /etc/resolv.conf /etc/hosts".to_owned()),
         DriftKind::Server => {
             return vec![look(&format!("what the server of {netns} said"), format!("netlab logs {netns}"))];
         }

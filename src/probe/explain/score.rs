@@ -16,7 +16,9 @@ use crate::probe::{
 /// More is better; nothing at all if it is 0 or less.
 pub(super) fn score(probe: &Probe, fault: &Fault, drift: &Drift) -> i32 {
     let Some(hop) = probe.way.iter().find(|hop| hop.netns == drift.netns) else { return 0 };
-    let place = by_place(hop.role, drift.kind);
+    // Who asks may also be one of those who may answer.
+    let asks = drift.kind == DriftKind::File && probe.way.first().is_some_and(|first| first.netns == drift.netns);
+    let place = by_place(if asks { Role::Sender } else { hop.role }, drift.kind);
     if place == 0 {
         return 0;
     }
@@ -25,7 +27,8 @@ pub(super) fn score(probe: &Probe, fault: &Fault, drift: &Drift) -> i32 {
         DriftKind::Rule => rule(probe, fault, hop, &drift.text),
         DriftKind::Sysctl => sysctl(probe, &drift.text),
         DriftKind::Route => route(probe, &drift.text),
-        DriftKind::Link | DriftKind::Address | DriftKind::Server => 0,
+        DriftKind::Neighbour => route(probe, &drift.text),
+        DriftKind::Namespace | DriftKind::Link | DriftKind::Address | DriftKind::Server | DriftKind::File => 0,
     };
     place + by_fault(fault.kind, drift.kind) + suspect + words
 }
@@ -33,17 +36,31 @@ pub(super) fn score(probe: &Probe, fault: &Fault, drift: &Drift) -> i32 {
 /// What matters in a namespace depends on what it does; 0 does not matter at all.
 fn by_place(role: Role, kind: DriftKind) -> i32 {
     match (role, kind) {
+        // A file is for the programs that ask; who routes has no need of names.
+        (Role::Sender, DriftKind::File) => 30,
+        (_, DriftKind::File) => 0,
         (Role::Router, DriftKind::Server) => 30,
         (Role::Router, _) => 50,
-        (Role::Sender, DriftKind::Link | DriftKind::Address | DriftKind::Route) => 60,
+        (
+            Role::Sender,
+            DriftKind::Namespace | DriftKind::Link | DriftKind::Address | DriftKind::Neighbour | DriftKind::Route,
+        ) => 60,
         (Role::Sender, DriftKind::Sysctl | DriftKind::Rule) => 30,
         (Role::Sender, DriftKind::Server) => 0,
-        (Role::Answerer, DriftKind::Link | DriftKind::Address | DriftKind::Route | DriftKind::Server) => 55,
+        (
+            Role::Answerer,
+            DriftKind::Namespace
+            | DriftKind::Link
+            | DriftKind::Address
+            | DriftKind::Neighbour
+            | DriftKind::Route
+            | DriftKind::Server,
+        ) => 55,
         (Role::Answerer, DriftKind::Sysctl | DriftKind::Rule) => 30,
         // Bridged frames meet the host's rules only where bridge netfilter is on.
-        (Role::Wire, DriftKind::Link) => 45,
+        (Role::Wire, DriftKind::Namespace | DriftKind::Link) => 45,
         (Role::Wire, DriftKind::Sysctl | DriftKind::Rule) => 20,
-        (Role::Wire, DriftKind::Address | DriftKind::Route | DriftKind::Server) => 0,
+        (Role::Wire, DriftKind::Address | DriftKind::Neighbour | DriftKind::Route | DriftKind::Server) => 0,
     }
 }
 
@@ -52,13 +69,14 @@ fn by_place(role: Role, kind: DriftKind) -> i32 {
 fn by_fault(fault: FaultKind, kind: DriftKind) -> i32 {
     match (fault, kind) {
         // A link that goes down takes its routes with it, so it is the cause of both.
-        (FaultKind::Timeout, DriftKind::Link | DriftKind::Address) => 40,
+        (FaultKind::Timeout, DriftKind::Namespace | DriftKind::Link | DriftKind::Address) => 40,
+        (FaultKind::Timeout, DriftKind::Neighbour) => 30,
         (FaultKind::Timeout, DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,
         (FaultKind::Timeout, DriftKind::Server) => -30,
         (FaultKind::Refused | FaultKind::Broken, DriftKind::Server) => 40,
         (FaultKind::Refused, DriftKind::Rule) => 20,
         (FaultKind::Refused | FaultKind::Broken, DriftKind::Link | DriftKind::Route) => -30,
-        (FaultKind::Unreachable, DriftKind::Link | DriftKind::Address) => 55,
+        (FaultKind::Unreachable, DriftKind::Namespace | DriftKind::Link | DriftKind::Address) => 55,
         (FaultKind::Unreachable, DriftKind::Route) => 30,
         (FaultKind::Unreachable, DriftKind::Server) => -50,
         (FaultKind::WrongSource | FaultKind::WrongShares | FaultKind::NotSticky, DriftKind::Rule) => 40,
@@ -67,6 +85,8 @@ fn by_fault(fault: FaultKind, kind: DriftKind) -> i32 {
         (FaultKind::Answered | FaultKind::WrongAnswerer, DriftKind::Rule) => 30,
         (FaultKind::Answered, DriftKind::Server | DriftKind::Link) => -100,
         (FaultKind::WrongAnswerer | FaultKind::WrongContent | FaultKind::Unnamed, DriftKind::Server) => 30,
+        (FaultKind::Unnamed | FaultKind::WrongContent, DriftKind::File) => 60,
+        (_, DriftKind::File) => -100,
         // Nothing comes back to the resolver, or it is refused.
         (FaultKind::Unnamed, DriftKind::Link | DriftKind::Address) => 40,
         (FaultKind::Unnamed, DriftKind::Route | DriftKind::Sysctl | DriftKind::Rule) => 15,

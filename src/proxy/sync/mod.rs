@@ -17,7 +17,7 @@
 mod difference;
 mod husks;
 mod iptables;
-mod nft_text;
+pub(crate) mod nft_text;
 mod nftables;
 pub mod ours;
 mod place;

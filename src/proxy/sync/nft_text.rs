@@ -4,63 +4,63 @@
 
 /// A table.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     /// `ip kube-proxy`
-    pub(super) head: &'a str,
-    pub(super) objects: Vec<Object<'a>>,
+    pub(crate) head: &'a str,
+    pub(crate) objects: Vec<Object<'a>>,
 }
 
 /// A chain, a set or a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     /// `chain NAME`, `set NAME`, `map NAME`.
-    pub(super) head: &'a str,
+    pub(crate) head: &'a str,
     /// The lines between its braces.
     body: &'a str,
 }
 
 /// An element of a set or map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Element<'a> {
+pub(crate) struct Element<'a> {
     /// What it is found by.
-    pub(super) key: &'a str,
+    pub(crate) key: &'a str,
     /// With its comment, and what a map has for it.
-    pub(super) text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn is_chain(&self) -> bool {
+    pub(crate) fn is_chain(&self) -> bool {
         self.head.starts_with("chain ")
     }
 
     /// Without `chain `, `set ` or `map `.
-    pub(super) fn name(&self) -> &'a str {
+    pub(crate) fn name(&self) -> &'a str {
         self.head.split_once(' ').map_or(self.head, |(_, name)| name)
     }
 
     /// The hook and priority of a base chain.
-    pub(super) fn hook(&self) -> Option<&'a str> {
+    pub(crate) fn hook(&self) -> Option<&'a str> {
         self.lines().find(|line| line.starts_with("type ")).filter(|_| self.is_chain())
     }
 
     /// The rules of a chain.
-    pub(super) fn rules(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &'a str> {
         let is_rule = |line: &&str| !line.starts_with("type ") && !line.starts_with("comment ");
         self.lines().filter(is_rule)
     }
 
     /// What a set or map is, without its elements.
-    pub(super) fn properties(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn properties(&self) -> impl Iterator<Item = &'a str> {
         self.lines().take_while(|line| !line.starts_with("elements = {"))
     }
 
     /// Whether rules put the elements in: what it has learned is not for us to say.
-    pub(super) fn is_dynamic(&self) -> bool {
+    pub(crate) fn is_dynamic(&self) -> bool {
         self.properties().any(|line| line.starts_with("flags ") && line.contains("dynamic"))
     }
 
     /// The elements of a set or map.
-    pub(super) fn elements(&self) -> Vec<Element<'a>> {
+    pub(crate) fn elements(&self) -> Vec<Element<'a>> {
         let Some((_, rest)) = self.body.split_once("elements = {") else { return Vec::new() };
         // The last brace of the body ends them: nothing comes after the elements.
         let inside = rest.rfind('}').map_or(rest, |end| &rest[..end]);
@@ -68,14 +68,14 @@ impl<'a> Object<'a> {
     }
 
     /// The lines that say something.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &'a str> {
         self.body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
     }
 }
 
 impl<'a> Element<'a> {
     /// The key is words with dots between them; a comment, a time or the value may follow.
-    fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         let word = |from: usize| text[from..].find(' ').map_or(text.len(), |length| from + length);
         let mut end = word(0);
         while text[end..].starts_with(" . ") {
@@ -94,7 +94,7 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-pub(super) fn parse(text: &str) -> Vec<Table<'_>> {
+pub(crate) fn parse(text: &str) -> Vec<Table<'_>> {
     let mut tables: Vec<Table<'_>> = Vec::new();
     let mut in_table = false;
     let mut open: Option<(&str, usize)> = None;

@@ -27,7 +27,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(1);
 pub(crate) struct World {
     /// Who calls.
     pub(crate) user: User,
-    run: &'static Run,
+    pub(crate) run: &'static Run,
     /// In the environment of every process of this test.
     pub(crate) mark: String,
     directory: PathBuf,
