@@ -45,7 +45,8 @@ impl Farewells {
 
 /// How a pod of a lab is let go.
 pub(super) fn parting(lab: &Lab, pod: &Pod) -> Parting {
-    Parting { grace: pod.termination_grace_period, linger: linger(lab, pod) }
+    let nodes = lab.nodes.iter().map(|node| node.name.to_string()).collect();
+    Parting { grace: pod.termination_grace_period, linger: linger(lab, pod), nodes, ip: Some(pod.ip) }
 }
 
 /// Lets pods end that are terminating: each for itself, whatever else happens to the lab.
