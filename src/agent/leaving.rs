@@ -50,7 +50,8 @@ pub(super) fn parting(lab: &Lab, pod: &Pod) -> Parting {
     if lab.node(pod.node).state.stopped {
         return Parting::default();
     }
-    Parting { grace: pod.termination_grace_period, linger: linger(lab, pod) }
+    let nodes = lab.nodes.iter().filter(|node| !node.state.stopped).map(|node| node.name.to_string()).collect();
+    Parting { grace: pod.termination_grace_period, linger: linger(lab, pod), nodes, ip: Some(pod.ip) }
 }
 
 /// Lets pods end that are terminating: each for itself, whatever else happens to the lab.

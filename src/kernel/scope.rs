@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -131,12 +132,13 @@ impl Scopes {
         }
     }
 
-    /// It takes no more connections after a while; comes back when those that it has are over.
-    pub(super) async fn close(&self, owner: &str, linger: Linger) {
+    /// It takes no more connections after a while, in which nobody comes who is still expected; comes back
+    /// when those that it has are over.
+    pub(super) async fn close(&self, owner: &str, linger: Linger, is_expected: impl Fn() -> BoxFuture<'static, bool>) {
         let pair = self.table().get(owner).cloned();
         let Some(pair) = pair else { return };
         if !pair.listeners.tasks.is_empty() {
-            pair.quiet(linger).await;
+            pair.quiet(linger, is_expected).await;
         }
         pair.listeners.token.cancel();
         pair.listeners.drained().await;
@@ -154,18 +156,20 @@ impl Scopes {
 impl Pair {
     /// Waits until nobody is there and nobody comes any more: whoever was on the way has come, and others
     /// have been told to go elsewhere. No event says so.
-    async fn quiet(&self, Linger { least, quiet, most }: Linger) {
+    async fn quiet(&self, Linger { least, quiet, most }: Linger, is_expected: impl Fn() -> BoxFuture<'static, bool>) {
         let began = Instant::now();
+        let latest = began + most;
         loop {
             let since_last = self.last.get().map_or(began, |last| last + quiet);
-            let (now, latest) = (Instant::now(), began + most);
             let until = (began + least).max(since_last.min(latest));
-            let is_busy = !self.whole.tasks.is_empty() && now < latest;
-            match until > now {
-                true => sleep_until(until).await,
-                // As long as it has to be there anyway, others may come.
-                false if is_busy => sleep_until(latest.min(now + quiet)).await,
-                false => return,
+            let now = Instant::now();
+            if until > now {
+                sleep_until(until).await;
+            // As long as it has to be there anyway, others may come.
+            } else if now < latest && (!self.whole.tasks.is_empty() || is_expected().await) {
+                sleep_until(latest.min(now + quiet)).await;
+            } else {
+                return;
             }
         }
     }
@@ -173,6 +177,9 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use futures::FutureExt;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -193,7 +200,7 @@ mod tests {
         pair.probes.spawn(hold(asking));
         scopes.ask("pod");
         assert!(pair.kept.has_ended() && !pair.listeners.has_ended());
-        let mut closing = Box::pin(scopes.close("pod", Linger::default()));
+        let mut closing = Box::pin(scopes.close("pod", Linger::default(), || ready(false).boxed()));
         assert!(futures::poll!(&mut closing).is_pending());
         assert!((&mut listener).await.is_err());
         assert!(futures::poll!(&mut closing).is_pending());
@@ -231,7 +238,7 @@ mod tests {
                 });
             }
             let began = Instant::now();
-            scopes.close("pod", linger).await;
+            scopes.close("pod", linger, || ready(false).boxed()).await;
             began.elapsed().as_secs()
         };
         let linger = Linger { least: seconds(3), quiet: seconds(2), most: seconds(9) };
@@ -253,7 +260,7 @@ mod tests {
                     ended.ended().await;
                     began.elapsed().as_secs()
                 },
-                scopes.close("pod", linger)
+                scopes.close("pod", linger, || ready(false).boxed())
             );
             assert_eq!((at, began.elapsed().as_secs()), (closed.min(9), open.max(closed)));
         }

@@ -1,14 +1,16 @@
 //! Servers that end, and servers that are told how the lab is now.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::PoisonError, time::Duration};
+use std::{fs, net::IpAddr, os::unix::fs::MetadataExt, path::Path, sync::PoisonError, time::Duration};
 
+use futures::FutureExt;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{runtime, sync::watch, time::timeout};
 
 use super::{
+    conntrack::{Conntrack, Which},
     dns, netns,
     scope::Linger,
     serve::{ServerState, Servers, end_of, health_of},
@@ -19,7 +21,7 @@ use crate::{
     error::Result,
     lab::model::{Lab, Pod},
     plan::step::{Plan, Step},
-    proxy::balancer::asks_for,
+    proxy::{balancer::asks_for, flow::Transport},
 };
 
 /// For so long nobody may come to a built-in server that is to end: all who were sent to it before the
@@ -31,12 +33,33 @@ const MOST: Duration = Duration::from_secs(5);
 const NOTICED: Duration = Duration::from_secs(3);
 
 /// How a pod is let go.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Parting {
     /// So long it has to end.
     pub grace: Duration,
     /// So long what is built in takes connections.
     pub linger: Linger,
+    /// The nodes that may have sent somebody to it.
+    pub nodes: Vec<String>,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+}
+
+impl Parting {
+    /// Somebody was sent to the pod, and has not come yet: a first packet that was lost, or had to wait for
+    /// a neighbour, is sent again after a second, and conntrack leads it to where the first one was.
+    async fn expects(self) -> bool {
+        let Some(ip) = self.ip else { return false };
+        for node in &self.nodes {
+            // A node that has gone sends nobody.
+            let Ok(conntrack) = Conntrack::open_in(node, &runtime::Handle::current()) else { continue };
+            let half_open = conntrack.connections(Which::Unanswered).await.unwrap_or_default();
+            if half_open.iter().any(|it| it.flow.transport == Transport::Tcp && it.flow.reply.from.ip() == ip) {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 /// How long the built-in servers of a pod take connections when it is to end.
@@ -53,7 +76,8 @@ impl Servers {
         end.get_or_init(|| self.end(pod, parting)).await;
     }
 
-    async fn end(&self, pod: &str, Parting { grace, linger }: Parting) {
+    async fn end(&self, pod: &str, parting: Parting) {
+        let (grace, linger) = (parting.grace, parting.linger);
         let mine = |(key, state): (&(String, String), &watch::Receiver<ServerState>)| {
             let runs = matches!(*state.borrow(), ServerState::Running { .. } | ServerState::Waiting { .. });
             (key.0 == pod && runs).then(|| state.clone())
@@ -70,7 +94,7 @@ impl Servers {
             signal(state, Signal::SIGTERM);
         }
         let polite = async {
-            self.scopes().close(pod, linger).await;
+            self.scopes().close(pod, linger, || parting.clone().expects().boxed()).await;
         };
         let polite = futures::future::join(polite, async {
             for state in &states {

@@ -9,12 +9,25 @@ import sys
 import time
 
 
+BEGAN = time.monotonic()
+
+
 def ask(host, port):
-    with socket.create_connection((host, port), timeout=3) as connection:
-        connection.sendall(b"GET /hostname HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = b""
-        while part := connection.recv(4096):
-            answer += part
+    began = time.monotonic() - BEGAN
+    stage = "connecting"
+    try:
+        with socket.create_connection((host, port), timeout=3) as connection:
+            stage = f"talking from {connection.getsockname()[1]}"
+            talk(connection)
+    except OSError as error:
+        raise OSError(f"{error}, {stage} at {began:.3f} s")
+
+
+def talk(connection):
+    connection.sendall(b"GET /hostname HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
     if not answer.startswith(b"HTTP/1.1 200"):
         raise OSError(f"an answer of {len(answer)} bytes")
 
