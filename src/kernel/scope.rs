@@ -212,7 +212,7 @@ mod tests {
         // Whoever only asks is not waited for.
         let (asking, mut probe) = oneshot::channel::<()>();
         scopes.of("other").probes.spawn(hold(asking));
-        scopes.close("other", Linger::default()).await;
+        scopes.close("other", Linger::default(), || ready(false).boxed()).await;
         assert!(probe.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         // The next one of this name is another one.
         let (again, mut third) = oneshot::channel::<()>();
