@@ -32,7 +32,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(1);
 /// A node that has not answered by then has failed.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// After so many failures in a row a node gets no connections; after one success it does again.
+/// After so many silences in a row, or one word that it is ill, a node gets no connections; after one success
+/// it does again.
 const FAILURES: u32 = 2;
 /// So many are asked at the same time.
 const AT_ONCE: usize = 64;
@@ -133,7 +134,16 @@ struct Watch {
 }
 
 /// What a node said, or how it said nothing.
-type Answer = (SocketAddr, Result<(), String>);
+type Answer = (SocketAddr, Result<(), Ill>);
+
+/// Why a node does not pass a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ill {
+    /// It says so itself.
+    Says(String),
+    /// It is not heard: that may be chance.
+    Silent(String),
+}
 
 /// How a check of a node went lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +228,7 @@ impl Watch {
             netns::inside(&self.netns, || asked.iter().map(|node| tcp_socket(*node)).collect())?;
         let asking = asked.into_iter().zip(sockets).map(|(node, socket)| async move {
             let answer = timeout(PATIENCE, ask(socket, node)).await;
-            (node, answer.unwrap_or_else(|_| Err("no answer".to_owned())))
+            (node, answer.unwrap_or_else(|_| Err(Ill::Silent("no answer".to_owned()))))
         });
         Ok(stream::iter(asking).buffer_unordered(AT_ONCE).collect())
     }
@@ -226,9 +236,10 @@ impl Watch {
     fn take_in(&mut self, answers: Vec<Answer>) {
         for (node, answer) in answers {
             let Some(pulse) = self.pulses.get_mut(&(node.ip(), node.port())) else { continue };
-            if pulse.beat(answer.is_ok()) {
+            if pulse.beat(answer.as_ref().map(|()| ())) {
                 let name = self.watching.names.get(&node.ip()).cloned().unwrap_or_default();
                 let object = format!("loadbalancer/{}", self.netns);
+                let answer = answer.map_err(|(Ill::Says(how) | Ill::Silent(how))| how);
                 match &answer {
                     Ok(()) => self.events.normal(object, "Healthy", format!("the health check of {name} passes again")),
                     Err(how) => self.events.warning(object, "Unhealthy", format!("the health check of {name}: {how}")),
@@ -273,18 +284,23 @@ impl Watched {
 }
 
 impl Pulse {
-    /// Takes a result in; says whether that changes anything.
-    fn beat(&mut self, passed: bool) -> bool {
+    /// Takes a result in; says whether that changes anything. A node that says itself that it has no
+    /// endpoint is believed at once.
+    fn beat(&mut self, answer: Result<(), &Ill>) -> bool {
         let before = self.healthy;
-        self.failures = if passed { 0 } else { self.failures.saturating_add(1) };
-        self.healthy = passed || (before && self.failures < FAILURES);
+        self.failures = match answer {
+            Ok(()) => 0,
+            Err(Ill::Silent(_)) => self.failures.saturating_add(1),
+            Err(Ill::Says(_)) => FAILURES,
+        };
+        self.healthy = answer.is_ok() || (before && self.failures < FAILURES);
         self.healthy != before
     }
 }
 
 /// Asks a node how it is. What matters of the answer is its status.
-async fn ask(socket: TcpSocket, node: SocketAddr) -> Result<(), String> {
-    let words = |error: std::io::Error| error.to_string();
+async fn ask(socket: TcpSocket, node: SocketAddr) -> Result<(), Ill> {
+    let words = |error: std::io::Error| Ill::Silent(error.to_string());
     let mut stream = socket.connect(node).await.map_err(words)?;
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(words)?;
@@ -292,7 +308,7 @@ async fn ask(socket: TcpSocket, node: SocketAddr) -> Result<(), String> {
     stream.read_exact(&mut status).await.map_err(words)?;
     match &status {
         b"HTTP/1.1 200" | b"HTTP/1.0 200" => Ok(()),
-        other => Err(String::from_utf8_lossy(other).into_owned()),
+        other => Err(Ill::Says(String::from_utf8_lossy(other).into_owned())),
     }
 }
 
@@ -301,10 +317,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_failures_take_a_node_out_and_one_success_brings_it_back() {
+    fn two_silences_or_one_word_take_a_node_out_and_one_success_brings_it_back() {
+        let (silent, ill) = (Ill::Silent("no answer".to_owned()), Ill::Says("HTTP/1.1 503".to_owned()));
         let mut pulse = Pulse { healthy: true, failures: 0 };
+        assert!(pulse.beat(Err(&ill)) && !pulse.healthy);
+        assert!(pulse.beat(Ok(())) && pulse.healthy);
         let beats = [false, true, false, false, false, true, false].map(|passed| {
-            let changed = pulse.beat(passed);
+            let changed = pulse.beat(if passed { Ok(()) } else { Err(&silent) });
             (pulse.healthy, changed)
         });
         let (same, out, back) = ((true, false), (false, true), (true, true));
