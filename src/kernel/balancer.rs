@@ -236,7 +236,7 @@ impl Watch {
     fn take_in(&mut self, answers: Vec<Answer>) {
         for (node, answer) in answers {
             let Some(pulse) = self.pulses.get_mut(&(node.ip(), node.port())) else { continue };
-            if pulse.beat(answer.as_ref().map(|()| ())) {
+            if pulse.beat(answer.as_ref().copied()) {
                 let name = self.watching.names.get(&node.ip()).cloned().unwrap_or_default();
                 let object = format!("loadbalancer/{}", self.netns);
                 let answer = answer.map_err(|(Ill::Says(how) | Ill::Silent(how))| how);
