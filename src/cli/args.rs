@@ -69,7 +69,7 @@ pub(super) enum Verb {
     Repair(Repair),
     /// Make pods of a running lab ready, or not ready, or leave that to their probes again
     Ready(Ready),
-    /// Give a [[pod]] of a running lab another number of replicas
+    /// Give a `[[pod]]` of a running lab another number of replicas
     Scale(Scale),
     /// Delete pods of a running lab, and wait until they are gone
     Delete(Delete),
@@ -228,7 +228,7 @@ pub(super) struct Ready {
 
 #[derive(Debug, Args)]
 pub(super) struct Scale {
-    /// The name of a [[pod]] with replicas
+    /// The name of a `[[pod]]` with replicas
     #[arg(value_name = "NAME")]
     pub(super) name: String,
     /// How many there shall be

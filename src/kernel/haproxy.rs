@@ -94,7 +94,8 @@ pub(super) async fn ready() {
     }
 }
 
-/// Waits until it has found out which nodes are off, by asking them as it always does.
+/// Waits until it has found out which nodes are off, by asking them as it always does; as above, there
+/// is no event.
 pub async fn finds_out(off: &BTreeSet<String>, on: &BTreeSet<String>) {
     let mut pause = Duration::from_millis(5);
     while !ask("show stat\n").await.is_ok_and(|table| has_found_out(&table, off, on)) {

@@ -378,7 +378,7 @@ record! {
         /// "echo" is the built-in server; "my-ip" answers every request with the client's address.
         /// Default: "echo".
         optional server: ExternalServer,
-        /// The TCP ports that it listens on. Default: [80].
+        /// The TCP ports that it listens on. Default: `[80]`.
         optional ports: Vec<At<Port>>,
     }
 }

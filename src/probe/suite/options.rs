@@ -23,7 +23,7 @@ pub struct SuiteOptions {
     pub alpha: f64,
     /// The probability with which each of them notices a mistake.
     pub power: f64,
-    /// Only the probes that one of these [means](means); empty for all.
+    /// Only the probes that one of these [means]; empty for all.
     pub only: Vec<String>,
     /// Not the probes that one of these means.
     pub skip: Vec<String>,
