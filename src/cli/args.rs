@@ -462,6 +462,8 @@ pub(super) struct New {
     /// The file to write; `-` for standard output [default: TEMPLATE.toml]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) grid: super::grid::Options,
 }
 
 #[derive(Debug, Args)]
@@ -501,7 +503,7 @@ fn readiness(text: &str) -> Result<(String, bool), String> {
     said.filter(|(pod, _)| !pod.is_empty()).ok_or_else(|| "a pod and what it shall be, like web-1=false".to_owned())
 }
 
-fn proxy(text: &str) -> Result<ProxyMode, String> {
+pub(super) fn proxy(text: &str) -> Result<ProxyMode, String> {
     let names = ProxyMode::ALL.map(ProxyMode::as_str);
     let found = ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == text);
     found.ok_or_else(|| format!("the proxies are: {}", names.join(", ")))

@@ -12,6 +12,7 @@ mod down;
 mod events;
 mod exec;
 mod get;
+mod grid;
 mod kill;
 mod labs;
 mod logs;
