@@ -131,19 +131,18 @@ impl Turn<'_> {
             self.unbuild(&mut applier).await;
             return Err(problem(error));
         }
-        sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
-        self.tell_rules();
-        stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
+        let synced = sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
+        self.tell_rules(&synced);
+        stale::forget((&was.lab, &was.plan), (&now.lab, &now.plan), state.servers.events()).await?;
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_coredns(&now.lab).await?;
         Ok(view::know_again(&now.lab)?)
     }
 
     /// The nodes whose rules are others now.
-    fn tell_rules(&self) {
-        let had: HashSet<&Step> = steps(&self.was.plan, StageName::Rules).map(|it| &it.step).collect();
-        for it in steps(&self.now.plan, StageName::Rules).filter(|it| !had.contains(&it.step)) {
-            let node = format!("node/{}", it.step.netns());
+    fn tell_rules(&self, nodes: &BTreeSet<String>) {
+        for node in nodes {
+            let node = format!("node/{node}");
             self.state.servers.events().normal(node, "RulesSynced", "its rules are those of the lab as it is now");
         }
     }

@@ -64,7 +64,7 @@ fn unreadable(why: String) -> Error {
 
 fn texts(lab: &Lab, question: &Question) -> BTreeMap<NodeId, String> {
     let texts = plan::rules(lab, question.proxy).filter_map(|planned| match planned.step {
-        Step::Rules { text, .. } => Some(text),
+        Step::Rules { text, .. } => Some(text.to_text()),
         _ => None,
     });
     lab.node_ids().zip(texts).collect()

@@ -144,7 +144,7 @@ impl Applier {
             let processes = self.processes.clone();
             async move {
                 let loaded = match &step.step {
-                    Step::Rules { netns, proxy, text } => rules::load(netns, *proxy, text.clone(), &processes).await,
+                    Step::Rules { netns, proxy, text } => rules::load(netns, *proxy, text.to_text(), &processes).await,
                     other => Err(Error::bug(format!("not a step of this stage: {other}"))),
                 };
                 loaded.map_err(|error| step_error(&step, error))

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod iptables;
 pub mod ladder;
 pub mod nftables;
+mod rules;
 #[cfg(test)]
 mod sample;
 pub mod stale;
@@ -26,6 +27,7 @@ pub mod view;
 mod ways;
 
 use crate::lab::model::ProxyMode;
+pub use rules::Rules;
 use view::NodeView;
 
 /// A node's complete rules: the input of `iptables-restore --noflush`, or of `nft -f -`.

@@ -20,8 +20,11 @@ mod nft_text;
 mod nftables;
 pub mod ours;
 mod place;
+mod reduced;
 
+use super::{Rules, nftables as rendered};
 use crate::lab::model::ProxyMode;
+pub use reduced::Memo;
 
 /// From one set of rules to another; `None` if there is nothing to do.
 ///
@@ -49,6 +52,21 @@ pub fn transaction(mode: ProxyMode, old: &str, new: &str) -> Option<String> {
     match mode {
         ProxyMode::Iptables | ProxyMode::Ladder => iptables::transaction(old, new),
         ProxyMode::Nftables => nftables::transaction(old, new),
+    }
+}
+
+/// From the rules that a node has to those that it shall have, both of one mode: what [`transaction`]
+/// says of their texts. `memo` is for all nodes of one change.
+///
+/// nftables has no order among Services, so of those that stay as they are nothing is even written down:
+/// one that comes costs about as much among ten thousand as among a hundred.
+pub fn change(old: &Rules, new: &Rules, memo: &mut Memo) -> Option<String> {
+    match new.mode() {
+        ProxyMode::Nftables if new.view().is_in_place_of(old.view()) => {
+            let (old, new) = memo.reduce(old.view(), new.view());
+            nftables::transaction(&rendered::render(&old), &rendered::render(&new))
+        }
+        mode => transaction(mode, old, new),
     }
 }
 
