@@ -20,7 +20,9 @@ use crate::{
     kernel::{
         apply::{Applier, StepError},
         events::Events,
-        netns, stale, sync, view,
+        netns, stale,
+        stopwatch::Stopwatch,
+        sync, view,
     },
     lab::{
         self, Kept,
@@ -34,6 +36,9 @@ use crate::{
     },
 };
 
+/// The one stage of a change.
+const CHANGE: &str = "change";
+
 /// Makes the lab what a text says, to the end, even if whoever asked for it has gone; says what has
 /// changed.
 ///
@@ -41,20 +46,27 @@ use crate::{
 ///
 /// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
 /// tool refuses half-way; then what was new is gone again.
-pub(super) async fn apply(state: Arc<State>, text: String) -> Result<Applied, Problem> {
+pub(super) async fn apply(state: Arc<State>, text: String, watch: Stopwatch) -> Result<Applied, Problem> {
     let runtime = runtime::Handle::current();
-    let change = task::spawn_blocking(move || runtime.block_on(become_what(&state, &text)));
+    let change = task::spawn_blocking(move || runtime.block_on(become_what(&state, &text, watch)));
     change.await.unwrap_or_else(|panic| Err(Error::bug(panic.to_string()).into()))
 }
 
-async fn become_what(state: &State, text: &str) -> Result<Applied, Problem> {
+async fn become_what(state: &State, text: &str, watch: Stopwatch) -> Result<Applied, Problem> {
     let _turn = state.turn().await;
+    state.watch_with(watch.clone());
+    let changed = become_watched(state, text, &watch).await;
+    state.watch_with(Stopwatch::default());
+    changed
+}
+
+async fn become_watched(state: &State, text: &str, watch: &Stopwatch) -> Result<Applied, Problem> {
     let was = state.now();
     let before = state.told();
-    let whole = Arc::new(read(text, &before.whole)?);
+    let whole = Arc::new(watch.lap(CHANGE, "load", || read(text, &before.whole))?);
     let mut overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
     overrides.keep_known(&whole);
-    let lab = overrides.over(&whole);
+    let lab = watch.lap(CHANGE, "overrides", || overrides.over(&whole));
     let told = Told { text: text.to_owned(), whole, overrides };
     let differences = turn_into(state, &was, lab, || state.is_told(told)).await?;
     Ok(Applied { differences })
@@ -69,11 +81,13 @@ pub(super) async fn turn_into(
     settled: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<Difference>, Problem> {
     let lab = Arc::new(lab);
-    let differences = differences(&was.lab, &lab);
-    let now = Now::after(was, Arc::clone(&lab));
+    let watch = state.watch();
+    let differences = watch.lap(CHANGE, "differences", || differences(&was.lab, &lab));
+    let now = watch.lap(CHANGE, "plan", || Now::after(was, Arc::clone(&lab)));
     let events = state.servers.events();
     tell(&differences, &lab, events);
-    let turn = Turn { state, was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
+    let change = watch.lap(CHANGE, "change", || change::change((&was.lab, &was.plan), (&lab, &now.plan)));
+    let turn = Turn { state, was, now: &now, change };
     if let Err(problem) = turn.take().await {
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
         return Err(problem);
@@ -82,7 +96,7 @@ pub(super) async fn turn_into(
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
-    settled()?;
+    watch.lap(CHANGE, "write down", settled)?;
     turn.end_the_rest().await?;
     for gone in differences.iter().filter(|it| it.how == How::Removed) {
         events.normal(object(gone), "Removed", "is gone");
@@ -98,7 +112,8 @@ pub(super) fn read(text: &str, was: &Lab) -> Result<Lab, Problem> {
     })?;
     lab.name = was.name.clone();
     if let Some(key) = change::fixed(was, &lab) {
-        let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
+        let error =
+            Error::usage(format!("`{key}` of [cluster] cannot change while the lab is up; nothing was touched"));
         return Err(error.hint("netlab up --replace FILE builds it anew").into());
     }
     Ok(lab)
@@ -126,17 +141,27 @@ impl Turn<'_> {
             self.end(&again).await?;
         }
         let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
+        let watch = state.watch();
+        let begun = watch.begin();
         let built = self.build(&mut applier).await;
+        watch.done(begun, CHANGE, "build", String::new);
         if let Err(error) = built {
             self.unbuild(&mut applier).await;
             return Err(problem(error));
         }
+        let begun = watch.begin();
         let synced = sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
+        watch.done(begun, CHANGE, "rules", || format!("{} nodes", synced.len()));
         self.tell_rules(&synced);
+        let begun = watch.begin();
         stale::forget((&was.lab, &was.plan), (&now.lab, &now.plan), state.servers.events()).await?;
+        watch.done(begun, CHANGE, "conntrack", String::new);
+        let begun = watch.begin();
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_coredns(&now.lab).await?;
-        Ok(view::know_again(&now.lab)?)
+        view::know_again(&now.lab)?;
+        watch.done(begun, CHANGE, "names", String::new);
+        Ok(())
     }
 
     /// The nodes whose rules are others now.

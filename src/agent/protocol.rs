@@ -19,6 +19,7 @@ use crate::{
         flow::Connection,
         trace::tap::{TapOrder, Tapped},
     },
+    report::timings::Lap,
 };
 
 /// What an agent reports while it builds its lab.
@@ -39,6 +40,8 @@ pub enum Event {
         /// How long it took.
         micros: u64,
     },
+    /// What was done when, if that was asked for.
+    Timings(Vec<Lap>),
     /// Everything runs.
     Ready,
     /// It could not be built; the agent ends.
@@ -95,6 +98,9 @@ pub enum Request {
     Apply {
         /// The text of a lab file.
         text: String,
+        /// Whether to tell first what was done when, by [`Reply::Timings`].
+        #[serde(default)]
+        timings: bool,
     },
     /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
     Ready {
@@ -150,6 +156,8 @@ pub enum Reply {
     Traced(Tapped),
     /// To [`Request::Apply`].
     Applied(Applied),
+    /// What was done when.
+    Timings(Vec<Lap>),
     /// To [`Request::Conntrack`].
     Conntrack(Vec<NodeConnections>),
     /// To [`Request::Events`], the oldest first.

@@ -19,12 +19,15 @@ use crate::{
     kernel::{
         client,
         conntrack::{Conntrack, Which},
-        inspect, trace,
+        inspect,
+        stopwatch::Stopwatch,
+        trace,
         unanswered::Unanswered,
         view,
     },
     lab::model::{NodeId, Place},
     probe::order::Order,
+    report::timings::Who,
 };
 
 /// No request is longer; a probe of a big lab has some hundred thousand bytes.
@@ -82,8 +85,12 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let traced = trace::trace(order, &state.now().plan, &state.processes).await;
             say(&mut writer, &traced.map_or_else(|error| Reply::Problem(error.into()), Reply::Traced)).await
         }
-        Request::Apply { text } => {
-            let applied = changing::apply(Arc::clone(state), text).await;
+        Request::Apply { text, timings } => {
+            let watch = if timings { Stopwatch::of(Who::Agent) } else { Stopwatch::default() };
+            let applied = changing::apply(Arc::clone(state), text, watch.clone()).await;
+            if timings {
+                say(&mut writer, &Reply::Timings(watch.take())).await?;
+            }
             say(&mut writer, &applied.map_or_else(Reply::Problem, Reply::Applied)).await
         }
         Request::Ready { pods } => {

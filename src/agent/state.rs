@@ -14,6 +14,7 @@ use crate::{
     kernel::{
         process::Processes,
         serve::{ServerState, Servers},
+        stopwatch::Stopwatch,
     },
     lab::{Kept, Overrides, model::Lab},
     plan::{Allotted, step::Plan},
@@ -30,6 +31,8 @@ pub(super) struct State {
     progress: Mutex<Progress>,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
+    /// Notes what the change on its way does.
+    watch: Mutex<Stopwatch>,
     /// The lab's directory, as it is seen inside.
     directory: PathBuf,
 }
@@ -72,12 +75,22 @@ impl State {
         let progress = Mutex::new(Progress { phase: Phase::Building, stages: Vec::new() });
         let told = Mutex::new(Told { text, whole: Arc::clone(&now.lab), overrides: Overrides::default() });
         let turn = tokio::sync::Mutex::new(());
-        State { now: RwLock::new(now), processes, servers, told, progress, turn, directory }
+        State { now: RwLock::new(now), processes, servers, told, progress, turn, watch: Mutex::default(), directory }
     }
 
     /// Waits for its turn to change the lab.
     pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
+    }
+
+    /// Notes what the change on its way does, for who has the turn.
+    pub(super) fn watch(&self) -> Stopwatch {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next change is noted with this one.
+    pub(super) fn watch_with(&self, watch: Stopwatch) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
     /// What makes the lab what it is.

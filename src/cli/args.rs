@@ -142,6 +142,8 @@ pub(super) struct Up {
     /// Give up after this long, and undo everything
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) timings: super::timings::Options,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +155,8 @@ pub(super) struct Apply {
     /// Say what would change, and how, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) timings: super::timings::Options,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,7 @@ mod scale;
 mod schema;
 mod shell;
 mod source;
+mod timings;
 mod trace;
 mod up;
 mod verify;

@@ -36,6 +36,7 @@ pub mod rules;
 mod scope;
 pub mod serve;
 pub mod stale;
+pub mod stopwatch;
 pub mod sync;
 pub mod tools;
 pub mod trace;

@@ -11,6 +11,7 @@
 pub mod addressing;
 mod allotted;
 pub mod change;
+mod kind;
 mod servers;
 pub mod step;
 mod sysctl;

@@ -8,6 +8,8 @@
 //! when Services change.
 
 pub mod balancer;
+#[cfg(test)]
+mod counts;
 pub mod endpoints;
 pub mod flow;
 pub mod haproxy;
