@@ -182,6 +182,10 @@ impl Turn<'_> {
     }
 
     /// The servers of new pods, and of new machines outside.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "what is written of rules when they are first read is no part of their hash"
+    )]
     fn new_servers(&self) -> Vec<PlannedStep> {
         let had: HashSet<&Step> = servers(&self.was.plan).map(|it| &it.step).collect();
         let is_new = |step: &Step| match step {

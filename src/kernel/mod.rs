@@ -24,6 +24,7 @@ pub mod inspect;
 pub mod join;
 pub mod kept;
 pub mod leftovers;
+pub mod limits;
 mod my_ip;
 pub mod neighbours;
 pub mod nest;
