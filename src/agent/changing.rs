@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::runtime;
+
 use super::{
     leaving,
     protocol::{Applied, Problem},
@@ -19,7 +21,9 @@ use crate::{
     kernel::{
         apply::{Applier, StepError},
         events::Events,
-        netns, stale, sync,
+        netns, stale,
+        stopwatch::Stopwatch,
+        sync,
         turnover::Parting,
         view,
     },
@@ -36,21 +40,35 @@ use crate::{
     proxy::ladder,
 };
 
+/// The one stage of a change.
+const CHANGE: &str = "change";
+
 /// Makes the lab what a text says, even if whoever asked for it has gone; says what has changed, and
-/// which pods have to be gone for it to be so.
+/// which pods have to be gone for it to be so. `watch` notes where the time goes.
 ///
 /// # Errors
 ///
 /// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
 /// tool refuses half-way; then what was new is gone again.
-pub(super) async fn apply(state: Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
-    leaving::in_turn(&state, move |runtime, state| runtime.block_on(become_what(&state, text))).await
+pub(super) async fn apply(
+    state: Arc<State>,
+    text: String,
+    watch: Stopwatch,
+) -> Result<(Applied, BTreeSet<String>), Problem> {
+    let change = move |runtime: runtime::Handle, state: Arc<State>| {
+        state.watch_with(watch);
+        let became = runtime.block_on(become_what(&state, text));
+        state.watch_with(Stopwatch::default());
+        became
+    };
+    leaving::in_turn(&state, change).await
 }
 
 async fn become_what(state: &Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
     let was = state.now();
     let before = state.told();
-    let whole = Arc::new(read(&text, &before)?);
+    let watch = state.watch();
+    let whole = Arc::new(watch.lap(CHANGE, "load", || read(&text, &before))?);
     let overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
     let became = become_so(state, Told { text, whole, overrides }).await?;
     // Others may be on their way out since an earlier change.
@@ -70,10 +88,14 @@ pub(super) struct Became {
 pub(super) async fn become_so(state: &Arc<State>, mut told: Told) -> Result<Became, Problem> {
     let (was, before) = (state.now(), state.told());
     told.overrides.keep_known(&told.whole);
-    let wish = told.overrides.settled().over(&told.whole);
+    let watch = state.watch();
+    let wish = watch.lap(CHANGE, "overrides", || told.overrides.settled().over(&told.whole));
     can_be(&wish)?;
-    let differences = differences(&before.overrides.settled().over(&before.whole), &wish);
-    let leavers = leavers(&was.lab, &wish, &before, &told);
+    let differences = watch.lap(CHANGE, "differences", || {
+        let settled = before.overrides.settled().over(&before.whole);
+        differences(&settled, &wish)
+    });
+    let leavers = watch.lap(CHANGE, "leavers", || leavers(&was.lab, &wish, &before, &told));
     let ready = leavers.iter().map(|(name, pod)| (name.clone(), pod.ready)).collect();
     told.overrides.leave(&before.text, &before.whole, ready);
     // Those that end before the lab changes come again as others.
@@ -124,11 +146,13 @@ pub(super) async fn turn_into(
     settled: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<Difference>, Problem> {
     let lab = Arc::new(lab);
-    let differences = differences(&was.lab, &lab);
-    let now = Now::after(was, Arc::clone(&lab));
+    let watch = state.watch();
+    let differences = watch.lap(CHANGE, "differences", || differences(&was.lab, &lab));
+    let now = watch.lap(CHANGE, "plan", || Now::after(was, Arc::clone(&lab)));
     let events = state.servers.events();
     tell(&differences, &lab, events);
-    let turn = Turn { state, was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
+    let change = watch.lap(CHANGE, "change", || change::change((&was.lab, &was.plan), (&lab, &now.plan)));
+    let turn = Turn { state, was, now: &now, change };
     let now = turn.take().await.inspect_err(|problem| {
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
     })?;
@@ -138,7 +162,7 @@ pub(super) async fn turn_into(
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
-    settled()?;
+    watch.lap(CHANGE, "write down", settled)?;
     readiness::settle(state, &turn.change)?;
     turn.end_the_rest().await?;
     for gone in differences.iter().filter(|it| it.how == How::Removed) {
@@ -165,7 +189,8 @@ pub(super) fn load(text: &str, was: &Lab, kept: &Kept) -> Result<Lab, Problem> {
     })?;
     lab.name = was.name.clone();
     if let Some(key) = change::fixed(was, &lab) {
-        let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
+        let error =
+            Error::usage(format!("`{key}` of [cluster] cannot change while the lab is up; nothing was touched"));
         return Err(error.hint("netlab up --replace FILE builds it anew").into());
     }
     Ok(lab)
@@ -185,19 +210,24 @@ impl Turn<'_> {
         let Turn { state, was, now, change } = self;
         let again = self.replaced();
         let mut from = Arc::clone(&was.plan);
+        let mut synced = BTreeSet::new();
         if !again.is_empty() {
             // While they end they are terminating: used only where there is nothing else.
             let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
-            sync::rules(&from, &leaving.plan, &BTreeSet::new(), &state.processes).await.map_err(problem)?;
+            synced = sync::rules(&from, &leaving.plan, &BTreeSet::new(), &state.processes).await.map_err(problem)?;
             from = leaving.plan;
             self.end(&again).await?;
         }
         let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
+        let watch = state.watch();
+        let begun = watch.begin();
         let built = self.build(&mut applier).await;
+        watch.done(begun, CHANGE, "build", String::new);
         if let Err(error) = built {
             self.unbuild(&mut applier).await;
             return Err(problem(error));
         }
+        let begun = watch.begin();
         let now = match readiness::handed_over(state, (was, now), change, &again).await {
             Ok(now) => now,
             Err(problem) => {
@@ -205,24 +235,30 @@ impl Turn<'_> {
                 return Err(problem);
             }
         };
+        watch.done(begun, CHANGE, "readiness", String::new);
         if again.is_empty() {
             from = state.now().plan;
         }
-        sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?;
-        self.tell_rules(&now);
-        stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
+        let begun = watch.begin();
+        synced.extend(sync::rules(&from, &now.plan, &change.gone, &state.processes).await.map_err(problem)?);
+        watch.done(begun, CHANGE, "rules", || format!("{} nodes", synced.len()));
+        self.tell_rules(&synced);
+        let begun = watch.begin();
+        stale::forget((&was.lab, &was.plan), (&now.lab, &now.plan), state.servers.events()).await?;
+        watch.done(begun, CHANGE, "conntrack", String::new);
+        let begun = watch.begin();
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_balancer(&now.lab, &now.plan, &state.processes).await?;
         state.servers.tell_coredns(&now.lab).await?;
         view::know_again(&now.lab)?;
+        watch.done(begun, CHANGE, "names", String::new);
         Ok(now)
     }
 
     /// The nodes whose rules are others now.
-    fn tell_rules(&self, now: &Now) {
-        let had: HashSet<&Step> = steps(&self.was.plan, StageName::Rules).map(|it| &it.step).collect();
-        for it in steps(&now.plan, StageName::Rules).filter(|it| !had.contains(&it.step)) {
-            let node = format!("node/{}", it.step.netns());
+    fn tell_rules(&self, nodes: &BTreeSet<String>) {
+        for node in nodes {
+            let node = format!("node/{node}");
             self.state.servers.events().normal(node, "RulesSynced", "its rules are those of the lab as it is now");
         }
     }
@@ -237,6 +273,10 @@ impl Turn<'_> {
     }
 
     /// The servers of new pods, and of new machines outside.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "what is written of rules when they are first read is no part of their hash"
+    )]
     fn new_servers(&self) -> Vec<PlannedStep> {
         let had: HashSet<&Step> = servers(&self.was.plan).map(|it| &it.step).collect();
         let is_new = |step: &Step| match step {

@@ -164,6 +164,8 @@ pub(super) struct Up {
     /// Give up after this long, and undo everything
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) timings: super::timings::Options,
 }
 
 #[derive(Debug, Args)]
@@ -176,15 +178,9 @@ pub(super) struct Apply {
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]
-    pub(super) leaving: Leaving,
-}
-
-/// What becomes of pods that go
-#[derive(Debug, Args)]
-pub(super) struct Leaving {
-    /// Do not wait until pods that end because of it are gone
-    #[arg(long)]
-    pub(super) no_wait: bool,
+    pub(super) leaving: super::delete::Leaving,
+    #[command(flatten)]
+    pub(super) timings: super::timings::Options,
 }
 
 #[derive(Debug, Args)]
@@ -217,7 +213,7 @@ pub(super) struct Scale {
     #[command(flatten)]
     pub(super) of_lab: OfLab,
     #[command(flatten)]
-    pub(super) leaving: Leaving,
+    pub(super) leaving: super::delete::Leaving,
 }
 
 #[derive(Debug, Args)]
@@ -225,7 +221,7 @@ pub(super) struct Delete {
     #[command(flatten)]
     pub(super) which: Pods,
     #[command(flatten)]
-    pub(super) leaving: Leaving,
+    pub(super) leaving: super::delete::Leaving,
 }
 
 #[derive(Debug, Args)]
@@ -507,6 +503,8 @@ pub(super) struct New {
     /// The file to write; `-` for standard output [default: TEMPLATE.toml]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) grid: super::grid::Options,
 }
 
 #[derive(Debug, Args)]
@@ -552,7 +550,7 @@ fn readiness(text: &str) -> Result<(String, Option<bool>), String> {
     said.filter(|(pod, _)| !pod.is_empty()).ok_or_else(|| "a pod and what it shall be, like web-1=false".to_owned())
 }
 
-fn proxy(text: &str) -> Result<ProxyMode, String> {
+pub(super) fn proxy(text: &str) -> Result<ProxyMode, String> {
     let names = ProxyMode::ALL.map(ProxyMode::as_str);
     let found = ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == text);
     found.ok_or_else(|| format!("the proxies are: {}", names.join(", ")))

@@ -23,7 +23,7 @@ use crate::{
         link::{Ended, Handle},
     },
     error::{Context, Error, ErrorKind, Result},
-    kernel::join,
+    kernel::{join, stopwatch::Stopwatch},
     lab::name::Name,
     library::hold::{Order, Up, VERSION, VERSION_DIFFERS},
 };
@@ -39,7 +39,14 @@ pub(super) fn hold(terminal: &Terminal) -> Result<ExitCode> {
     let name: Name = order.name.parse().map_err(|error| Error::usage(format!("the lab's name {error}")))?;
     let source = Source { name: order.origin.clone(), path: None, text: order.text.clone() };
     let timeout = order.limit.map_or(order.timeout, |limit| limit.min(order.timeout));
-    let wanted = Wanted { source: &source, name: Some(&name), stage: None, timeout, replace: false };
+    let wanted = Wanted {
+        source: &source,
+        name: Some(&name),
+        stage: None,
+        timeout,
+        replace: false,
+        watch: Stopwatch::default(),
+    };
     let (_, mut building) = Building::begin(&wanted, terminal)?;
     // From here on there may be two threads.
     let was_asked = Arc::new(AtomicBool::new(false));

@@ -1,9 +1,9 @@
 //! `netlab new`: a lab file to begin with.
 
-use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode};
+use std::{borrow::Cow, fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode};
 
 use super::{
-    args,
+    args, grid,
     output::{Terminal, print, table},
 };
 use crate::error::{Context, Error, Result};
@@ -75,18 +75,19 @@ const TEMPLATES: &[Template] = &[
 ];
 
 pub(super) fn new(args: &args::New, terminal: &Terminal) -> Result<ExitCode> {
+    if args.template.as_deref() != Some(grid::NAME) {
+        args.grid.check_unused()?;
+    }
     let Some(name) = &args.template else {
-        let rows = TEMPLATES.iter().map(|template| vec![template.name.to_owned(), template.about.to_owned()]);
+        let about = TEMPLATES.iter().map(|template| (template.name, template.about)).chain([(grid::NAME, grid::ABOUT)]);
+        let rows = about.map(|(name, about)| vec![name.to_owned(), about.to_owned()]);
         print(&table(&["TEMPLATE", "WHAT"], rows));
         return Ok(ExitCode::SUCCESS);
     };
-    let template = TEMPLATES.iter().find(|template| template.name == name).ok_or_else(|| {
-        let names: Vec<&str> = TEMPLATES.iter().map(|template| template.name).collect();
-        Error::usage(format!("there is no template {name}")).hint(format!("the templates are: {}", names.join(", ")))
-    })?;
+    let text = text(name, args)?;
     let path = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
     if path.as_os_str() == "-" {
-        print(template.text);
+        print(&text);
         return Ok(ExitCode::SUCCESS);
     }
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
@@ -94,7 +95,18 @@ pub(super) fn new(args: &args::New, terminal: &Terminal) -> Result<ExitCode> {
         let error = Error::usage(format!("cannot make {}: {error}", path.display()));
         error.hint("name another file after the template")
     })?;
-    file.write_all(template.text.as_bytes()).context(format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_bytes()).context(format!("cannot write {}", path.display()))?;
     terminal.say(format!("wrote {p}; now: netlab up {p}", p = path.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+fn text(name: &str, args: &args::New) -> Result<Cow<'static, str>> {
+    if name == grid::NAME {
+        return args.grid.text().map(Cow::Owned);
+    }
+    let template = TEMPLATES.iter().find(|template| template.name == name).ok_or_else(|| {
+        let names: Vec<&str> = TEMPLATES.iter().map(|template| template.name).chain([grid::NAME]).collect();
+        Error::usage(format!("there is no template {name}")).hint(format!("the templates are: {}", names.join(", ")))
+    })?;
+    Ok(Cow::Borrowed(template.text))
 }

@@ -103,11 +103,11 @@ fn probe(directory: &Directory, lab: &Lab, args: &args::Verify, terminal: &Termi
         let Reply::Drifts(mut drifts) = link::ask_once(directory, &Request::Inspect)? else {
             return Err(Error::bug("an inspection was asked for, and something else was given"));
         };
-        drifts.extend(drift::faults(&lab, suite.options.lab.as_deref()));
+        drifts.extend(drift::faults(lab, suite.options.lab.as_deref()));
         report = judge::report(&suite, &outcomes, &drifts);
         neighbours::warn_if_overflowed(overflows);
         if let Some(folder) = &args.evidence {
-            evidence::keep(folder, &lab, &directory, &suite, &mut report)?;
+            evidence::keep(folder, lab, directory, &suite, &mut report)?;
         }
     }
     Ok(report)

@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     lab::model::{ProxyMode, Span},
     plan::step::{Plan, StageName, Step},
-    proxy::sync,
+    proxy::{Rules, sync},
 };
 
 /// So many nodes at a time: a tool is a process.
@@ -26,27 +26,43 @@ const AT_ONCE: usize = 4;
 #[derive(Debug, Clone, Copy)]
 struct Loaded<'a> {
     netns: &'a str,
-    mode: ProxyMode,
-    text: &'a str,
+    rules: &'a Rules,
+    at: &'a Span,
+}
+
+/// What a node has, what it shall have, and what leads there if both are for the same tool.
+struct Change<'a> {
+    had: Option<Loaded<'a>>,
+    wanted: Loaded<'a>,
+    text: Option<String>,
 }
 
 /// Goes from the rules of one plan to those of another, on all nodes; in `fresh` namespaces there are
-/// none yet.
+/// none yet. Says on which nodes there was something to do.
 ///
 /// # Errors
 ///
 /// When a tool is missing, or does not take the rules. Then all nodes have the old ones again, as far
 /// as the tools let them.
-pub async fn rules(old: &Plan, new: &Plan, fresh: &BTreeSet<String>, processes: &Processes) -> Result<(), StepError> {
+pub async fn rules(
+    old: &Plan,
+    new: &Plan,
+    fresh: &BTreeSet<String>,
+    processes: &Processes,
+) -> Result<BTreeSet<String>, StepError> {
     let had: BTreeMap<&str, Loaded<'_>> =
-        loaded(old).filter(|(it, _)| !fresh.contains(it.netns)).map(|(it, _)| (it.netns, it)).collect();
-    let changes: Vec<_> = loaded(new).map(|(wanted, at)| (had.get(wanted.netns).copied(), wanted, at)).collect();
-    let going = changes.iter().map(|(had, wanted, at)| async move {
-        converge(*had, *wanted, processes).await.map_err(|error| step_error(*wanted, at, error))
-    });
+        loaded(old).filter(|it| !fresh.contains(it.netns)).map(|it| (it.netns, it)).collect();
+    let mut memo = sync::Memo::default();
+    let changes = loaded(new).map(|wanted| Change::of(had.get(wanted.netns).copied(), wanted, &mut memo));
+    let changes: Vec<Change<'_>> = changes.filter(|it| !it.is_nothing()).collect();
+    let going = changes
+        .iter()
+        .map(|it| async move { it.converge(processes).await.map_err(|error| step_error(it.wanted, error)) });
     let results: Vec<Result<(), StepError>> = stream::iter(going).buffer_unordered(AT_ONCE).collect().await;
-    let Some(error) = results.into_iter().find_map(Result::err) else { return Ok(()) };
-    let back = changes.iter().filter_map(|(had, wanted, _)| had.map(|had| (*wanted, had)));
+    let Some(error) = results.into_iter().find_map(Result::err) else {
+        return Ok(changes.iter().map(|it| it.wanted.netns.to_owned()).collect());
+    };
+    let back = changes.iter().filter_map(|it| it.had.map(|had| (it.wanted, had)));
     for (from, to) in back {
         if let Err(error) = mend(from, to, processes).await {
             eprintln!("{}: the old rules are not back: {error}", to.netns);
@@ -55,41 +71,69 @@ pub async fn rules(old: &Plan, new: &Plan, fresh: &BTreeSet<String>, processes: 
     Err(error)
 }
 
-fn loaded(plan: &Plan) -> impl Iterator<Item = (Loaded<'_>, &Span)> {
+fn loaded(plan: &Plan) -> impl Iterator<Item = Loaded<'_>> {
     let stage = plan.stages.iter().filter(|stage| stage.name == StageName::Rules);
     stage.flat_map(|stage| &stage.steps).filter_map(|planned| match &planned.step {
-        Step::Rules { netns, proxy, text } => Some((Loaded { netns, mode: *proxy, text }, &planned.at)),
+        Step::Rules { netns, text, .. } => Some(Loaded { netns, rules: text, at: &planned.at }),
         _ => None,
     })
 }
 
-fn step_error(wanted: Loaded<'_>, at: &Span, error: crate::error::Error) -> StepError {
-    let step = Step::Rules { netns: wanted.netns.to_owned(), proxy: wanted.mode, text: String::new() };
+fn step_error(wanted: Loaded<'_>, error: crate::error::Error) -> StepError {
+    let Loaded { netns, rules, at } = wanted;
+    let step = Step::Rules { netns: netns.to_owned(), proxy: rules.mode(), text: rules.clone() };
     StepError { step: step.to_string(), at: at.clone(), error }
 }
 
-/// Brings a node from what it has to what it shall have, and once more if a tool did not come back.
-async fn converge(had: Option<Loaded<'_>>, wanted: Loaded<'_>, processes: &Processes) -> Result<()> {
-    let Some(had) = had else {
-        return rules::load(wanted.netns, wanted.mode, wanted.text.to_owned(), processes).await;
-    };
-    let Err(error) = go(had, wanted, processes).await else { return Ok(()) };
-    eprintln!("{}: {error}; looking what is there", wanted.netns);
-    mend(had, wanted, processes).await
+impl<'a> Change<'a> {
+    fn of(had: Option<Loaded<'a>>, wanted: Loaded<'a>, memo: &mut sync::Memo) -> Self {
+        let text =
+            had.filter(|had| same_tool(*had, wanted)).and_then(|had| sync::change(had.rules, wanted.rules, memo));
+        Change { had, wanted, text }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.text.is_none() && self.had.is_some_and(|had| same_tool(had, self.wanted))
+    }
+
+    /// Brings a node from what it has to what it shall have, and once more if a tool did not come back.
+    async fn converge(&self, processes: &Processes) -> Result<()> {
+        let wanted = self.wanted;
+        let Some(had) = self.had else {
+            return rules::load(wanted.netns, wanted.rules.mode(), wanted.rules.to_text(), processes).await;
+        };
+        let Err(error) = self.go(had, processes).await else { return Ok(()) };
+        eprintln!("{}: {error}; looking what is there", wanted.netns);
+        mend(had, wanted, processes).await
+    }
+
+    async fn go(&self, had: Loaded<'_>, processes: &Processes) -> Result<()> {
+        if let Some(text) = &self.text {
+            return load(self.wanted, text.clone(), processes).await;
+        }
+        // The new ones first: while both hold, either leads to an endpoint.
+        load(self.wanted, self.wanted.rules.to_text(), processes).await?;
+        load(had, sync::removal(had.rules.mode(), had.rules), processes).await?;
+        if self.wanted.rules.mode() == ProxyMode::Nftables {
+            sweep(self.wanted, processes).await?;
+        }
+        Ok(())
+    }
 }
 
-async fn go(had: Loaded<'_>, wanted: Loaded<'_>, processes: &Processes) -> Result<()> {
-    if had.mode == wanted.mode && rules::same_tool(had.text.len(), wanted.text.len()) {
-        let Some(text) = sync::transaction(wanted.mode, had.text, wanted.text) else { return Ok(()) };
-        return load(wanted, text, processes).await;
+/// The one tool knows what both have loaded.
+fn same_tool(one: Loaded<'_>, other: Loaded<'_>) -> bool {
+    one.rules.mode() == other.rules.mode() && rules::same_tool(one.length(), other.length())
+}
+
+impl Loaded<'_> {
+    /// The length of the text, where that decides about the tool.
+    fn length(&self) -> usize {
+        match self.rules.mode() {
+            ProxyMode::Nftables => 0,
+            ProxyMode::Iptables | ProxyMode::Ladder => self.rules.len(),
+        }
     }
-    // The new ones first: while both hold, either leads to an endpoint.
-    load(wanted, wanted.text.to_owned(), processes).await?;
-    load(had, sync::removal(had.mode, had.text), processes).await?;
-    if wanted.mode == ProxyMode::Nftables {
-        sweep(wanted, processes).await?;
-    }
-    Ok(())
 }
 
 /// Takes away the tables that iptables has left empty.
@@ -103,13 +147,13 @@ async fn sweep(it: Loaded<'_>, processes: &Processes) -> Result<()> {
 /// From whatever is there.
 async fn mend(had: Loaded<'_>, wanted: Loaded<'_>, processes: &Processes) -> Result<()> {
     let found = save(wanted, processes).await?;
-    let printed = rules::printed(wanted.mode, wanted.text, processes).await?;
-    if let Some(text) = sync::repair(wanted.mode, &found, &printed) {
+    let printed = rules::printed(wanted.rules.mode(), wanted.rules, processes).await?;
+    if let Some(text) = sync::repair(wanted.rules.mode(), &found, &printed) {
         load(wanted, text, processes).await?;
     }
-    if had.mode != wanted.mode || !rules::same_tool(had.text.len(), wanted.text.len()) {
+    if !same_tool(had, wanted) {
         let found = save(had, processes).await?;
-        if let Some(text) = sync::repair(had.mode, &found, "") {
+        if let Some(text) = sync::repair(had.rules.mode(), &found, "") {
             load(had, text, processes).await?;
         }
     }
@@ -117,9 +161,9 @@ async fn mend(had: Loaded<'_>, wanted: Loaded<'_>, processes: &Processes) -> Res
 }
 
 async fn save(it: Loaded<'_>, processes: &Processes) -> Result<String> {
-    rules::save_from(Entrance::to_netns(it.netns)?, it.mode, it.text.len(), processes).await
+    rules::save_from(Entrance::to_netns(it.netns)?, it.rules.mode(), it.length(), processes).await
 }
 
 async fn load(it: Loaded<'_>, text: String, processes: &Processes) -> Result<()> {
-    rules::change(Entrance::to_netns(it.netns)?, it.mode, it.text.len(), text, processes).await
+    rules::change(Entrance::to_netns(it.netns)?, it.rules.mode(), it.length(), text, processes).await
 }

@@ -11,14 +11,16 @@ use crate::diag::{Diagnostic, Problems};
 /// The most of each kind that a lab may have: far more than one kernel carries, and few enough
 /// that whatever a file says is read in no time.
 const MOST: [(&str, usize); 6] = [
-    ("nodes", 1000),
+    ("nodes", MOST_NODES),
     ("[[pod]] tables", 20_000),
-    ("services", 5_000),
+    ("services", MOST_SERVICES),
     ("clients", 250),
     ("external machines", 250),
     ("probes", 1_000),
 ];
-const MOST_PODS: usize = 20_000;
+pub(super) const MOST_NODES: usize = 1_000;
+pub(super) const MOST_PODS: usize = 20_000;
+pub(super) const MOST_SERVICES: usize = 20_000;
 /// What messages call it.
 const BALANCER: &str = "load balancer";
 const MACHINE: &str = "external machine";

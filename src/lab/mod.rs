@@ -15,6 +15,7 @@ pub mod difference;
 mod dns;
 mod externals;
 mod file;
+mod grid;
 mod hostnames;
 mod kept;
 mod leaving;
@@ -43,6 +44,7 @@ use toml::de::DeTable;
 
 use crate::diag::{Diagnostic, Diagnostics, Problems};
 use file::LabFile;
+pub use grid::{Grid, GridError};
 pub use kept::Kept;
 use model::Lab;
 use name::Name;
@@ -51,9 +53,9 @@ pub use scale::{ScaleError, scaled};
 pub use schema::schema;
 pub use stated::{Expectation, expectation, is_meant};
 
-/// A lab file may have so many bytes: the largest lab, written out pod by pod, has about two
-/// million.
-const MOST_BYTES: usize = 4 << 20;
+/// A lab file may have so many bytes: the largest lab, written out pod by pod and Service by Service,
+/// has about five million.
+const MOST_BYTES: usize = 8 << 20;
 /// Up to so many bytes, all syntax errors are listed; beyond, only the first, since garbage has
 /// one for every byte.
 const RECOVERABLE_BYTES: usize = 256 << 10;

@@ -33,6 +33,9 @@ pub(super) struct Seconds(pub(super) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Period(pub(super) Duration);
 
+/// A `[[pod]]` stands for so many pods at most.
+pub(super) const MOST_REPLICAS: usize = 10_000;
+
 /// How many pods a `[[pod]]` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Replicas(pub(super) usize);
@@ -247,7 +250,7 @@ fn integer(
 
 /// Declares integers with their ranges.
 macro_rules! integers {
-    ($($name:ident($inner:ty) in $low:literal ..= $high:literal;)+) => {
+    ($($name:ident($inner:ty) in $low:literal ..= $high:expr;)+) => {
         $(impl Value for $name {
             fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
                 // The range fits the type, so the conversion cannot fail.
@@ -290,7 +293,7 @@ fn period(text: &str) -> Option<Duration> {
 integers! {
     Port(u16) in 1..=65535;
     Seconds(u32) in 1..=86400;
-    Replicas(usize) in 0..=10000;
+    Replicas(usize) in 0..=MOST_REPLICAS as i64;
     DnsReplicas(usize) in 1..=16;
     Threshold(u32) in 1..=1000;
     Ttl(u32) in 0..=3600;

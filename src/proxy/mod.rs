@@ -8,6 +8,8 @@
 //! when Services change.
 
 pub mod balancer;
+#[cfg(test)]
+mod counts;
 pub mod endpoints;
 pub mod flow;
 pub mod handover;
@@ -16,6 +18,7 @@ pub mod hash;
 pub mod iptables;
 pub mod ladder;
 pub mod nftables;
+mod rules;
 #[cfg(test)]
 mod sample;
 pub mod stale;
@@ -27,6 +30,7 @@ pub mod view;
 mod ways;
 
 use crate::lab::model::ProxyMode;
+pub use rules::Rules;
 use view::NodeView;
 
 /// A node's complete rules: the input of `iptables-restore --noflush`, or of `nft -f -`.
