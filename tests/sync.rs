@@ -8,20 +8,29 @@
 mod change;
 mod model;
 
+use std::sync::Arc;
+
 use change::Changing;
 use model::{Ruleset, iptables, nft};
 use netlab::{
     lab::model::{NodeId, ProxyMode},
     proxy::{
+        Rules,
+        endpoints::conditions,
         render,
-        sync::{removal, transaction},
-        view::view,
+        sync::{Memo, change, removal, transaction},
+        view::{PortView, view, views_under},
     },
 };
 use proptest::prelude::*;
 
 fn rules(mode: ProxyMode, lab: &Changing) -> String {
     render(mode, &view(&lab.lab(), NodeId(0)))
+}
+
+fn all_rules(mode: ProxyMode, lab: &Changing) -> Vec<Rules> {
+    let lab = lab.lab();
+    views_under(&lab, &conditions(&lab)).into_iter().map(|view| Rules::new(mode, view)).collect()
 }
 
 fn run(mode: ProxyMode, rules: &mut Ruleset, text: &str) {
@@ -69,6 +78,25 @@ proptest! {
             }
             run(mode, &mut kernel, &removal(mode, &text));
             prop_assert_eq!(kernel.plain(), Ruleset::default().plain());
+        }
+    }
+
+    /// What is said of the parts of two sets of rules is what would be said of the whole texts.
+    #[test]
+    fn unchanged_services_need_not_be_looked_at(seed: u64) {
+        for mode in ProxyMode::ALL {
+            let mut lab = Changing::new(seed);
+            let mut views = all_rules(mode, &lab);
+            for _ in 0..10 {
+                lab.step();
+                let next = all_rules(mode, &lab);
+                let mut memo = Memo::default();
+                for (old, new) in views.iter().zip(&next) {
+                    prop_assert_eq!(change(old, new, &mut memo), transaction(mode, &old.to_text(), &new.to_text()));
+                    prop_assert_eq!(old == new, old.to_text() == new.to_text());
+                }
+                views = next;
+            }
         }
     }
 
@@ -129,14 +157,14 @@ fn many(mode: ProxyMode) -> String {
     let port = view.ports[0].clone();
     view.ports = (0..10_000u32)
         .map(|at| {
-            let mut port = port.clone();
+            let mut port = PortView::clone(&port);
             port.name = format!("s{at}").parse().expect("a name");
             port.cluster_ip = std::net::Ipv4Addr::from(0x0a60_0000 + at).into();
             for (which, endpoint) in (0u32..).zip(port.endpoints.cluster.iter_mut()) {
                 let ip = std::net::Ipv4Addr::from(0x0a09_0000 + 2 * at + 3 + which);
                 endpoint.addr = std::net::SocketAddr::new(ip.into(), 80);
             }
-            port
+            Arc::new(port)
         })
         .collect();
     render(mode, &view)

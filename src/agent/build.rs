@@ -18,6 +18,7 @@ use crate::{
         apply::{Applier, StepError},
         process::Processes,
         serve::Servers,
+        stopwatch::Stopwatch,
         view,
     },
     lab,
@@ -37,23 +38,25 @@ pub(super) struct Building {
 
 impl Building {
     /// Reads the lab from its directory, which the CLI has checked already.
-    pub(super) fn open(orders: &Orders) -> Result<Self> {
+    pub(super) fn open(orders: &Orders, watch: Stopwatch) -> Result<Self> {
         let directory: PathBuf = Path::new(view::DIRECTORY).join(&orders.name);
         let file = directory.join(directory::LAB_FILE);
         let text = std::fs::read_to_string(&file).context(format!("cannot read {}", file.display()))?;
         let name = orders.name.parse().map_err(|error| Error::bug(format!("the lab's name {error}")))?;
-        let mut lab = lab::load(&text).map_err(|_| Error::bug("a lab file that was good is bad"))?;
+        let mut lab = watch
+            .lap("start", "load", || lab::load(&text))
+            .map_err(|_| Error::bug("a lab file that was good is bad"))?;
         lab.name = name;
         let whole = Arc::new(lab);
         let overrides = readiness::at_first(&whole);
         let lab = Arc::new(overrides.over(&whole));
-        let plan = Arc::new(plan::plan(&lab));
+        let plan = Arc::new(watch.lap("start", "plan", || plan::plan(&lab)));
         view::lay_over(&lab)?;
         let processes = Processes::reaping()?;
         let logs = directory.join(directory::LOGS);
         std::fs::create_dir_all(&logs).context(format!("cannot make {}", logs.display()))?;
         let servers = Servers::new(logs);
-        let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone());
+        let applier = Applier::new(Arc::clone(&lab), processes.clone(), servers.clone()).watched(watch);
         let now = Now { lab, allotted: Allotted::of(&plan), plan: Arc::clone(&plan) };
         let probed = !overrides.unproven().is_empty();
         let told = Told { text, whole, overrides };

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::runtime;
+
 use super::{
     leaving,
     protocol::{Applied, Problem},
@@ -21,6 +23,7 @@ use crate::{
         apply::{Applier, StepError},
         events::Events,
         netns, stale,
+        stopwatch::Stopwatch,
         sync::{self, Means},
         turnover::Parting,
         view,
@@ -38,21 +41,35 @@ use crate::{
     proxy::ladder,
 };
 
+/// The one stage of a change.
+const CHANGE: &str = "change";
+
 /// Makes the lab what a text says, even if whoever asked for it has gone; says what has changed, and
-/// which pods have to be gone for it to be so.
+/// which pods have to be gone for it to be so. `watch` notes where the time goes.
 ///
 /// # Errors
 ///
 /// When the text is no lab that this one can become; then nothing has changed. When the kernel or a
 /// tool refuses half-way; then what was new is gone again.
-pub(super) async fn apply(state: Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
-    leaving::in_turn(&state, move |runtime, state| runtime.block_on(become_what(&state, text))).await
+pub(super) async fn apply(
+    state: Arc<State>,
+    text: String,
+    watch: Stopwatch,
+) -> Result<(Applied, BTreeSet<String>), Problem> {
+    let change = move |runtime: runtime::Handle, state: Arc<State>| {
+        state.watch_with(watch);
+        let became = runtime.block_on(become_what(&state, text));
+        state.watch_with(Stopwatch::default());
+        became
+    };
+    leaving::in_turn(&state, change).await
 }
 
 async fn become_what(state: &Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
     let was = state.now();
     let before = state.told();
-    let whole = Arc::new(read(&text, &before)?);
+    let watch = state.watch();
+    let whole = Arc::new(watch.lap(CHANGE, "load", || read(&text, &before))?);
     let overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
     let became = become_so(state, Told { text, whole, overrides }).await?;
     // Others may be on their way out since an earlier change.
@@ -72,10 +89,14 @@ pub(super) struct Became {
 pub(super) async fn become_so(state: &Arc<State>, mut told: Told) -> Result<Became, Problem> {
     let (was, before) = (state.now(), state.told());
     told.overrides.keep_known(&told.whole);
-    let wish = told.overrides.settled().over(&told.whole);
+    let watch = state.watch();
+    let wish = watch.lap(CHANGE, "overrides", || told.overrides.settled().over(&told.whole));
     can_be(&wish)?;
-    let differences = differences(&before.overrides.settled().over(&before.whole), &wish);
-    let leavers = leavers(&was.lab, &wish, &before, &told);
+    let differences = watch.lap(CHANGE, "differences", || {
+        let settled = before.overrides.settled().over(&before.whole);
+        differences(&settled, &wish)
+    });
+    let leavers = watch.lap(CHANGE, "leavers", || leavers(&was.lab, &wish, &before, &told));
     let ready = leavers.iter().map(|(name, pod)| (name.clone(), pod.ready)).collect();
     told.overrides.leave(&before.text, &before.whole, ready);
     // Those that end before the lab changes come again as others.
@@ -126,11 +147,13 @@ pub(super) async fn turn_into(
     settled: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<Difference>, Problem> {
     let lab = Arc::new(lab);
-    let differences = differences(&was.lab, &lab);
-    let now = Now::after(was, Arc::clone(&lab));
+    let watch = state.watch();
+    let differences = watch.lap(CHANGE, "differences", || differences(&was.lab, &lab));
+    let now = watch.lap(CHANGE, "plan", || Now::after(was, Arc::clone(&lab)));
     let events = state.servers.events();
     tell(&differences, &lab, events);
-    let turn = Turn { state, was, now: &now, change: change::change((&was.lab, &was.plan), (&lab, &now.plan)) };
+    let change = watch.lap(CHANGE, "change", || change::change((&was.lab, &was.plan), (&lab, &now.plan)));
+    let turn = Turn { state, was, now: &now, change };
     let now = turn.take().await.inspect_err(|problem| {
         events.warning("lab", "Failed", format!("the change was undone: {}", problem.message));
     })?;
@@ -138,7 +161,7 @@ pub(super) async fn turn_into(
         events.normal("dns", "Reloaded", "names are those of the lab as it is now");
     }
     state.becomes(now.clone());
-    settled()?;
+    watch.lap(CHANGE, "write down", settled)?;
     readiness::settle(state, &turn.change)?;
     turn.end_the_rest().await?;
     for gone in differences.iter().filter(|it| it.how == How::Removed) {
@@ -165,7 +188,8 @@ pub(super) fn load(text: &str, was: &Lab, kept: &Kept) -> Result<Lab, Problem> {
     })?;
     lab.name = was.name.clone();
     if let Some(key) = change::fixed(was, &lab) {
-        let error = Error::usage(format!("`{key}` cannot change while the lab is up"));
+        let error =
+            Error::usage(format!("`{key}` of [cluster] cannot change while the lab is up; nothing was touched"));
         return Err(error.hint("netlab up --replace FILE builds it anew").into());
     }
     Ok(lab)
@@ -185,15 +209,16 @@ impl Turn<'_> {
         let Turn { state, was, now, .. } = self;
         let again = self.replaced();
         let mut from = Arc::clone(&was.plan);
+        let mut synced = BTreeSet::new();
         if !again.is_empty() {
             // While they end they are terminating: used only where there is nothing else.
             let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
-            sync::rules(&from, &leaving.plan, &BTreeSet::new(), self.means()).await.map_err(problem)?;
+            synced = sync::rules(&from, &leaving.plan, &BTreeSet::new(), self.means()).await.map_err(problem)?;
             from = leaving.plan;
             self.end(&again).await?;
         }
         let mut applier = Applier::new(Arc::clone(&now.lab), state.processes.clone(), state.servers.clone());
-        let now = match self.hand_over(&mut applier, from, &again).await {
+        let now = match self.hand_over(&mut applier, from, &again, &mut synced).await {
             Ok(now) => now,
             Err(problem) => {
                 self.unbuild(&mut applier).await;
@@ -202,12 +227,17 @@ impl Turn<'_> {
                 return Err(problem);
             }
         };
-        self.tell_rules(&now);
-        stale::forget(&was.lab, &now.lab, state.servers.events()).await?;
+        self.tell_rules(&synced);
+        let watch = state.watch();
+        let begun = watch.begin();
+        stale::forget((&was.lab, &was.plan), (&now.lab, &now.plan), state.servers.events()).await?;
+        watch.done(begun, CHANGE, "conntrack", String::new);
+        let begun = watch.begin();
         state.servers.tell(&now.lab, &now.plan)?;
         state.servers.tell_balancer(&now.lab, &now.plan, &state.processes).await?;
         state.servers.tell_coredns(&now.lab).await?;
         view::know_again(&now.lab)?;
+        watch.done(begun, CHANGE, "names", String::new);
         Ok(now)
     }
 
@@ -217,14 +247,22 @@ impl Turn<'_> {
         applier: &mut Applier,
         mut from: Arc<Plan>,
         again: &BTreeSet<String>,
+        synced: &mut BTreeSet<String>,
     ) -> Result<Now, Problem> {
         let Turn { state, was, now, change } = self;
+        let watch = state.watch();
+        let begun = watch.begin();
         self.build(applier).await.map_err(problem)?;
+        watch.done(begun, CHANGE, "build", String::new);
+        let begun = watch.begin();
         let now = readiness::handed_over(state, (was, now), change, again).await?;
+        watch.done(begun, CHANGE, "readiness", String::new);
         if again.is_empty() {
             from = state.now().plan;
         }
-        sync::rules(&from, &now.plan, &change.gone, self.means()).await.map_err(problem)?;
+        let begun = watch.begin();
+        synced.extend(sync::rules(&from, &now.plan, &change.gone, self.means()).await.map_err(problem)?);
+        watch.done(begun, CHANGE, "rules", || format!("{} nodes", synced.len()));
         Ok(now)
     }
 
@@ -233,10 +271,9 @@ impl Turn<'_> {
     }
 
     /// The nodes whose rules are others now.
-    fn tell_rules(&self, now: &Now) {
-        let had: HashSet<&Step> = steps(&self.was.plan, StageName::Rules).map(|it| &it.step).collect();
-        for it in steps(&now.plan, StageName::Rules).filter(|it| !had.contains(&it.step)) {
-            let node = format!("node/{}", it.step.netns());
+    fn tell_rules(&self, nodes: &BTreeSet<String>) {
+        for node in nodes {
+            let node = format!("node/{node}");
             self.state.servers.events().normal(node, "RulesSynced", "its rules are those of the lab as it is now");
         }
     }
@@ -251,6 +288,10 @@ impl Turn<'_> {
     }
 
     /// The servers of new pods, and of new machines outside.
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "what is written of rules when they are first read is no part of their hash"
+    )]
     fn new_servers(&self) -> Vec<PlannedStep> {
         let had: HashSet<&Step> = servers(&self.was.plan).map(|it| &it.step).collect();
         let is_new = |step: &Step| match step {

@@ -33,8 +33,9 @@ use tokio::{
 
 use crate::{
     error::{Context, Error, Result},
-    kernel::{client, nest},
+    kernel::{client, nest, stopwatch::Stopwatch},
     plan::step::StageName,
+    report::timings::Who,
 };
 use protocol::{Event, Farewell, Problem};
 
@@ -48,13 +49,19 @@ pub struct Orders {
     pub name: String,
     /// The last stage to build.
     pub stage: Option<StageName>,
+    /// Whether to tell what was done when.
+    pub timings: bool,
 }
+
+/// The word for that, on the command line.
+const TIMINGS: &str = "timings";
 
 impl Orders {
     /// As arguments.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![VERB.into(), self.name.as_str().into()];
         arguments.extend(self.stage.map(|stage| stage.as_str().into()));
+        arguments.extend(self.timings.then(|| TIMINGS.into()));
         arguments
     }
 
@@ -66,7 +73,8 @@ impl Orders {
         }
         let stage = rest.first().and_then(|stage| stage.to_str());
         let stage = stage.and_then(|stage| StageName::ALL.into_iter().find(|name| name.as_str() == stage));
-        Some(Orders { name: name.to_str()?.to_owned(), stage })
+        let timings = rest.last().is_some_and(|word| word == OsStr::new(TIMINGS));
+        Some(Orders { name: name.to_str()?.to_owned(), stage, timings })
     }
 }
 
@@ -125,13 +133,14 @@ fn watch(ear: UnixStream) {
 }
 
 fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Problem> {
-    nest::furnish(&orders.name)?;
+    let watch = if orders.timings { Stopwatch::of(Who::Agent) } else { Stopwatch::default() };
+    watch.lap("start", "mounts", || nest::furnish(&orders.name))?;
     client::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let listener = listen(listener)?;
         let mut ended = Ended::listening()?;
-        let mut lab = build::Building::open(orders)?;
+        let mut lab = build::Building::open(orders, watch.clone())?;
         let state = lab.state();
         let (over, mut down) = tokio::sync::mpsc::channel(1);
         tokio::spawn(requests::serve(listener, Arc::clone(&state), over));
@@ -143,11 +152,16 @@ fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Pro
         tokio::spawn(living::follow_the_fallen(Arc::clone(&state)));
         tokio::spawn(readiness::follow(Arc::clone(&state)));
         if orders.stage.is_none() {
+            let begun = watch.begin();
             tokio::select! {
                 () = readiness::proven(&state, control) => {}
                 () = ended.wait() => return Ok(()),
                 _ = down.recv() => return Ok(()),
             }
+            watch.done(begun, "ready", "readiness", String::new);
+        }
+        if orders.timings {
+            control.tell(&Event::Timings(watch.take()));
         }
         control.tell(&Event::Ready);
         tokio::select! {

@@ -20,6 +20,7 @@ use crate::{
         flow::Connection,
         trace::tap::{TapOrder, Tapped},
     },
+    report::timings::Lap,
 };
 
 /// What an agent reports while it builds its lab.
@@ -42,6 +43,8 @@ pub enum Event {
     },
     /// Everything runs, but some pods have not proved yet that they are ready.
     Waiting(Waiting),
+    /// What was done when, if that was asked for.
+    Timings(Vec<Lap>),
     /// Everything runs.
     Ready,
     /// It could not be built; the agent ends.
@@ -158,6 +161,9 @@ pub enum Request {
         /// Do not wait until pods that end because of it are gone.
         #[serde(default)]
         no_wait: bool,
+        /// Whether to tell first what was done when, by [`Reply::Timings`].
+        #[serde(default)]
+        timings: bool,
     },
     /// Make these pods ready, or not ready. Answered by [`Reply::Applied`].
     Ready {
@@ -232,6 +238,8 @@ pub enum Reply {
     Looked(Vec<Look>),
     /// To [`Request::Apply`].
     Applied(Applied),
+    /// What was done when.
+    Timings(Vec<Lap>),
     /// To [`Request::Conntrack`].
     Conntrack(Vec<NodeConnections>),
     /// To [`Request::Events`], the oldest first.

@@ -21,12 +21,15 @@ use crate::{
     kernel::{
         capture, client,
         conntrack::{Conntrack, Which},
-        inspect, look, trace,
+        inspect, look,
+        stopwatch::Stopwatch,
+        trace,
         unanswered::Unanswered,
         view,
     },
     lab::model::{NodeId, Place},
     probe::order::Order,
+    report::timings::Who,
 };
 
 /// No request is longer; a probe of a big lab has some hundred thousand bytes.
@@ -99,8 +102,12 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let looked = look::look(&places, lab.cluster.proxy, &state.processes).await;
             say(&mut writer, &looked.map_or_else(|error| Reply::Problem(error.into()), Reply::Looked)).await
         }
-        Request::Apply { text, no_wait } => {
-            let applied = changing::apply(Arc::clone(state), text).await;
+        Request::Apply { text, no_wait, timings } => {
+            let watch = if timings { Stopwatch::of(Who::Agent) } else { Stopwatch::default() };
+            let applied = changing::apply(Arc::clone(state), text, watch.clone()).await;
+            if timings {
+                say(&mut writer, &Reply::Timings(watch.take())).await?;
+            }
             settled(&mut writer, state, applied, no_wait).await
         }
         Request::Ready { pods } => {

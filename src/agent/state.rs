@@ -18,6 +18,7 @@ use crate::{
     kernel::{
         process::Processes,
         serve::{ServerState, Servers},
+        stopwatch::Stopwatch,
     },
     lab::{Kept, Overrides, model::Lab},
     plan::{Allotted, step::Plan},
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) words: Words,
     /// One change at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Notes what the change on its way does.
+    watch: Mutex<Stopwatch>,
     /// The lab's directory, as it is seen inside.
     directory: PathBuf,
 }
@@ -97,6 +100,7 @@ impl State {
             farewells: Farewells::default(),
             words: Words::default(),
             turn: Arc::default(),
+            watch: Mutex::default(),
             directory,
         }
     }
@@ -104,6 +108,16 @@ impl State {
     /// Waits for its turn to change the lab.
     pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Notes what the change on its way does, for who has the turn.
+    pub(super) fn watch(&self) -> Stopwatch {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next change is noted with this one.
+    pub(super) fn watch_with(&self, watch: Stopwatch) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
     /// What makes the lab what it is.

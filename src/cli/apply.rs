@@ -10,12 +10,13 @@ use super::{
 use crate::{
     agent::{
         directory::Directory,
-        link,
+        link::{self, Hearing},
         protocol::{Reply, Request},
     },
     error::{Error, Result},
     kernel::requirements,
     lab::{
+        Kept, Overrides,
         difference::{Difference, differences},
         model::Lab,
     },
@@ -26,10 +27,63 @@ use crate::{
     },
 };
 
+/// The stage of what the command does itself.
+const ASK: &str = "ask";
+
 pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode> {
     let source = Source::read(args.file.file.as_deref())?;
     let directory = running(args, &source, terminal)?;
-    let (whole, overrides) = (labs::whole(&directory)?, directory.overrides());
+    if args.dry_run {
+        return only_say(&source, &directory, terminal);
+    }
+    let watch = args.timings.watch();
+    let began = Instant::now();
+    let waits = !args.leaving.no_wait && !directory.overrides().leaving().is_empty();
+    // The agent, which knows how the lab is, reads the text again; what is wrong with it, only this command
+    // can show.
+    let lab = watch.lap(ASK, "load", || source.load_after(&directory.name, &kept(&directory)?, terminal))?;
+    watch.lap(ASK, "requirements", || requirements::check(&lab))?;
+    let request =
+        Request::Apply { text: source.text.clone(), no_wait: args.leaving.no_wait, timings: args.timings.are_wanted() };
+    let (begun, mut laps, mut applied) = (watch.begin(), Vec::new(), None);
+    link::ask(&directory, &request, |reply| match reply {
+        Reply::Timings(told) => {
+            laps = told;
+            Ok(Hearing::More)
+        }
+        Reply::Applied(reply) => {
+            applied = Some(reply);
+            Ok(Hearing::Last)
+        }
+        _ => Err(Error::bug("a change was asked for, and something else was given")),
+    })?;
+    watch.done(begun, ASK, "answer", String::new);
+    let differences = applied.map(|applied| applied.differences).unwrap_or_default();
+    args.timings.tell(&watch, laps)?;
+    if differences.is_empty() && !waits {
+        terminal.say(format!("{}: nothing to do", directory.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for difference in &differences {
+        terminal.say(difference);
+    }
+    terminal.say(format!("{} is as {} says ({} ms)", directory.name, source.name, began.elapsed().as_millis()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the lab's things keep, as its agent has it.
+fn kept(directory: &Directory) -> Result<Kept> {
+    let overrides = directory.overrides();
+    if overrides == Overrides::default() {
+        return Ok(directory.kept());
+    }
+    let whole = labs::whole(directory)?;
+    Ok(overrides.kept(&whole).besides(&overrides.over(&whole)))
+}
+
+/// Says what would change, and changes nothing.
+fn only_say(source: &Source, directory: &Directory, terminal: &Terminal) -> Result<ExitCode> {
+    let (whole, overrides) = (labs::whole(directory)?, directory.overrides());
     // As it was told to be: what is terminating is on its way out already.
     let (is, was) = (overrides.over(&whole), overrides.settled().over(&whole));
     let file = source.load_after(&directory.name, &overrides.kept(&whole).besides(&is), terminal)?;
@@ -40,25 +94,11 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
         return Err(error.hint(format!("netlab up --replace {} builds the lab anew", source.name)));
     }
     let differences = differences(&was, &lab);
-    if differences.is_empty() && (args.dry_run || args.leaving.no_wait || overrides.leaving().is_empty()) {
+    if differences.is_empty() {
         terminal.say(format!("{}: nothing to do", directory.name));
         return Ok(ExitCode::SUCCESS);
     }
-    if args.dry_run {
-        print(&dry_run(&was, &lab, &differences));
-        return Ok(ExitCode::SUCCESS);
-    }
-    requirements::check(&lab)?;
-    let began = Instant::now();
-    let request = Request::Apply { text: source.text.clone(), no_wait: args.leaving.no_wait };
-    let reply = link::ask_once(&directory, &request)?;
-    let Reply::Applied(applied) = reply else {
-        return Err(Error::bug("a change was asked for, and something else was given"));
-    };
-    for difference in &applied.differences {
-        terminal.say(difference);
-    }
-    terminal.say(format!("{} is as {} says ({} ms)", directory.name, source.name, began.elapsed().as_millis()));
+    print(&dry_run(&was, &lab, &differences));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -168,6 +168,8 @@ pub(super) struct Up {
     /// Give up after this long, and undo everything
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) timings: super::timings::Options,
 }
 
 #[derive(Debug, Args)]
@@ -180,15 +182,9 @@ pub(super) struct Apply {
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]
-    pub(super) leaving: Leaving,
-}
-
-/// What becomes of pods that go
-#[derive(Debug, Args)]
-pub(super) struct Leaving {
-    /// Do not wait until pods that end because of it are gone
-    #[arg(long)]
-    pub(super) no_wait: bool,
+    pub(super) leaving: super::delete::Leaving,
+    #[command(flatten)]
+    pub(super) timings: super::timings::Options,
 }
 
 #[derive(Debug, Args)]
@@ -237,7 +233,7 @@ pub(super) struct Scale {
     #[command(flatten)]
     pub(super) of_lab: OfLab,
     #[command(flatten)]
-    pub(super) leaving: Leaving,
+    pub(super) leaving: super::delete::Leaving,
 }
 
 #[derive(Debug, Args)]
@@ -245,7 +241,7 @@ pub(super) struct Delete {
     #[command(flatten)]
     pub(super) which: Pods,
     #[command(flatten)]
-    pub(super) leaving: Leaving,
+    pub(super) leaving: super::delete::Leaving,
 }
 
 #[derive(Debug, Args)]

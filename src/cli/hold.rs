@@ -4,10 +4,7 @@
 use std::{
     io::{BufRead, Read},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -23,10 +20,21 @@ use crate::{
         link::{Ended, Handle},
     },
     error::{Context, Error, ErrorKind, Result},
-    kernel::join,
+    kernel::{join, stopwatch::Stopwatch},
     lab::name::Name,
     library::hold::{Order, Up, VERSION, VERSION_DIFFERS},
 };
+
+/// Why a lab is not held any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Whoever had it held does not want it any more.
+    Asked,
+    /// It was not done with in time.
+    Limit(Duration),
+    /// It has ended by itself.
+    Gone,
+}
 
 /// How long the kernel may take to end a lab that was killed.
 const KILLED: Duration = Duration::from_secs(30);
@@ -39,17 +47,26 @@ pub(super) fn hold(terminal: &Terminal) -> Result<ExitCode> {
     let name: Name = order.name.parse().map_err(|error| Error::usage(format!("the lab's name {error}")))?;
     let source = Source { name: order.origin.clone(), path: None, text: order.text.clone() };
     let timeout = order.limit.map_or(order.timeout, |limit| limit.min(order.timeout));
-    let wanted = Wanted { source: &source, name: Some(&name), stage: None, timeout, replace: false };
+    let wanted = Wanted {
+        source: &source,
+        name: Some(&name),
+        stage: None,
+        timeout,
+        replace: false,
+        watch: Stopwatch::default(),
+    };
     let (_, mut building) = Building::begin(&wanted, terminal)?;
     // From here on there may be two threads.
-    let was_asked = Arc::new(AtomicBool::new(false));
+    let why = Arc::new(OnceLock::new());
     let watcher = {
         let (agent, directory) = (Handle::open(building.agent.pid)?, building.directory.clone());
-        let was_asked = Arc::clone(&was_asked);
+        let why = Arc::clone(&why);
         thread::spawn(move || {
             wait_for_the_end_of_input();
-            was_asked.store(true, Ordering::SeqCst);
-            std::process::exit(end(&agent, &directory).map_or_else(|error| error.kind.exit_code().into(), |()| 0))
+            // Who hears of a lab's end may well close the input then: that is not why it ended.
+            if why.set(Why::Asked).is_ok() {
+                std::process::exit(end(&agent, &directory).map_or_else(|error| error.kind.exit_code().into(), |()| 0))
+            }
         })
     };
     building.wait(terminal)?;
@@ -57,16 +74,21 @@ pub(super) fn hold(terminal: &Terminal) -> Result<ExitCode> {
     print(&(up + "\n"));
     let left = order.limit.map_or(Duration::MAX, |limit| limit.saturating_sub(began.elapsed()));
     let ended = ended_within(&building.agent, left)?;
-    if was_asked.load(Ordering::SeqCst) {
-        // It ends this process.
-        let _ = watcher.join();
-    }
-    end(&building.agent, &building.directory)?;
-    let why = match (ended, order.limit) {
-        (Ended::NotYet, Some(limit)) => format!("the lab {name} was not done with after {limit:?}"),
-        _ => format!("the lab {name} has ended"),
+    let ours = match (ended, order.limit) {
+        (Ended::NotYet, Some(limit)) => Why::Limit(limit),
+        _ => Why::Gone,
     };
-    Err(Error { kind: ErrorKind::Refused, message: why, hint: None })
+    let message = match why.get_or_init(|| ours) {
+        Why::Asked => {
+            // It ends this process.
+            let _ = watcher.join();
+            format!("the lab {name} was to end, and nobody ended it")
+        }
+        Why::Limit(limit) => format!("the lab {name} was not done with after {limit:?}"),
+        Why::Gone => format!("the lab {name} has ended"),
+    };
+    end(&building.agent, &building.directory)?;
+    Err(Error { kind: ErrorKind::Refused, message, hint: None })
 }
 
 fn order() -> Result<Order> {

@@ -34,6 +34,7 @@ mod schema;
 mod shell;
 mod source;
 mod test;
+mod timings;
 mod trace;
 mod up;
 mod verify;

@@ -15,13 +15,19 @@ use super::{
 use crate::{
     agent::protocol::View,
     error::{Error, Result},
-    kernel::{join, netns},
+    kernel::{join, netns, stopwatch::Stopwatch},
 };
 
 pub(super) fn run(args: &args::Run, terminal: &Terminal) -> Result<ExitCode> {
     let source = Source::read(Some(&args.file))?;
-    let wanted =
-        Wanted { source: &source, name: args.name.as_ref(), stage: None, timeout: args.timeout, replace: false };
+    let wanted = Wanted {
+        source: &source,
+        name: args.name.as_ref(),
+        stage: None,
+        timeout: args.timeout,
+        replace: false,
+        watch: Stopwatch::default(),
+    };
     let (lab, mut building) = Building::begin(&wanted, terminal)?;
     building.wait(terminal)?;
     let [program, arguments @ ..] = args.command.as_slice() else {

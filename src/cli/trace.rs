@@ -66,7 +66,7 @@ pub(super) fn unreadable(why: String) -> Error {
 /// The rules that each node should have.
 pub(super) fn texts(lab: &Lab, proxy: ProxyMode) -> BTreeMap<NodeId, String> {
     let texts = plan::rules(lab, proxy).filter_map(|planned| match planned.step {
-        Step::Rules { text, .. } => Some(text),
+        Step::Rules { text, .. } => Some(text.to_text()),
         _ => None,
     });
     lab.node_ids().zip(texts).collect()

@@ -26,10 +26,14 @@ use crate::{
     },
     diag::{Diagnostic, Diagnostics},
     error::{Context, Error, ErrorKind, Result},
-    kernel::{nest, requirements},
+    kernel::{nest, requirements, stopwatch::Stopwatch},
     lab::{model::Lab, name::Name},
     plan::step::StageName,
+    report::timings::Lap,
 };
+
+/// What the command does itself.
+const BEGIN: &str = "begin";
 
 pub(super) fn up(args: &args::Up, terminal: &Terminal) -> Result<ExitCode> {
     let source = Source::read(args.file.file.as_deref())?;
@@ -38,12 +42,20 @@ pub(super) fn up(args: &args::Up, terminal: &Terminal) -> Result<ExitCode> {
     }
     let began = Instant::now();
     let stage = if args.no_wait { args.stage.or(Some(StageName::Servers)) } else { args.stage };
-    let wanted =
-        Wanted { source: &source, name: args.name.as_ref(), stage, timeout: args.timeout, replace: args.replace };
+    let watch = args.timings.watch();
+    let wanted = Wanted {
+        source: &source,
+        name: args.name.as_ref(),
+        stage,
+        timeout: args.timeout,
+        replace: args.replace,
+        watch: watch.clone(),
+    };
     let (lab, mut building) = Building::begin(&wanted, terminal)?;
-    building.wait(terminal)?;
+    let laps = building.wait(terminal)?;
     building.stay()?;
     let millis = began.elapsed().as_millis();
+    args.timings.tell(&watch, laps)?;
     terminal.say(format!("{} is up in {millis} ms: {}", lab.name, contents(&lab)));
     terminal.say(format!("try: netlab verify {name} · netlab shell -l {name} · netlab down {name}", name = lab.name));
     Ok(ExitCode::SUCCESS)
@@ -64,6 +76,7 @@ pub(super) struct Wanted<'a> {
     pub(super) stage: Option<StageName>,
     pub(super) timeout: Duration,
     pub(super) replace: bool,
+    pub(super) watch: Stopwatch,
 }
 
 /// A lab that is being built. It ends with this process, until it is told to [`Building::stay`].
@@ -73,6 +86,8 @@ pub(super) struct Building<'a> {
     /// Its agent.
     pub(super) agent: Handle,
     control: UnixStream,
+    /// The same channel, to hear with.
+    ear: BufReader<UnixStream>,
     source: &'a Source,
     deadline: Instant,
     timeout: Duration,
@@ -83,35 +98,41 @@ pub(super) struct Building<'a> {
 impl<'a> Building<'a> {
     /// Checks everything that can be checked, then starts the agent.
     pub(super) fn begin(wanted: &Wanted<'a>, terminal: &Terminal) -> Result<(Lab, Self)> {
-        let Wanted { source, name, stage, timeout, replace } = *wanted;
+        let Wanted { source, name, stage, timeout, replace, ref watch } = *wanted;
         let deadline = Instant::now() + timeout;
-        let mut lab = source.load(terminal)?;
+        let mut lab = watch.lap(BEGIN, "load", || source.load(terminal))?;
         if let Some(name) = name {
             lab.name = name.clone();
         }
-        requirements::check(&lab)?;
-        let claim = claim(&lab.name, &source.text, replace)?;
+        watch.lap(BEGIN, "requirements", || requirements::check(&lab))?;
+        let claim = watch.lap(BEGIN, "claim", || claim(&lab.name, &source.text, replace))?;
+        let begun = watch.begin();
         let Claim { directory, lock, listener, handle, log } = claim;
         let (control, theirs) = UnixStream::pair().context("cannot make a channel to the agent")?;
         let inheritance = nest::Inheritance { control: theirs.into(), listener, directory: handle, lock, log };
-        let orders = Orders { name: lab.name.to_string(), stage };
+        let orders = Orders { name: lab.name.to_string(), stage, timings: watch.runs() };
         let arguments = orders.arguments();
         let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         let started = nest::hatch(&arguments, inheritance).and_then(|pid| Ok((pid, Handle::open(pid)?)));
         let (pid, agent) = started.inspect_err(|_| sweep(&directory))?;
         directory.write_meta(source.path.clone(), pid.as_raw())?;
-        Ok((lab, Building { directory, agent, control, source, deadline, timeout, waiting: Waiting::default() }))
+        watch.done(begun, BEGIN, "clone", String::new);
+        let ear = BufReader::new(control.try_clone().context("cannot hear the agent")?);
+        let waiting = Waiting::default();
+        Ok((lab, Building { directory, agent, control, ear, source, deadline, timeout, waiting }))
     }
 
-    /// Shows how far it is, until it is ready.
-    pub(super) fn wait(&mut self, terminal: &Terminal) -> Result<()> {
+    /// Shows how far it is, until it is ready; gives back what the agent did when, if it was asked to tell.
+    pub(super) fn wait(&mut self, terminal: &Terminal) -> Result<Vec<Lap>> {
         let mut progress = Progress::new(terminal);
+        let mut laps = Vec::new();
         let problem = loop {
             match self.next_event() {
                 Ok(Some(Event::Ready)) => {
                     progress.clear();
-                    return Ok(());
+                    return Ok(laps);
                 }
+                Ok(Some(Event::Timings(told))) => laps = told,
                 Ok(Some(Event::Failed(problem))) => break self.explain(problem, terminal),
                 Ok(Some(event)) => {
                     progress.show(&event);
@@ -133,20 +154,17 @@ impl<'a> Building<'a> {
 
     fn next_event(&mut self) -> Result<Option<Event>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let too_late = || self.too_late();
         if left.is_zero() {
-            return Err(too_late());
+            return Err(self.too_late());
         }
         self.control.set_read_timeout(Some(left)).context("cannot set a timeout")?;
         let mut line = String::new();
-        // One byte at a time would do too: an event is a short line, and nothing may be read
-        // past its end, as the reader is made anew for each.
-        let read = BufReader::with_capacity(1, &self.control).read_line(&mut line);
+        let read = self.ear.read_line(&mut line);
         match read {
             Ok(0) => Ok(None),
             Ok(_) => serde_json::from_str(&line).map(Some).context("cannot read the agent's report"),
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                Err(too_late())
+                Err(self.too_late())
             }
             Err(error) => Err(error).context("cannot hear the agent"),
         }
@@ -286,7 +304,7 @@ impl Progress {
                     });
                 }
             }
-            Event::Ready | Event::Failed(_) => {}
+            Event::Ready | Event::Failed(_) | Event::Timings(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     process::Processes,
     rules,
     serve::{Servers, Serving},
+    stopwatch::{Begun, Stopwatch},
     undo,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub struct Applier {
     processes: Processes,
     servers: Servers,
     rules: Option<JoinHandle<Result<(), StepError>>>,
+    watch: Stopwatch,
 }
 
 /// A step that failed.
@@ -50,7 +52,14 @@ impl Applier {
     /// For one lab, from nothing.
     pub fn new(lab: Arc<Lab>, processes: Processes, servers: Servers) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Applier { lab, cores, sockets: BTreeMap::new(), processes, servers, rules: None }
+        Applier { lab, cores, sockets: BTreeMap::new(), processes, servers, rules: None, watch: Stopwatch::default() }
+    }
+
+    /// Notes when each step is done.
+    #[must_use]
+    pub fn watched(mut self, watch: Stopwatch) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// Carries out a stage.
@@ -66,7 +75,7 @@ impl Applier {
                 self.sockets.clear();
                 self.one_by_one(&stage.steps).await
             }
-            _ => self.by_namespace(&stage.steps).await,
+            _ => self.by_namespace(stage.name, &stage.steps).await,
         }
     }
 
@@ -97,7 +106,7 @@ impl Applier {
             return self.make_namespaces(&stage.steps).await;
         }
         self.reach(stage.steps.iter())?;
-        self.by_namespace(&stage.steps).await
+        self.by_namespace(stage.name, &stage.steps).await
     }
 
     /// Undoes steps, in their order.
@@ -140,13 +149,16 @@ impl Applier {
     /// Begins to load the rules, which need their namespaces and nothing else: the tools do not
     /// need the lock that the links wait for. Their stage then only waits.
     pub fn begin(&mut self, rules: &Stage) {
+        let rules_stage = rules.name;
         let loading = rules.steps.iter().cloned().map(|step| {
-            let processes = self.processes.clone();
+            let (processes, watch) = (self.processes.clone(), self.watch.clone());
             async move {
+                let begun = watch.begin();
                 let loaded = match &step.step {
-                    Step::Rules { netns, proxy, text } => rules::load(netns, *proxy, text.clone(), &processes).await,
+                    Step::Rules { netns, proxy, text } => rules::load(netns, *proxy, text.to_text(), &processes).await,
                     other => Err(Error::bug(format!("not a step of this stage: {other}"))),
                 };
+                note(&watch, begun, rules_stage, &step);
                 loaded.map_err(|error| step_error(&step, error))
             }
         });
@@ -169,10 +181,14 @@ impl Applier {
         let runtime = runtime::Handle::current();
         let share = steps.len().div_ceil(self.cores).max(1);
         let threads = steps.chunks(share).map(|share| {
-            let (share, runtime) = (share.to_vec(), runtime.clone());
-            task::spawn_blocking(move || {
-                netns::on_a_thread(|| Ok(share.iter().map(|step| (step.clone(), namespace(step, &runtime))).collect()))
-            })
+            let (share, runtime, watch) = (share.to_vec(), runtime.clone(), self.watch.clone());
+            let make = move |step: &PlannedStep| {
+                let begun = watch.begin();
+                let made = namespace(step, &runtime);
+                note(&watch, begun, StageName::Namespaces, step);
+                (step.clone(), made)
+            };
+            task::spawn_blocking(move || netns::on_a_thread(|| Ok(share.iter().map(make).collect())))
         });
         let made: Vec<Vec<(PlannedStep, Result<Netlink, Error>)>> = stream::iter(threads)
             .buffered(self.cores)
@@ -188,7 +204,7 @@ impl Applier {
     }
 
     /// Deals the steps out by namespace; within one they run in order, on its socket.
-    async fn by_namespace(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
+    async fn by_namespace(&self, stage: StageName, steps: &[PlannedStep]) -> Result<(), StepError> {
         let mut groups: BTreeMap<&str, Vec<&PlannedStep>> = BTreeMap::new();
         for step in steps {
             groups.entry(step.step.netns()).or_default().push(step);
@@ -198,13 +214,16 @@ impl Applier {
         let tasks = groups.into_iter().map(|(netns, steps)| {
             let socket = self.sockets.get(netns).cloned();
             let steps: Vec<PlannedStep> = steps.into_iter().cloned().collect();
+            let watch = self.watch.clone();
             async move {
                 let task = tokio::spawn(async move {
                     for step in &steps {
                         let Some(socket) = &socket else {
                             return Err(step_error(step, Error::bug("a step in a namespace that was never made")));
                         };
+                        let begun = watch.begin();
                         network(socket, &step.step).await.map_err(|error| step_error(step, error))?;
+                        note(&watch, begun, stage, step);
                     }
                     Ok(())
                 });
@@ -217,9 +236,12 @@ impl Applier {
     }
 
     async fn one_by_one(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
-        let running = steps
-            .iter()
-            .map(|step| async move { self.start(&step.step).await.map_err(|error| step_error(step, error)) });
+        let running = steps.iter().map(|step| async move {
+            let begun = self.watch.begin();
+            self.start(&step.step).await.map_err(|error| step_error(step, error))?;
+            note(&self.watch, begun, StageName::Servers, step);
+            Ok(())
+        });
         stream::iter(running).buffer_unordered(2 * self.cores).try_collect().await
     }
 
@@ -277,6 +299,10 @@ pub(super) async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> 
         Step::Neighbour { link, ip, mac } => socket.neighbour(link, *ip, *mac).await,
         other => Err(Error::bug(format!("not a step of this stage: {other}"))),
     }
+}
+
+fn note(watch: &Stopwatch, begun: Begun, stage: StageName, step: &PlannedStep) {
+    watch.done(begun, stage.as_str(), step.step.kind(), || step.step.netns().to_owned());
 }
 
 fn step_error(step: &PlannedStep, error: Error) -> StepError {

@@ -1,12 +1,12 @@
 //! What a lab needs of this host, before anything is touched.
 
-use super::{coredns, haproxy, rules};
+use super::{coredns, haproxy, limits, rules};
 use crate::{
     error::{Error, Result},
     lab::model::{BalancerEngine, DnsEngine, Lab, ProxyMode, Server},
 };
 
-/// Checks that every program the lab needs is there.
+/// Checks that every program the lab needs is there, and that the host's limits allow it.
 ///
 /// # Errors
 ///
@@ -17,6 +17,7 @@ pub fn check(lab: &Lab) -> Result<()> {
         ProxyMode::Nftables => "nft",
     };
     rules::find(loader)?;
+    limits::check(lab)?;
     if lab.load_balancer.as_ref().is_some_and(|balancer| balancer.engine == BalancerEngine::Haproxy) {
         haproxy::find()?;
     }

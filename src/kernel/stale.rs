@@ -1,6 +1,8 @@
 //! Forgets the conntrack entries of nodes that lead to where nobody serves any more. It comes after
 //! the rules: earlier, the old rules could make the same entries again.
 
+use std::collections::BTreeMap;
+
 use tokio::runtime;
 
 use super::{
@@ -9,25 +11,24 @@ use super::{
 };
 use crate::{
     error::Result,
-    lab::model::Lab,
-    proxy::{flow::Transport, stale::Stale, view},
+    lab::{model::Lab, name::Name},
+    plan::step::Plan,
+    proxy::{flow::Transport, stale::Stale, view::{self, NodeView}},
 };
 
-/// Forgets what a change from one lab to another has made stale, on the nodes of both.
+/// Forgets what a change from one lab to another, each with its plan, has made stale on the nodes of both.
 ///
 /// # Errors
 ///
 /// When a kernel refuses.
-pub async fn forget(old: &Lab, new: &Lab, events: &Events) -> Result<()> {
+pub async fn forget((old, before): (&Lab, &Plan), (new, after): (&Lab, &Plan), events: &Events) -> Result<()> {
     let runtime = runtime::Handle::current();
-    for id in new.node_ids() {
-        let node = new.node(id);
-        let Some(had) = old.node_ids().find(|old_id| old.node(*old_id).name == node.name) else { continue };
-        if new.node(id).state.stopped || old.node(had).state.stopped {
-            // What it remembered is gone.
-            continue;
-        }
-        let stale = Stale::of(&view::view(old, had), &view::view(new, id));
+    let had: BTreeMap<&Name, &NodeView> = before.views().map(|view| (&old.node(view.node).name, view)).collect();
+    for now in after.views() {
+        let node = new.node(now.node);
+        // A node without power has no rules, and what it remembered is gone.
+        let Some(had) = had.get(&node.name) else { continue };
+        let stale = Stale::of(had, now);
         if stale.is_nothing() {
             continue;
         }

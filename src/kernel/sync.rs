@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     lab::model::{ProxyMode, Span},
     plan::step::{Plan, StageName, Step},
-    proxy::sync,
+    proxy::{Rules, sync},
 };
 
 /// So many nodes at a time: a tool is a process.
@@ -27,8 +27,15 @@ const AT_ONCE: usize = 4;
 #[derive(Debug, Clone, Copy)]
 struct Loaded<'a> {
     netns: &'a str,
-    mode: ProxyMode,
-    text: &'a str,
+    rules: &'a Rules,
+    at: &'a Span,
+}
+
+/// What a node has, what it shall have, and what leads there if both are for the same tool.
+struct Change<'a> {
+    had: Option<Loaded<'a>>,
+    wanted: Loaded<'a>,
+    text: Option<String>,
 }
 
 /// What a change of rules needs, and whom it tells.
@@ -49,86 +56,121 @@ struct Failed {
 }
 
 /// Goes from the rules of one plan to those of another, on all nodes; in `fresh` namespaces there are
-/// none yet.
+/// none yet. Says on which nodes there was something to do.
 ///
 /// # Errors
 ///
 /// When a tool is missing, or does not take the rules. Then all nodes have the old ones again, as far
 /// as the tools let them.
-pub async fn rules(old: &Plan, new: &Plan, fresh: &BTreeSet<String>, means: Means<'_>) -> Result<(), StepError> {
+pub async fn rules(
+    old: &Plan,
+    new: &Plan,
+    fresh: &BTreeSet<String>,
+    means: Means<'_>,
+) -> Result<BTreeSet<String>, StepError> {
     let had: BTreeMap<&str, Loaded<'_>> =
-        loaded(old).filter(|(it, _)| !fresh.contains(it.netns)).map(|(it, _)| (it.netns, it)).collect();
-    let changes: Vec<_> = loaded(new).map(|(wanted, at)| (had.get(wanted.netns).copied(), wanted, at)).collect();
-    let going = changes.iter().map(|(had, wanted, _)| converge(*had, *wanted, means));
+        loaded(old).filter(|it| !fresh.contains(it.netns)).map(|it| (it.netns, it)).collect();
+    let mut memo = sync::Memo::default();
+    let changes = loaded(new).map(|wanted| Change::of(had.get(wanted.netns).copied(), wanted, &mut memo));
+    let changes: Vec<Change<'_>> = changes.filter(|it| !it.is_nothing()).collect();
+    let going = changes.iter().map(|it| it.converge(means));
     let results: Vec<Result<(), Failed>> = stream::iter(going).buffered(AT_ONCE).collect().await;
     let touched: Vec<bool> =
         results.iter().map(|it| it.as_ref().map_or_else(|failed| failed.touched, |()| true)).collect();
-    let failed = changes.iter().zip(results).find_map(|((_, wanted, at), result)| Some((*wanted, at, result.err()?)));
-    let Some((wanted, at, Failed { mut error, .. })) = failed else { return Ok(()) };
-    for ((had, wanted, _), _) in changes.iter().zip(touched).filter(|(_, touched)| *touched) {
-        let Some(had) = had else { continue };
-        if let Err(why) = mend(*wanted, *had, means).await {
+    let failed = changes.iter().zip(results).find_map(|(it, result)| Some((it.wanted, result.err()?)));
+    let Some((wanted, Failed { mut error, .. })) = failed else {
+        return Ok(changes.iter().map(|it| it.wanted.netns.to_owned()).collect());
+    };
+    for (it, _) in changes.iter().zip(touched).filter(|(_, touched)| *touched) {
+        let Some(had) = it.had else { continue };
+        if let Err(why) = mend(it.wanted, had, means).await {
             let message = format!("its rules are perhaps not those from before the change: {why}");
             means.events.warning(format!("node/{}", had.netns), "NotUndone", message);
             error = error.hint("netlab diff says what differs, and netlab repair puts it right");
         }
     }
-    Err(step_error(wanted, at, error))
+    Err(step_error(wanted, error))
 }
 
-fn loaded(plan: &Plan) -> impl Iterator<Item = (Loaded<'_>, &Span)> {
+fn loaded(plan: &Plan) -> impl Iterator<Item = Loaded<'_>> {
     let stage = plan.stages.iter().filter(|stage| stage.name == StageName::Rules);
     stage.flat_map(|stage| &stage.steps).filter_map(|planned| match &planned.step {
-        Step::Rules { netns, proxy, text } => Some((Loaded { netns, mode: *proxy, text }, &planned.at)),
+        Step::Rules { netns, text, .. } => Some(Loaded { netns, rules: text, at: &planned.at }),
         _ => None,
     })
 }
 
-fn step_error(wanted: Loaded<'_>, at: &Span, error: Error) -> StepError {
-    let step = Step::Rules { netns: wanted.netns.to_owned(), proxy: wanted.mode, text: String::new() };
+fn step_error(wanted: Loaded<'_>, error: Error) -> StepError {
+    let Loaded { netns, rules, at } = wanted;
+    let step = Step::Rules { netns: netns.to_owned(), proxy: rules.mode(), text: rules.clone() };
     StepError { step: step.to_string(), at: at.clone(), error }
 }
 
-/// Brings a node from what it has to what it shall have. If a tool does not do it, the kernel is asked
-/// what is there now, and the tool told once more what is missing: if it dies again, it is left alone.
-async fn converge(had: Option<Loaded<'_>>, wanted: Loaded<'_>, means: Means<'_>) -> Result<(), Failed> {
-    let gone = match had {
-        Some(had) => go(had, wanted, means).await,
-        None => load(wanted, wanted.text.to_owned(), means).await,
-    };
-    let Err(Mishap { how, error }) = gone else { return Ok(()) };
-    if how == How::NotStarted {
-        return Err(Failed { touched: false, error });
+impl<'a> Change<'a> {
+    fn of(had: Option<Loaded<'a>>, wanted: Loaded<'a>, memo: &mut sync::Memo) -> Self {
+        let text =
+            had.filter(|had| same_tool(*had, wanted)).and_then(|had| sync::change(had.rules, wanted.rules, memo));
+        Change { had, wanted, text }
     }
-    let node = format!("node/{}", wanted.netns);
-    means.events.warning(&node, "Interrupted", format!("{error}; netlab looks what is there"));
-    eprintln!("{}: {error}; looking what is there", wanted.netns);
-    let there = mend(had.unwrap_or(wanted), wanted, means).await.map_err(|error| Failed { touched: true, error })?;
-    let found = match there {
-        There::Wanted => "the kernel had all of its new rules already",
-        There::Other => "what was missing of its new rules is there now",
-    };
-    means.events.normal(&node, "Converged", found);
-    Ok(())
+
+    fn is_nothing(&self) -> bool {
+        self.text.is_none() && self.had.is_some_and(|had| same_tool(had, self.wanted))
+    }
+
+    /// Brings a node from what it has to what it shall have. If a tool does not do it, the kernel is asked
+    /// what is there now, and the tool told once more what is missing: if it dies again, it is left alone.
+    async fn converge(&self, means: Means<'_>) -> Result<(), Failed> {
+        let wanted = self.wanted;
+        let Err(Mishap { how, error }) = self.go(means).await else { return Ok(()) };
+        if how == How::NotStarted {
+            return Err(Failed { touched: false, error });
+        }
+        let node = format!("node/{}", wanted.netns);
+        means.events.warning(&node, "Interrupted", format!("{error}; netlab looks what is there"));
+        eprintln!("{}: {error}; looking what is there", wanted.netns);
+        let there = mend(self.had.unwrap_or(wanted), wanted, means).await;
+        let found = match there.map_err(|error| Failed { touched: true, error })? {
+            There::Wanted => "the kernel had all of its new rules already",
+            There::Other => "what was missing of its new rules is there now",
+        };
+        means.events.normal(&node, "Converged", found);
+        Ok(())
+    }
+
+    async fn go(&self, means: Means<'_>) -> Result<(), Mishap> {
+        let wanted = self.wanted;
+        if let Some(text) = &self.text {
+            return load(wanted, text.clone(), means).await;
+        }
+        // The new ones first: while both hold, either leads to an endpoint.
+        load(wanted, wanted.rules.to_text(), means).await?;
+        let Some(had) = self.had else { return Ok(()) };
+        let removed = load(had, sync::removal(had.rules.mode(), had.rules), means).await;
+        // Whatever became of this one, the new ones are there.
+        removed.map_err(|Mishap { how, error }| match how {
+            How::NotStarted => Mishap { how: How::Refused, error },
+            how => Mishap { how, error },
+        })?;
+        if wanted.rules.mode() == ProxyMode::Nftables {
+            sweep(wanted, means).await?;
+        }
+        Ok(())
+    }
 }
 
-async fn go(had: Loaded<'_>, wanted: Loaded<'_>, means: Means<'_>) -> Result<(), Mishap> {
-    if had.mode == wanted.mode && rules::same_tool(had.text.len(), wanted.text.len()) {
-        let Some(text) = sync::transaction(wanted.mode, had.text, wanted.text) else { return Ok(()) };
-        return load(wanted, text, means).await;
+/// The one tool knows what both have loaded.
+fn same_tool(one: Loaded<'_>, other: Loaded<'_>) -> bool {
+    one.rules.mode() == other.rules.mode() && rules::same_tool(one.length(), other.length())
+}
+
+impl Loaded<'_> {
+    /// The length of the text, where that decides about the tool.
+    fn length(&self) -> usize {
+        match self.rules.mode() {
+            ProxyMode::Nftables => 0,
+            ProxyMode::Iptables | ProxyMode::Ladder => self.rules.len(),
+        }
     }
-    // The new ones first: while both hold, either leads to an endpoint.
-    load(wanted, wanted.text.to_owned(), means).await?;
-    let removed = load(had, sync::removal(had.mode, had.text), means).await;
-    // Whatever became of this one, the new ones are there.
-    removed.map_err(|Mishap { how, error }| match how {
-        How::NotStarted => Mishap { how: How::Refused, error },
-        how => Mishap { how, error },
-    })?;
-    if wanted.mode == ProxyMode::Nftables {
-        sweep(wanted, means).await?;
-    }
-    Ok(())
 }
 
 /// Takes away the tables that iptables has left empty.
@@ -153,14 +195,14 @@ enum There {
 async fn mend(had: Loaded<'_>, wanted: Loaded<'_>, means: Means<'_>) -> Result<There> {
     let mut there = There::Wanted;
     let found = save(wanted, means).await?;
-    let printed = rules::printed(wanted.mode, wanted.text, means.processes).await?;
-    if let Some(text) = sync::repair(wanted.mode, &found, &printed) {
+    let printed = rules::printed(wanted.rules.mode(), wanted.rules, means.processes).await?;
+    if let Some(text) = sync::repair(wanted.rules.mode(), &found, &printed) {
         there = There::Other;
         load(wanted, text, means).await?;
     }
-    if had.mode != wanted.mode || !rules::same_tool(had.text.len(), wanted.text.len()) {
+    if !same_tool(had, wanted) {
         let found = save(had, means).await?;
-        if let Some(text) = sync::repair(had.mode, &found, "") {
+        if let Some(text) = sync::repair(had.rules.mode(), &found, "") {
             there = There::Other;
             load(had, text, means).await?;
         }
@@ -169,10 +211,10 @@ async fn mend(had: Loaded<'_>, wanted: Loaded<'_>, means: Means<'_>) -> Result<T
 }
 
 async fn save(it: Loaded<'_>, means: Means<'_>) -> Result<String> {
-    rules::save_from(Entrance::to_netns(it.netns)?, it.mode, it.text.len(), means.processes).await
+    rules::save_from(Entrance::to_netns(it.netns)?, it.rules.mode(), it.length(), means.processes).await
 }
 
 async fn load(it: Loaded<'_>, text: String, means: Means<'_>) -> Result<(), Mishap> {
     let entrance = Entrance::to_netns(it.netns).map_err(|error| Mishap { how: How::NotStarted, error })?;
-    rules::change(entrance, it.mode, it.text.len(), text, means.processes).await
+    rules::change(entrance, it.rules.mode(), it.length(), text, means.processes).await
 }

@@ -68,7 +68,39 @@ struct Things {
 
 /// Everything that is different between a lab and what it shall be.
 pub fn differences(old: &Lab, new: &Lab) -> Vec<Difference> {
-    things(old).into_iter().zip(things(new)).flat_map(|(old, new)| old.against(&new)).collect()
+    // Of a big lab most things are as they were, which is sooner seen than said. Where nodes have come or
+    // gone, ids do not tell any more.
+    let same_nodes = old.nodes.len() == new.nodes.len()
+        && old.nodes.iter().zip(&new.nodes).all(|(one, other)| one.name == other.name);
+    let pods = unlike(&old.pods, &new.pods, Pod::full_name, |one, other| same_nodes && one.is_like(other));
+    let services =
+        unlike(&old.services, &new.services, Service::full_name, |one, other| same_nodes && one.is_like(other));
+    let (old, new) = (things(old, pods.0, services.0), things(new, pods.1, services.1));
+    old.into_iter().zip(new).flat_map(|(old, new)| old.against(&new)).collect()
+}
+
+/// Two lists of things with names, each without those that are alike in both.
+fn unlike<'t, T>(
+    old: &'t [T],
+    new: &'t [T],
+    name: impl Fn(&T) -> String,
+    alike: impl Fn(&T, &T) -> bool,
+) -> (Vec<&'t T>, Vec<&'t T>) {
+    let same = |(one, other): &(&T, &T)| alike(one, other);
+    let head = old.iter().zip(new).take_while(same).count();
+    let (old, new) = (&old[head..], &new[head..]);
+    let tail = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    let mut left: BTreeMap<String, &T> = old.iter().map(|it| (name(it), it)).collect();
+    let mut fresh = Vec::new();
+    for it in new {
+        let name = name(it);
+        match left.get(&name) {
+            Some(before) if alike(before, it) => _ = left.remove(&name),
+            _ => fresh.push(it),
+        }
+    }
+    (left.into_values().collect(), fresh)
 }
 
 impl Things {
@@ -105,7 +137,7 @@ impl Things {
 }
 
 /// The kinds of things in the order in which they are told; the same for all labs.
-fn things(lab: &Lab) -> Vec<Things> {
+fn things(lab: &Lab, pods: Vec<&Pod>, services: Vec<&Service>) -> Vec<Things> {
     let only = |kind, fixed, keys: Keys| Things { kind, fixed, all: [(String::new(), keys)].into() };
     let external = |it: &External| it.name.to_string();
     vec![
@@ -113,8 +145,8 @@ fn things(lab: &Lab) -> Vec<Things> {
         only("dns", &[], dns(lab)),
         only("load_balancer", &["name", "ip", "engine"], balancer(lab)),
         Things::of("node", &["ip", "pod_subnet", "attach"], &lab.nodes, |it| it.name.to_string(), node),
-        Things::of("pod", POD, &lab.pods, Pod::full_name, |it| pod(lab, it)),
-        Things::of("service", &[], &lab.services, Service::full_name, |it| service(lab, it)),
+        Things::of("pod", POD, pods, Pod::full_name, |it| pod(lab, it)),
+        Things::of("service", &[], services, Service::full_name, |it| service(lab, it)),
         Things::of("client", &["ip"], &lab.clients, |it| it.name.to_string(), client),
         Things::of("external", &["ip"], &lab.externals, external, of_external),
         Things::of("probe", &[], &lab.probes, |it| it.name.clone(), |it| probe(lab, it)),

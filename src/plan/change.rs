@@ -3,10 +3,19 @@
 //! Places (nodes, pods, machines outside) are the unit: one that is described otherwise than before
 //! is another one, under the same name; what is only beside it stays as it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
 
 use super::step::{Link, Plan, PlannedStep, Stage, StageName, Step};
-use crate::lab::model::{Attach, Lab, Place, Pod, PodId};
+use crate::lab::{
+    model::{Attach, BalancerEngine, Container, DnsEngine, Lab, Node, Place, Pod, PodDns, PodId},
+    name::Name,
+};
 
 /// What has to happen to a lab that is up.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +77,10 @@ pub fn ending(old: &Lab, new: &Lab) -> BTreeSet<String> {
 
 /// Compares a lab with what it shall be; both with their plans, of which the new one was made after
 /// what the old one has allotted.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "what is written of rules when they are first read is no part of their hash"
+)]
 pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
     let (before, after) = (places(old.0), places(new.0));
     let gone = missing(&before, &after);
@@ -77,12 +90,17 @@ pub fn change(old: (&Lab, &Plan), new: (&Lab, &Plan)) -> Change {
     let new_names = missing(&pods_after, &pods_before);
     let new_pods = new.0.pod_ids().filter(|pod| new_names.contains(&new.0.pod(*pod).full_name())).collect();
 
-    let touches = |step: &Step, names: &BTreeSet<String>| step.namespaces().iter().any(|netns| names.contains(*netns));
-    let kept: Vec<&PlannedStep> = steps(old.1).filter(|it| !touches(&it.step, &gone)).collect();
+    let touches = |step: &Step, names: &BTreeSet<String>| {
+        !names.is_empty() && step.namespaces().iter().any(|netns| names.contains(*netns))
+    };
+    let of_interest = |it: &&PlannedStep| it.step.is_wiring() || matches!(it.step, Step::Netns { .. });
+    let kept: Vec<&PlannedStep> = steps(old.1).filter(of_interest).filter(|it| !touches(&it.step, &gone)).collect();
     let had: HashSet<&Step> = kept.iter().map(|it| &it.step).collect();
-    let held: HashSet<Step> = steps(new.1).filter(|it| !touches(&it.step, &fresh)).map(|it| it.step.slot()).collect();
+    let stays = steps(new.1).filter(of_interest).filter(|it| !touches(&it.step, &fresh));
+    let held: HashSet<Cow<'_, Step>> = stays.map(|it| it.step.slot()).collect();
     // Where it leads is for the load balancer to say, which knows how the nodes are.
-    let spread: HashSet<Step> = kept.iter().filter(|it| it.step.is_spread()).map(|it| it.step.slot()).collect();
+    let spread: HashSet<Cow<'_, Step>> =
+        kept.iter().filter(|it| it.step.is_spread()).map(|it| it.step.slot()).collect();
     let is_kept = |step: &Step| had.contains(step) || (step.is_spread() && spread.contains(&step.slot()));
     let is_made = |it: &PlannedStep| touches(&it.step, &fresh) || (it.step.is_wiring() && !is_kept(&it.step));
     let plugged: HashSet<&Link> = steps(new.1)
@@ -120,48 +138,81 @@ fn steps(plan: &Plan) -> impl Iterator<Item = &PlannedStep> {
 }
 
 /// The names in `one` that are not in `other`, or stand for something else there.
-fn missing(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> BTreeSet<String> {
+fn missing<T: PartialEq>(one: &BTreeMap<String, T>, other: &BTreeMap<String, T>) -> BTreeSet<String> {
     one.iter().filter(|(name, it)| other.get(*name) != Some(*it)).map(|(name, _)| name.clone()).collect()
 }
 
+/// What makes a place what it is.
+#[derive(PartialEq)]
+enum Kind<'a> {
+    Host,
+    Node(OfNode<'a>),
+    Pod(OfPod<'a>),
+    Client(IpNet),
+    External(&'a [IpAddr]),
+    LoadBalancer(Option<(IpAddr, BalancerEngine)>),
+}
+
+/// What cannot change in a node.
+#[derive(PartialEq)]
+struct OfNode<'a>(&'a Name, IpAddr, IpNet, &'a Attach);
+
+/// What cannot change in a pod: all but its labels and its state. Places in the file are left out.
+struct OfPod<'a> {
+    node: OfNode<'a>,
+    ip: IpAddr,
+    host_network: bool,
+    names: (&'a Option<Name>, &'a Option<Name>, &'a PodDns),
+    enable_service_links: bool,
+    containers: &'a [Container],
+    dns_engine: Option<DnsEngine>,
+}
+
+impl PartialEq for OfPod<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node
+            && self.ip == other.ip
+            && self.host_network == other.host_network
+            && self.names == other.names
+            && self.enable_service_links == other.enable_service_links
+            && self.dns_engine == other.dns_engine
+            && Container::are_alike(self.containers, other.containers)
+    }
+}
+
 /// Every namespace, with what makes it what it is.
-fn places(lab: &Lab) -> BTreeMap<String, String> {
-    let describe = |place| match place {
-        Place::Host => String::new(),
-        Place::Node(id) => {
-            let node = lab.node(id);
-            let attach = match &node.attach {
-                Attach::Bridge(name) => name.as_str(),
-                Attach::Routed => "",
-            };
-            format!("{} {} {attach}", node.ip, node.pod_subnet)
-        }
-        Place::Pod(id) => pod(lab, lab.pod(id)),
-        Place::Client(id) => lab.client(id).ip.to_string(),
-        Place::External(id) => format!("{:?}", lab.external(id).ips),
-        Place::LoadBalancer => lab
-            .load_balancer
-            .as_ref()
-            .map(|balancer| format!("{} {:?}", balancer.ip, balancer.engine))
-            .unwrap_or_default(),
+fn places(lab: &Lab) -> BTreeMap<String, Kind<'_>> {
+    let kind = |place| match place {
+        Place::Host => Kind::Host,
+        Place::Node(id) => Kind::Node(node(lab.node(id))),
+        Place::Pod(id) => Kind::Pod(pod(lab, lab.pod(id))),
+        Place::Client(id) => Kind::Client(lab.client(id).ip),
+        Place::External(id) => Kind::External(&lab.external(id).ips),
+        Place::LoadBalancer => Kind::LoadBalancer(lab.load_balancer.as_ref().map(|it| (it.ip, it.engine))),
     };
-    lab.present_places().into_iter().map(|place| (lab.netns(place), describe(place))).collect()
+    lab.present_places().into_iter().map(|place| (lab.netns(place), kind(place))).collect()
 }
 
 /// Every pod, with what makes it what it is.
-fn pods(lab: &Lab) -> BTreeMap<String, String> {
+fn pods(lab: &Lab) -> BTreeMap<String, OfPod<'_>> {
     let present = lab.pod_ids().filter(|id| !lab.is_off(lab.pod_place(*id))).map(|id| lab.pod(id));
     present.map(|it| (it.full_name(), pod(lab, it))).collect()
 }
 
-/// What cannot change in a pod: all but its labels and its state. Places in the file are left out.
-fn pod(lab: &Lab, pod: &Pod) -> String {
-    let node = lab.node(pod.node);
-    let containers = pod.containers.iter().map(|it| (&it.name, &it.server, &it.ports, &it.env, &it.readiness));
-    let engine = lab.dns.as_ref().filter(|_| pod.serves_dns()).map(|dns| dns.engine);
-    let own = (pod.ip, pod.host_network, &pod.hostname, &pod.subdomain, &pod.dns, pod.enable_service_links);
-    let outer = (&node.name, node.ip, node.pod_subnet, &node.attach);
-    format!("{own:?} {outer:?} {engine:?} {:?}", containers.collect::<Vec<_>>())
+fn node(node: &Node) -> OfNode<'_> {
+    OfNode(&node.name, node.ip, node.pod_subnet, &node.attach)
+}
+
+fn pod<'a>(lab: &'a Lab, pod: &'a Pod) -> OfPod<'a> {
+    OfPod {
+        node: node(lab.node(pod.node)),
+        ip: pod.ip,
+        host_network: pod.host_network,
+        names: (&pod.hostname, &pod.subdomain, &pod.dns),
+        enable_service_links: pod.enable_service_links,
+        containers: &pod.containers,
+        dns_engine: lab.dns.as_ref().filter(|_| pod.serves_dns()).map(|dns| dns.engine),
+    }
 }
 
 impl Step {
@@ -202,10 +253,12 @@ impl Step {
     }
 
     /// What it sets, whatever to: one that sets the same makes undoing it needless.
-    fn slot(&self) -> Step {
+    fn slot(&self) -> Cow<'_, Step> {
         match self {
-            Step::Spread { link, to, .. } => Step::Spread { link: link.clone(), to: *to, gateways: Vec::new() },
-            other => other.clone(),
+            Step::Spread { link, to, .. } => {
+                Cow::Owned(Step::Spread { link: link.clone(), to: *to, gateways: Vec::new() })
+            }
+            other => Cow::Borrowed(other),
         }
     }
 }

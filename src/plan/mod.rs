@@ -11,6 +11,7 @@
 pub mod addressing;
 mod allotted;
 pub mod change;
+mod kind;
 pub mod mend;
 mod servers;
 pub mod step;
@@ -39,10 +40,12 @@ pub fn plan_after(lab: &Lab, allotted: Allotted) -> Plan {
     let loaded = rules(lab, lab.cluster.proxy).zip(lab.node_ids()).filter(|(_, node)| !lab.is_off(Place::Node(*node)));
     steps.extend(loaded.map(|(step, _)| (StageName::Rules, step)));
     steps.extend(servers::serve(lab).map(|step| (StageName::Servers, step)));
-    let stages = StageName::ALL.map(|name| {
-        let of_stage = steps.iter().filter(|(stage, _)| *stage == name);
-        Stage { name, steps: of_stage.map(|(_, step)| step.clone()).collect() }
-    });
+    let mut stages = StageName::ALL.map(|name| Stage { name, steps: Vec::new() });
+    for (name, step) in steps {
+        if let Some(stage) = stages.iter_mut().find(|stage| stage.name == name) {
+            stage.steps.push(step);
+        }
+    }
     Plan { stages: stages.into() }
 }
 
@@ -50,7 +53,7 @@ pub fn plan_after(lab: &Lab, allotted: Allotted) -> Plan {
 pub fn rules(lab: &Lab, mode: ProxyMode) -> impl Iterator<Item = PlannedStep> + '_ {
     proxy::view::views_under(lab, &conditions(lab)).into_iter().map(move |view| {
         let node = lab.node(view.node);
-        let text = proxy::render(mode, &view);
+        let text = proxy::Rules::new(mode, view);
         PlannedStep { step: Step::Rules { netns: node.name.to_string(), proxy: mode, text }, at: node.at.clone() }
     })
 }

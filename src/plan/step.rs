@@ -7,13 +7,26 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::lab::model::{ExternalServer, PodId, ProxyMode, ServiceId, Span};
+use crate::{
+    lab::model::{ExternalServer, PodId, ProxyMode, ServiceId, Span},
+    proxy::{Rules, view::NodeView},
+};
 
 /// What has to happen, stage after stage.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// In order; a stage begins when the one before it is done.
     pub stages: Vec<Stage>,
+}
+
+impl Plan {
+    /// What the nodes do for Services, in file order.
+    pub fn views(&self) -> impl Iterator<Item = &NodeView> {
+        self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|planned| match &planned.step {
+            Step::Rules { text, .. } => Some(text.view()),
+            _ => None,
+        })
+    }
 }
 
 /// Steps that do not depend on each other.
@@ -166,7 +179,7 @@ pub enum Step {
         /// Who wrote them; tells the tool that loads them.
         proxy: ProxyMode,
         /// The whole input of `iptables-restore --noflush` or `nft -f -`.
-        text: String,
+        text: Rules,
     },
     /// Start a container's server.
     Serve {

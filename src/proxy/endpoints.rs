@@ -4,7 +4,7 @@
 //! modes share ([`choose`]). It knows nothing of rules.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -79,7 +79,63 @@ impl Chosen {
 
 /// All endpoints of a Service port, usable or not, sorted as text so that rules are stable.
 pub fn endpoints(lab: &Lab, service: &Service, port: &ServicePort, conditions: &Conditions) -> Vec<Endpoint> {
-    let from_pods = lab.pod_ids().filter(|pod| selects(service, lab.pod(*pod))).filter_map(|id| {
+    let pods = lab.pod_ids().filter(|pod| selects(service, lab.pod(*pod)));
+    gathered(lab, service, port, conditions, pods, |ip, target| pod_at(lab, ip, target, port.protocol))
+}
+
+/// The pods of a lab by what Services look for: who asks for the endpoints of all Services asks here.
+#[derive(Debug)]
+pub struct Index<'a> {
+    lab: &'a Lab,
+    conditions: &'a Conditions,
+    /// By namespace, and one of the labels.
+    labelled: HashMap<(&'a str, &'a str, &'a str), Vec<PodId>>,
+    at: HashMap<IpAddr, Vec<PodId>>,
+}
+
+impl<'a> Index<'a> {
+    /// Of a lab's pods.
+    pub fn of(lab: &'a Lab, conditions: &'a Conditions) -> Self {
+        let mut index = Index { lab, conditions, labelled: HashMap::new(), at: HashMap::new() };
+        for id in lab.pod_ids() {
+            let pod = lab.pod(id);
+            index.at.entry(pod.ip).or_default().push(id);
+            for (key, value) in &pod.labels {
+                let label = (pod.namespace.as_str(), key.as_str(), value.as_str());
+                index.labelled.entry(label).or_default().push(id);
+            }
+        }
+        index
+    }
+
+    fn labelled(&self, namespace: &'a Name, key: &'a str, value: &'a str) -> &[PodId] {
+        self.labelled.get(&(namespace.as_str(), key, value)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The same as [`endpoints`], of a Service of this lab.
+    pub fn endpoints(&self, service: &'a Service, port: &ServicePort) -> Vec<Endpoint> {
+        let labels = service.selector.iter();
+        let with = labels.map(|(key, value)| self.labelled(&service.namespace, key.as_str(), value.as_str()));
+        // Those with the rarest of the labels: the others are asked of few pods then.
+        let fewest = with.min_by_key(|pods| pods.len()).unwrap_or_default();
+        let pods = fewest.iter().copied().filter(|pod| selects(service, self.lab.pod(*pod)));
+        gathered(self.lab, service, port, self.conditions, pods, |ip, target| {
+            let mut there = self.at.get(&ip)?.iter().copied();
+            there.find(|pod| listens(self.lab.pod(*pod), target, port.protocol))
+        })
+    }
+}
+
+/// The endpoints of a Service port among these pods, and those that are given by hand.
+fn gathered(
+    lab: &Lab,
+    service: &Service,
+    port: &ServicePort,
+    conditions: &Conditions,
+    pods: impl Iterator<Item = PodId>,
+    pod_at: impl Fn(IpAddr, u16) -> Option<PodId>,
+) -> Vec<Endpoint> {
+    let from_pods = pods.filter_map(|id| {
         let pod = lab.pod(id);
         let target = port.target_port.resolve(pod, port.protocol)?;
         let Condition { ready: serving, terminating } =
@@ -99,7 +155,7 @@ pub fn endpoints(lab: &Lab, service: &Service, port: &ServicePort, conditions: &
         let TargetPort::Number(target) = port.target_port else { return None };
         Some(Endpoint {
             addr: SocketAddr::new(manual.ip, target),
-            pod: pod_at(lab, manual.ip, target, port.protocol),
+            pod: pod_at(manual.ip, target),
             node: manual.node,
             zone: manual.node.and_then(|node| lab.node(node).zone.clone()),
             ready: true,
@@ -129,15 +185,16 @@ fn contains(labels: &Labels, selector: &Labels) -> bool {
 
 /// The pod that listens at an address, so that a manual endpoint which is a pod is known as one.
 pub(super) fn pod_at(lab: &Lab, ip: IpAddr, port: u16, protocol: Protocol) -> Option<PodId> {
-    lab.pod_ids().find(|id| {
-        let pod = lab.pod(*id);
-        let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
-        pod.ip == ip && ports.any(|declared| declared.container_port == port && declared.protocol == protocol)
-    })
+    lab.pod_ids().find(|id| lab.pod(*id).ip == ip && listens(lab.pod(*id), port, protocol))
+}
+
+fn listens(pod: &Pod, port: u16, protocol: Protocol) -> bool {
+    let mut ports = pod.containers.iter().flat_map(|container| &container.ports);
+    ports.any(|declared| declared.container_port == port && declared.protocol == protocol)
 }
 
 /// What a Service asks of the choice of its endpoints.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// For the ClusterIP.
     pub internal: TrafficPolicy,

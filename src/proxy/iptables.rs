@@ -76,7 +76,7 @@ fn filter_chains(view: &NodeView) -> Vec<Chain> {
     let mut external = Chain::new("KUBE-EXTERNAL-SERVICES", "outer addresses and node ports without an endpoint");
     let mut node_ports = Chain::new("KUBE-NODEPORTS", "health check ports stay open");
     let mut firewall = Chain::new("KUBE-PROXY-FIREWALL", "what a KUBE-FW- chain did not let through");
-    for port in &view.ports {
+    for port in view.ports.iter() {
         let (label, p, number) = (port.label(), proto(port), port.port);
         if !port.endpoints.has_internal {
             let (why, verdict) = absence(port);
@@ -123,7 +123,7 @@ fn filter_chains(view: &NodeView) -> Vec<Chain> {
 fn nat_chains(view: &NodeView) -> Vec<Chain> {
     let mut services = Chain::new("KUBE-SERVICES", "which Service a packet is for");
     let mut node_ports = Chain::new("KUBE-NODEPORTS", "which Service a port of this node is for");
-    for port in &view.ports {
+    for port in view.ports.iter() {
         let (label, p, number, suffix) = (port.label(), proto(port), port.port, suffix(port));
         if port.endpoints.has_internal {
             let what = note(&format!("{label} cluster IP"));

@@ -49,7 +49,7 @@ pub fn render(view: &NodeView) -> String {
 /// Rules 1 to 3.
 fn prerouting(view: &NodeView) -> Chain {
     let mut chain = Chain::built_in("PREROUTING", "rules 1 to 3, share out what comes to this node or passes it");
-    for port in &view.ports {
+    for port in view.ports.iter() {
         for (ip, number, what) in addresses(view, port) {
             ladder(&mut chain, port, ip, number, what);
         }
@@ -84,7 +84,7 @@ fn masquerade_remote(view: &NodeView) -> Chain {
 /// Rules 6 to 8.
 fn output(view: &NodeView) -> Chain {
     let mut chain = Chain::built_in("OUTPUT", "rules 6 to 8, the same for the node itself, and for 127.0.0.1");
-    for port in &view.ports {
+    for port in view.ports.iter() {
         for (ip, number, what) in addresses(view, port) {
             ladder(&mut chain, port, ip, number, what);
         }
@@ -143,7 +143,7 @@ fn ladder(chain: &mut Chain, port: &PortView, ip: IpAddr, number: u16, what: &st
 /// port that it is for.
 fn remote_endpoints(view: &NodeView) -> BTreeMap<(Protocol, SocketAddr), String> {
     let mut all = BTreeMap::new();
-    for port in &view.ports {
+    for port in view.ports.iter() {
         for endpoint in port.usable.iter().map(|endpoint| endpoint.addr) {
             if !view.pod_subnet.contains(&endpoint.ip()) && endpoint.ip() != view.ip {
                 all.entry((port.protocol, endpoint)).or_insert_with(|| port.label());
@@ -194,7 +194,8 @@ pub fn cannot_express(lab: &Lab) -> Vec<(Span, String)> {
         }
     }
     // One view tells whether a Service has endpoints; which node's makes no difference.
-    for port in lab.node_ids().take(1).flat_map(|node| view(lab, node).ports) {
+    let ports = lab.node_ids().next().map(|node| view(lab, node).ports);
+    for port in ports.iter().flat_map(|ports| ports.iter()) {
         if port.usable.is_empty() {
             say(&port.at, "that a Service without endpoints refuses: it has no rule for one at all");
         }

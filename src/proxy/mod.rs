@@ -9,6 +9,8 @@
 
 mod atlas;
 pub mod balancer;
+#[cfg(test)]
+mod counts;
 pub mod endpoints;
 pub mod flow;
 pub mod handover;
@@ -17,6 +19,7 @@ pub mod hash;
 pub mod iptables;
 pub mod ladder;
 pub mod nftables;
+mod rules;
 #[cfg(test)]
 mod sample;
 pub mod stale;
@@ -28,6 +31,7 @@ pub mod view;
 mod ways;
 
 use crate::lab::model::ProxyMode;
+pub use rules::Rules;
 use view::NodeView;
 
 /// A node's complete rules: the input of `iptables-restore --noflush`, or of `nft -f -`.

@@ -110,7 +110,7 @@ fn lookups(view: &NodeView, family: Family) -> Vec<Object> {
     let mut hairpin = Object::set("hairpin-connections", "endpoints of this node that come to themselves", &pair);
 
     nodeport_ips.element(view.ip.to_string());
-    for port in &view.ports {
+    for port in view.ports.iter() {
         let (base, proto, number, label) = (chain_base(port), port.protocol.lower(), port.port, comment(&port.label()));
         let internal = if port.internal_is_local() { "local" } else { "service" };
         let cluster_ip = port.cluster_ip;

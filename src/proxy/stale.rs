@@ -80,7 +80,7 @@ impl Stale {
 }
 
 fn udp(view: &NodeView) -> impl Iterator<Item = &PortView> {
-    view.ports.iter().filter(|port| port.protocol == Protocol::Udp)
+    view.ports.iter().map(AsRef::as_ref).filter(|port| port.protocol == Protocol::Udp)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //! nothing of any renderer's language.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -46,8 +47,8 @@ pub struct NodeView {
     pub masquerade_all: bool,
     /// Answer node ports on the loopback network, where the renderer can.
     pub localhost_node_ports: bool,
-    /// The Service ports, sorted by name.
-    pub ports: Vec<PortView>,
+    /// The Service ports, sorted by name. Nodes for which they are the same share them.
+    pub ports: Arc<[Arc<PortView>]>,
     /// The ports of this node that lead to a container of a pod here.
     pub host_ports: Vec<HostPortView>,
     /// The health checks that this node answers.
@@ -133,13 +134,102 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
+/// As kube-proxy prints a Service port.
+fn label(namespace: &Name, name: &ServiceName, port: &str) -> String {
+    match port {
+        "" => format!("{namespace}/{name}"),
+        port => format!("{namespace}/{name}:{port}"),
+    }
+}
+
+impl NodeView {
+    /// The rules are the same; places in the file may not be.
+    pub fn is_like(&self, other: &NodeView) -> bool {
+        let alike = |(one, other): (&Arc<PortView>, &Arc<PortView>)| Arc::ptr_eq(one, other) || one.is_like(other);
+        self.is_in_place_of(other)
+            && self.ports.len() == other.ports.len()
+            && (Arc::ptr_eq(&self.ports, &other.ports) || self.ports.iter().zip(other.ports.iter()).all(alike))
+    }
+
+    /// A Service that is the same on both has the same rules on both.
+    pub fn is_in_place_of(&self, other: &NodeView) -> bool {
+        let NodeView {
+            node,
+            name,
+            ip,
+            pod_subnet,
+            pod_gateway,
+            cluster_cidr,
+            service_cidr,
+            node_ips,
+            local_traffic,
+            masquerade_all,
+            localhost_node_ports,
+            ports: _,
+            host_ports,
+            // Others answer these.
+            health_checks: _,
+        } = self;
+        // Which endpoints are here is told by ids.
+        *node == other.node
+            && *name == other.name
+            && *ip == other.ip
+            && *pod_subnet == other.pod_subnet
+            && *pod_gateway == other.pod_gateway
+            && *cluster_cidr == other.cluster_cidr
+            && *service_cidr == other.service_cidr
+            && *node_ips == other.node_ips
+            && *local_traffic == other.local_traffic
+            && *masquerade_all == other.masquerade_all
+            && *localhost_node_ports == other.localhost_node_ports
+            && *host_ports == other.host_ports
+    }
+}
+
 impl PortView {
     /// As kube-proxy prints a Service port: `ns/name:port`, or `ns/name` for an unnamed port.
     pub fn label(&self) -> String {
-        match self.port_name.as_str() {
-            "" => format!("{}/{}", self.namespace, self.name),
-            port => format!("{}/{}:{port}", self.namespace, self.name),
-        }
+        label(&self.namespace, &self.name, &self.port_name)
+    }
+
+    /// The rules are the same; ids and places in the file may not be.
+    pub fn is_like(&self, other: &PortView) -> bool {
+        let PortView {
+            service: _,
+            namespace,
+            name,
+            port_name,
+            protocol,
+            cluster_ip,
+            port,
+            node_port,
+            external_ips,
+            load_balancer_ips,
+            source_ranges,
+            affinity,
+            health_check_node_port,
+            policy,
+            endpoints,
+            usable,
+            serving,
+            at: _,
+        } = self;
+        *namespace == other.namespace
+            && *name == other.name
+            && *port_name == other.port_name
+            && *protocol == other.protocol
+            && *cluster_ip == other.cluster_ip
+            && *port == other.port
+            && *node_port == other.node_port
+            && *external_ips == other.external_ips
+            && *load_balancer_ips == other.load_balancer_ips
+            && *source_ranges == other.source_ranges
+            && *affinity == other.affinity
+            && *health_check_node_port == other.health_check_node_port
+            && *policy == other.policy
+            && *endpoints == other.endpoints
+            && *usable == other.usable
+            && *serving == other.serving
     }
 
     /// As nftables names begin: `ns/name/proto/port`.
@@ -175,18 +265,23 @@ pub fn view(lab: &Lab, node: NodeId) -> NodeView {
 
 /// What `node` must do, given what is known of the pods.
 pub fn view_under(lab: &Lab, node: NodeId, conditions: &Conditions) -> NodeView {
-    let believed = believed(lab, node, conditions);
-    view_of(lab, node, &all_endpoints(lab, believed.as_ref().unwrap_or(conditions)))
+    view_told(lab, node, believed(lab, node, conditions).as_ref().unwrap_or(conditions))
 }
 
 /// What every node must do, in file order; the endpoints are looked for only once.
 pub fn views_under(lab: &Lab, conditions: &Conditions) -> Vec<NodeView> {
-    let endpoints = all_endpoints(lab, conditions);
+    let ports = all_ports(lab, conditions);
+    let shared = shared(lab, &ports);
     let view = |node| match believed(lab, node, conditions) {
-        None => view_of(lab, node, &endpoints),
-        Some(believed) => view_of(lab, node, &all_endpoints(lab, &believed)),
+        None => view_of(lab, node, &ports, &shared),
+        Some(believed) => view_told(lab, node, &believed),
     };
     lab.node_ids().map(view).collect()
+}
+
+fn view_told(lab: &Lab, node: NodeId, conditions: &Conditions) -> NodeView {
+    let ports = all_ports(lab, conditions);
+    view_of(lab, node, &ports, &shared(lab, &ports))
 }
 
 /// What a node goes on to believe of its own pods when its link is down and the control plane has
@@ -204,20 +299,67 @@ fn believed(lab: &Lab, node: NodeId, conditions: &Conditions) -> Option<Conditio
     })
 }
 
-/// A Service port and all of its endpoints.
-type PortEndpoints<'a> = (ServiceId, &'a ServicePort, Vec<Endpoint>);
-
-/// The ports of all Services that a proxy cares for, with their endpoints.
-fn all_endpoints<'a>(lab: &'a Lab, conditions: &Conditions) -> Vec<PortEndpoints<'a>> {
-    let ports = proxied(lab).flat_map(|id| lab.service(id).ports.iter().map(move |port| (id, port)));
-    ports.map(|(id, port)| (id, port, endpoints::endpoints(lab, lab.service(id), port, conditions))).collect()
+/// The same as [`view`], with nothing that is shared with other nodes.
+#[cfg(test)]
+pub(super) fn alone(lab: &Lab, node: NodeId) -> NodeView {
+    let known = endpoints::conditions(lab);
+    let known = believed(lab, node, &known).unwrap_or(known);
+    let ports = all_ports(lab, &known);
+    let nothing = Shared { ports: ports.iter().map(|_| None).collect(), all: None };
+    view_of(lab, node, &ports, &nothing)
 }
 
-fn view_of(lab: &Lab, id: NodeId, endpoints: &[PortEndpoints<'_>]) -> NodeView {
+/// A Service port and all of its endpoints.
+#[derive(Debug)]
+struct Port<'a> {
+    service: ServiceId,
+    port: &'a ServicePort,
+    endpoints: Vec<Endpoint>,
+}
+
+/// The ports of all Services that a proxy cares for, with their endpoints, sorted by name.
+fn all_ports<'a>(lab: &'a Lab, conditions: &Conditions) -> Vec<Port<'a>> {
+    let index = endpoints::Index::of(lab, conditions);
+    let ports = proxied(lab).flat_map(|id| lab.service(id).ports.iter().map(move |port| (id, port)));
+    let with_endpoints = |(service, port)| {
+        let endpoints = index.endpoints(lab.service(service), port);
+        Port { service, port, endpoints }
+    };
+    let mut ports: Vec<Port<'_>> = ports.map(with_endpoints).collect();
+    ports.sort_by_cached_key(|it| {
+        let (service, name) = (lab.service(it.service), it.port.name.as_ref().map(AsRef::as_ref));
+        (label(&service.namespace, &service.name, name.unwrap_or_default()), it.port.protocol)
+    });
+    ports
+}
+
+/// What is the same on every node.
+struct Shared {
+    /// One for each port, and none for one that is not the same.
+    ports: Vec<Option<Arc<PortView>>>,
+    /// All of them, if all are the same.
+    all: Option<Arc<[Arc<PortView>]>>,
+}
+
+fn shared(lab: &Lab, ports: &[Port<'_>]) -> Shared {
+    let families: BTreeSet<bool> = lab.nodes.iter().map(|node| node.ip.is_ipv4()).collect();
+    let shared = |it: &Port<'_>| {
+        let policy = policy(lab.service(it.service), it.port);
+        let depends = families.len() > 1 || policy.uses_local() || policy.distribution.is_some();
+        lab.node_ids().next().filter(|_| !depends).and_then(|node| port_view(lab, node, it)).map(Arc::new)
+    };
+    let ports: Vec<Option<Arc<PortView>>> = ports.iter().map(shared).collect();
+    let all = ports.iter().cloned().collect::<Option<Arc<[_]>>>();
+    Shared { ports, all }
+}
+
+fn view_of(lab: &Lab, id: NodeId, all: &[Port<'_>], shared: &Shared) -> NodeView {
     let node = lab.node(id);
-    let mut ports: Vec<PortView> =
-        endpoints.iter().filter_map(|(service, port, all)| port_view(lab, id, *service, port, all)).collect();
-    ports.sort_by_cached_key(|port| (port.label(), port.protocol));
+    let own = all.iter().zip(&shared.ports).filter_map(|(port, shared)| match shared {
+        Some(shared) => Some(Arc::clone(shared)),
+        None => port_view(lab, id, port).map(Arc::new),
+    });
+    let ports = shared.all.clone().unwrap_or_else(|| own.collect());
     let of_family = |ip: &IpAddr| ip.is_ipv4() == node.ip.is_ipv4();
     NodeView {
         node: id,
@@ -234,7 +376,7 @@ fn view_of(lab: &Lab, id: NodeId, endpoints: &[PortEndpoints<'_>]) -> NodeView {
         localhost_node_ports: node.ip.is_ipv4(),
         ports,
         host_ports: host_ports(lab, id),
-        health_checks: health_checks(lab, id, endpoints),
+        health_checks: health_checks(lab, id, all),
     }
 }
 
@@ -251,15 +393,16 @@ pub fn proxied(lab: &Lab) -> impl Iterator<Item = ServiceId> {
 }
 
 /// One Service port as one node sees it; `None` if its ClusterIP is of the other family.
-fn port_view(lab: &Lab, node: NodeId, id: ServiceId, port: &ServicePort, all: &[Endpoint]) -> Option<PortView> {
-    let service = lab.service(id);
+fn port_view(lab: &Lab, node: NodeId, it: &Port<'_>) -> Option<PortView> {
+    let Port { service: id, port, endpoints } = it;
+    let service = lab.service(*id);
     let of_family = |ip: &IpAddr| ip.is_ipv4() == lab.node(node).ip.is_ipv4();
     let cluster_ip = service.cluster_ip.filter(of_family)?;
     let policy = policy(service, port);
-    let mut all = all.to_vec();
+    let mut all = endpoints.clone();
     all.retain(|endpoint| of_family(&endpoint.addr.ip()));
     Some(PortView {
-        service: id,
+        service: *id,
         namespace: service.namespace.clone(),
         name: service.name.clone(),
         port_name: port.name.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -325,23 +468,24 @@ fn host_ports(lab: &Lab, id: NodeId) -> Vec<HostPortView> {
 
 /// The health checks that the nodes answer, node by node in file order.
 pub fn all_health_checks(lab: &Lab, conditions: &Conditions) -> Vec<(NodeId, HealthCheck)> {
-    let endpoints = all_endpoints(lab, conditions);
-    let of_node = |node| health_checks(lab, node, &endpoints).into_iter().map(move |check| (node, check));
+    if !lab.services.iter().any(|service| service.health_check_node_port.is_some()) {
+        return Vec::new();
+    }
+    let ports = all_ports(lab, conditions);
+    let of_node = |node| health_checks(lab, node, &ports).into_iter().map(move |check| (node, check));
     lab.node_ids().flat_map(of_node).collect()
 }
 
-fn health_checks(lab: &Lab, node: NodeId, endpoints: &[PortEndpoints<'_>]) -> Vec<HealthCheck> {
-    let checks = proxied(lab).filter_map(|id| {
-        let port = lab.service(id).health_check_node_port?;
-        // An address counts once, however many ports it serves.
-        let local: BTreeSet<IpAddr> = endpoints
-            .iter()
-            .filter(|(service, ..)| *service == id)
-            .flat_map(|(.., all)| all)
-            .filter(|endpoint| endpoint.ready && endpoint.node == Some(node))
-            .map(|endpoint| endpoint.addr.ip())
-            .collect();
-        Some(HealthCheck { service: id, port, local_endpoints: local.len() })
-    });
-    checks.collect()
+fn health_checks(lab: &Lab, node: NodeId, ports: &[Port<'_>]) -> Vec<HealthCheck> {
+    // An address counts once, however many ports it serves.
+    let mut local: BTreeMap<ServiceId, BTreeSet<IpAddr>> = BTreeMap::new();
+    for it in ports.iter().filter(|it| lab.service(it.service).health_check_node_port.is_some()) {
+        let ready = it.endpoints.iter().filter(|endpoint| endpoint.ready && endpoint.node == Some(node));
+        local.entry(it.service).or_default().extend(ready.map(|endpoint| endpoint.addr.ip()));
+    }
+    let check = |(service, local): (ServiceId, BTreeSet<IpAddr>)| {
+        let port = lab.service(service).health_check_node_port?;
+        Some(HealthCheck { service, port, local_endpoints: local.len() })
+    };
+    local.into_iter().filter_map(check).collect()
 }

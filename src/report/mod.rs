@@ -21,6 +21,7 @@ mod table;
 mod tap;
 #[cfg(test)]
 mod tests;
+pub mod timings;
 pub mod trace;
 
 use std::collections::BTreeMap;

@@ -51,7 +51,12 @@ enum Task {
     Measure(bench::Options),
     /// Make the network of a plan with the kernel's own calls; prints nanoseconds
     #[command(hide = true)]
-    Floor { plan: PathBuf },
+    Floor {
+        plan: PathBuf,
+        /// A directory of rules to load as well
+        #[arg(long)]
+        rules: Option<PathBuf>,
+    },
     /// Wait until the kernel has freed all namespaces that have ended
     #[command(hide = true)]
     Settle,
@@ -70,7 +75,9 @@ fn main() -> ExitCode {
         Task::Bless => bless::bless(),
         Task::Fuzz { seconds } => fuzz::fuzz(seconds),
         Task::Measure(options) => bench::measure(&options),
-        Task::Floor { plan } => bench::floor::floor(&plan).map(|took| println!("{}", took.as_nanos())),
+        Task::Floor { plan, rules } => {
+            bench::floor::floor(&plan, rules.as_deref()).map(|took| println!("{}", took.as_nanos()))
+        }
         Task::Settle => bench::settle::settle(),
         Task::Ask { to } => bench::ask::ask(to),
     };

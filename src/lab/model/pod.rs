@@ -94,7 +94,59 @@ pub struct HostPort {
     pub ip: Option<IpAddr>,
 }
 
+impl Container {
+    /// The same but for where the file says so.
+    pub fn are_alike(one: &[Container], other: &[Container]) -> bool {
+        let alike = |(it, other): (&Container, &Container)| {
+            let Container { name, server, ports, env, readiness, at: _ } = it;
+            *name == other.name
+                && *server == other.server
+                && *ports == other.ports
+                && *env == other.env
+                && *readiness == other.readiness
+        };
+        one.len() == other.len() && one.iter().zip(other).all(alike)
+    }
+}
+
 impl Pod {
+    /// The same but for where the file says so. Nodes are compared by their ids.
+    pub fn is_like(&self, other: &Pod) -> bool {
+        let Pod {
+            name,
+            namespace,
+            node,
+            ip,
+            host_network,
+            labels,
+            containers,
+            ready,
+            unproven,
+            terminating,
+            termination_grace_period,
+            hostname,
+            subdomain,
+            dns,
+            enable_service_links,
+            at: _,
+        } = self;
+        *name == other.name
+            && *namespace == other.namespace
+            && *node == other.node
+            && *ip == other.ip
+            && *host_network == other.host_network
+            && *labels == other.labels
+            && Container::are_alike(containers, &other.containers)
+            && *ready == other.ready
+            && *unproven == other.unproven
+            && *terminating == other.terminating
+            && *termination_grace_period == other.termination_grace_period
+            && *hostname == other.hostname
+            && *subdomain == other.subdomain
+            && *dns == other.dns
+            && *enable_service_links == other.enable_service_links
+    }
+
     /// `NAME`, or `NAME.NAMESPACE` outside the namespace `default`.
     pub fn full_name(&self) -> String {
         match self.namespace.as_str() {

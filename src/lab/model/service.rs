@@ -128,7 +128,63 @@ pub enum TrafficDistribution {
     PreferSameNode,
 }
 
+impl ServicePort {
+    /// The same but for where the file says so.
+    fn is_like(&self, other: &ServicePort) -> bool {
+        let ServicePort { name, protocol, port, target_port, node_port, at: _ } = self;
+        *name == other.name
+            && *protocol == other.protocol
+            && *port == other.port
+            && *target_port == other.target_port
+            && *node_port == other.node_port
+    }
+}
+
 impl Service {
+    /// The same but for where the file says so. Nodes are compared by their ids.
+    pub fn is_like(&self, other: &Service) -> bool {
+        let Service {
+            name,
+            namespace,
+            kind,
+            labels,
+            cluster_ip,
+            selector,
+            endpoints,
+            ports,
+            session_affinity,
+            internal_traffic_policy,
+            external_traffic_policy,
+            external_ips,
+            load_balancer_ips,
+            source_ranges,
+            health_check_node_port,
+            publish_not_ready_addresses,
+            traffic_distribution,
+            at: _,
+        } = self;
+        let alike = |(one, other): (&ManualEndpoint, &ManualEndpoint)| one.ip == other.ip && one.node == other.node;
+        *name == other.name
+            && *namespace == other.namespace
+            && *kind == other.kind
+            && *labels == other.labels
+            && *cluster_ip == other.cluster_ip
+            && *selector == other.selector
+            && endpoints.len() == other.endpoints.len()
+            && endpoints.iter().zip(&other.endpoints).all(alike)
+            && ports.len() == other.ports.len()
+            && ports.iter().zip(&other.ports).all(|(one, other)| one.is_like(other))
+            && *session_affinity == other.session_affinity
+            && *internal_traffic_policy == other.internal_traffic_policy
+            && *external_traffic_policy == other.external_traffic_policy
+            && *external_ips == other.external_ips
+            && *load_balancer_ips == other.load_balancer_ips
+            && *source_ranges == other.source_ranges
+            && *health_check_node_port == other.health_check_node_port
+            && *publish_not_ready_addresses == other.publish_not_ready_addresses
+            && *traffic_distribution == other.traffic_distribution
+    }
+
     /// `NAME`, or `NAME.NAMESPACE` outside the namespace `default`.
     pub fn full_name(&self) -> String {
         match self.namespace.as_str() {

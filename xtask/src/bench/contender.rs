@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::lab::{self, Prepared};
+use super::lab::{Grid, Prepared};
 use crate::run::{Failure, Result, top};
 
 /// The node port that is asked.
@@ -31,6 +31,8 @@ pub(crate) enum Measure {
     Up,
     /// The kernel's own calls.
     Floor,
+    /// The same, and then each node's rules by the bare tool.
+    FloorRules,
 }
 
 /// How long a turn took.
@@ -70,6 +72,7 @@ impl Measure {
             Measure::ScriptRules => "the script, without servers",
             Measure::Up => "netlab up",
             Measure::Floor => "the kernel floor",
+            Measure::FloorRules => "the kernel floor, and the tool for each node's rules",
         }
     }
 
@@ -79,7 +82,7 @@ impl Measure {
             Measure::UpAnswered => Some(Measure::ScriptAnswered.name()),
             Measure::UpRules => Some(Measure::ScriptRules.name()),
             Measure::Up => Some(Measure::Floor.name()),
-            Measure::ScriptAnswered | Measure::ScriptRules | Measure::Floor => None,
+            Measure::ScriptAnswered | Measure::ScriptRules | Measure::Floor | Measure::FloorRules => None,
         }
     }
 }
@@ -98,11 +101,17 @@ impl Bench {
         self.prepare(top().join(file))
     }
 
-    /// The big one.
-    pub(crate) fn big_lab(&self) -> Result<Prepared> {
-        let file = self.directory.path().join("big.toml");
-        fs::write(&file, lab::big()).map_err(|error| Failure(format!("cannot write a lab: {error}")))?;
+    /// A lab of any size.
+    pub(crate) fn grid(&self, grid: &Grid, proxy: &str) -> Result<Prepared> {
+        let file = self.directory.path().join(format!("{}-{}-{proxy}.toml", grid.name, grid.services));
+        let text = output(self.netlab().args(["new", "grid", "-"]).args(grid.words(proxy)))?;
+        fs::write(&file, text).map_err(|error| Failure(format!("cannot write a lab: {error}")))?;
         self.prepare(file)
+    }
+
+    /// The program.
+    pub(crate) fn netlab(&self) -> Command {
+        Command::new(&self.netlab)
     }
 
     fn prepare(&self, file: PathBuf) -> Result<Prepared> {
@@ -112,8 +121,24 @@ impl Bench {
         if !output.status.success() {
             return Err(Failure(format!("netlab plan failed: {}", String::from_utf8_lossy(&output.stderr))));
         }
-        fs::write(&plan, output.stdout).map_err(|error| Failure(format!("cannot write a plan: {error}")))?;
-        Ok(Prepared { file, plan })
+        fs::write(&plan, &output.stdout).map_err(|error| Failure(format!("cannot write a plan: {error}")))?;
+        let rules = plan.with_extension("rules");
+        self.write_rules(&file, &String::from_utf8_lossy(&output.stdout), &rules)?;
+        Ok(Prepared { file, plan, rules })
+    }
+
+    /// One file for each node whose rules the plan loads: `netlab rules NODE`, in a directory that is named
+    /// as the tool.
+    fn write_rules(&self, lab: &Path, plan: &str, rules: &Path) -> Result<()> {
+        let wrong = |error| Failure(format!("cannot write rules down: {error}"));
+        for line in plan.lines() {
+            let Some((command, node)) = line.split_once("# netlab rules ") else { continue };
+            let tool = if command.contains("nft -f") { "nft" } else { "iptables-restore" };
+            fs::create_dir_all(rules.join(tool)).map_err(wrong)?;
+            let text = output(self.netlab().args(["rules", node, "--file"]).arg(lab))?;
+            fs::write(rules.join(tool).join(node), text).map_err(wrong)?;
+        }
+        Ok(())
     }
 
     /// One turn, to its very end: the kernel frees namespaces in the background, and what it
@@ -126,20 +151,25 @@ impl Bench {
 
     fn turn(&self, measure: Measure, lab: &Prepared) -> Result<Took> {
         match measure {
-            Measure::Up => self.netlab(lab, &[], false),
-            Measure::UpRules => self.netlab(lab, &["--stage", "rules"], false),
-            Measure::UpAnswered => self.netlab(lab, &[], true),
+            Measure::Up => self.up_and_down(lab, &[], false),
+            Measure::UpRules => self.up_and_down(lab, &["--stage", "rules"], false),
+            Measure::UpAnswered => self.up_and_down(lab, &[], true),
             Measure::ScriptRules => self.script("rules", "rules"),
             Measure::ScriptAnswered => self.script("all", "answered"),
-            Measure::Floor => {
-                let text = output(Command::new(&self.xtask).arg("floor").arg(&lab.plan))?;
+            Measure::Floor | Measure::FloorRules => {
+                let mut floor = Command::new(&self.xtask);
+                floor.arg("floor").arg(&lab.plan);
+                if measure == Measure::FloorRules {
+                    floor.arg("--rules").arg(&lab.rules);
+                }
+                let text = output(&mut floor)?;
                 let nanos = text.trim().parse().map_err(|_| Failure(format!("the floor said {text:?}")))?;
                 Ok(Took { up: Duration::from_nanos(nanos), down: None })
             }
         }
     }
 
-    fn netlab(&self, lab: &Prepared, stage: &[&str], ask: bool) -> Result<Took> {
+    fn up_and_down(&self, lab: &Prepared, stage: &[&str], ask: bool) -> Result<Took> {
         let began = Instant::now();
         output(Command::new(&self.netlab).args(["up", "--quiet", "--name", NAME]).args(stage).arg(&lab.file))?;
         if ask {
@@ -180,7 +210,7 @@ fn said(child: &mut Child, word: &str) -> Option<()> {
     lines.map_while(std::result::Result::ok).any(|line| line == word).then_some(())
 }
 
-fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let program = Path::new(command.get_program()).display().to_string();
     let output =
         command.stdin(Stdio::null()).output().map_err(|error| Failure(format!("cannot run {program}: {error}")))?;

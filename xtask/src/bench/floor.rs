@@ -6,10 +6,11 @@ use std::{
     fs::{self, File},
     os::fd::OwnedFd,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{
     netlink::Netlink,
@@ -18,8 +19,9 @@ use super::{
 use crate::run::{Failure, Result};
 
 /// Makes the network of a plan (a file with the output of `netlab plan`) in throw-away
-/// namespaces, and gives back how long the calls took. The network is gone with this process.
-pub(crate) fn floor(plan: &Path) -> Result<Duration> {
+/// namespaces, and gives back how long the calls took; with `rules`, the tool that loads each node's as
+/// well. The network is gone with this process.
+pub(crate) fn floor(plan: &Path, rules: Option<&Path>) -> Result<Duration> {
     let text = fs::read_to_string(plan).map_err(|error| Failure(format!("{}: {error}", plan.display())))?;
     let things = plan::read(&text)?;
     let began = Instant::now();
@@ -35,7 +37,32 @@ pub(crate) fn floor(plan: &Path) -> Result<Duration> {
         };
         made.map_err(refused(netns, thing))?;
     }
+    for tool in ["nft", "iptables-restore"] {
+        let Some(directory) = rules.map(|rules| rules.join(tool)).filter(|it| it.exists()) else { continue };
+        let wrong = |error| Failure(format!("{}: {error}", directory.display()));
+        for entry in fs::read_dir(&directory).map_err(wrong)? {
+            let file = entry.map_err(wrong)?.path();
+            let node = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let place =
+                places.get(node).ok_or_else(|| Failure(format!("there are rules for {node}, which is not there")))?;
+            load(tool, &file, place)?;
+        }
+    }
     Ok(began.elapsed())
+}
+
+/// The tool runs in the namespace that this thread, the only one, is in.
+fn load(tool: &str, rules: &Path, place: &Place) -> Result<()> {
+    setns(&place.netns, CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| Failure(format!("cannot enter a namespace: {errno}")))?;
+    let input = File::open(rules).map_err(|error| Failure(format!("{}: {error}", rules.display())))?;
+    let arguments: &[&str] = if tool == "nft" { &["-f", "-"] } else { &["--noflush", "-w", "10"] };
+    let status = Command::new(tool).args(arguments).stdin(input).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure(format!("{tool} of {}: {status}", rules.display()))),
+        Err(error) => Err(Failure(format!("cannot run {tool}: {error}"))),
+    }
 }
 
 /// A network namespace, and a socket in it.
