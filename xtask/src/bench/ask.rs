@@ -1,5 +1,5 @@
-//! The client whose first answer stops the clock, the same for every contender: it asks until
-//! it is answered, without a pause that could be mistaken for the contender's own.
+//! The clients whose first answer stops the clock, the same for every contender: they ask until they are
+//! answered, without a pause that could be mistaken for the contender's own.
 
 use std::{
     io::{Read, Write},
@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::run::{Failure, Result};
 
 /// Gives up after this long.
@@ -15,14 +17,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks for `/` until there is an answer, then prints `answered`.
 pub(crate) fn ask(to: SocketAddr) -> Result<()> {
+    // A refusal comes at once; the servers that start need the processor too.
+    until_answered(to, thread::yield_now)?;
+    println!("answered");
+    Ok(())
+}
+
+/// Says `asking`, and then when it was answered, by the clock of [`now`]. Who changes the lab needs the
+/// processors meanwhile, so it asks five thousand times a second at most.
+pub(crate) fn notice(to: SocketAddr) -> Result<()> {
+    println!("asking");
+    until_answered(to, || thread::sleep(Duration::from_micros(200)))?;
+    println!("{}", now()?.as_nanos());
+    Ok(())
+}
+
+/// The clock that all processes of a host share.
+pub(crate) fn now() -> Result<Duration> {
+    let time =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|errno| Failure(format!("there is no clock: {errno}")))?;
+    Ok(time.into())
+}
+
+fn until_answered(to: SocketAddr, pause: impl Fn()) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if answers(to) {
-            println!("answered");
             return Ok(());
         }
-        // A refusal comes at once; the servers that start need the processor too.
-        thread::yield_now();
+        pause();
     }
     Err(Failure(format!("{to} has not answered in {PATIENCE:?}")))
 }
