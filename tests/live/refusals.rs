@@ -63,7 +63,7 @@ fn a_program_that_is_not_there(world: &Arc<World>) {
 fn more_than_this_host_allows(world: &Arc<World>) {
     let file = world.file("crowd.toml", "[[node]]\nname = \"node1\"\n[[pod]]\nname = \"web\"\nreplicas = 200\n");
     for (limit, complaint, hint) in [
-        ("ulimit -n 200", "the lab needs 333 open files, and 200 are allowed", "raise the hard limit: ulimit -Hn 512"),
+        ("ulimit -n 200", "the lab needs 332 open files, and 200 are allowed", "raise the hard limit: ulimit -Hn 512"),
         (
             "echo 100 > /proc/sys/user/max_net_namespaces",
             "the lab needs 203 network namespaces, and 100 are allowed",

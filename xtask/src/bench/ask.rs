@@ -18,16 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Asks for `/` until there is an answer, then prints `answered`.
 pub(crate) fn ask(to: SocketAddr) -> Result<()> {
     // A refusal comes at once; the servers that start need the processor too.
-    until_answered(to, thread::yield_now)?;
+    until_answered(to, Duration::from_millis(200), thread::yield_now)?;
     println!("answered");
     Ok(())
 }
 
 /// Says `asking`, and then when it was answered, by the clock of [`now`]. Who changes the lab needs the
-/// processors meanwhile, so it asks five thousand times a second at most.
+/// processors meanwhile, so it rests between two attempts. What is sent before there are rules is lost, so
+/// an attempt must be short, or the next one would come too late.
 pub(crate) fn notice(to: SocketAddr) -> Result<()> {
     println!("asking");
-    until_answered(to, || thread::sleep(Duration::from_micros(200)))?;
+    until_answered(to, Duration::from_millis(2), || thread::sleep(Duration::from_micros(200)))?;
     println!("{}", now()?.as_nanos());
     Ok(())
 }
@@ -39,10 +40,10 @@ pub(crate) fn now() -> Result<Duration> {
     Ok(time.into())
 }
 
-fn until_answered(to: SocketAddr, pause: impl Fn()) -> Result<()> {
+fn until_answered(to: SocketAddr, attempt: Duration, pause: impl Fn()) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if answers(to) {
+        if answers(to, attempt) {
             return Ok(());
         }
         pause();
@@ -50,8 +51,8 @@ fn until_answered(to: SocketAddr, pause: impl Fn()) -> Result<()> {
     Err(Failure(format!("{to} has not answered in {PATIENCE:?}")))
 }
 
-fn answers(to: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_millis(200)) else { return false };
+fn answers(to: SocketAddr, attempt: Duration) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to, attempt) else { return false };
     let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
     let mut status = [0; 12];
     let asked =

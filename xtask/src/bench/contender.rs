@@ -168,7 +168,7 @@ fn script(bench: &Bench, what: &str, words: &[(&str, &str)]) -> Result<Vec<Readi
 /// started, and not asked.
 fn mininet(bench: &Bench, switches: u32, hosts: u32) -> Result<Vec<Reading>> {
     let mut command = bench.apart();
-    command.arg("/usr/bin/python3").arg(bench.file("mininet.py")).args([switches.to_string(), hosts.to_string()]);
+    command.arg("/usr/bin/python3").arg(bench.file("hosts.py")).args([switches.to_string(), hosts.to_string()]);
     telling(bench, &mut command, &[("started", "started")])
 }
 

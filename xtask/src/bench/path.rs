@@ -26,6 +26,9 @@ const MOST_OF_LADDER: u32 = 100;
 const CALLER: &str = "web5-0";
 /// The endpoint of the last Service, if there are as many as this or a multiple of it.
 const LAST_ENDPOINT: &str = "web10-0";
+/// A connection takes microseconds, and the machine's state changes more slowly than that: short turns, and
+/// many of them.
+const TURNS_A_ROUND: usize = 5;
 /// Connections in one distribution test: beside as many, it does not matter what else `verify` does.
 const SAMPLES: u32 = 20_000;
 
@@ -78,8 +81,9 @@ fn up(bench: &Bench, paths: &[Grid], labs: &mut Vec<Lab>) -> Result<()> {
 fn first_packets(bench: &Bench, labs: &[Lab], rounds: usize, table: &mut Table) -> Result<()> {
     let Some(smallest) = labs.iter().map(|lab| lab.services).min() else { return Ok(()) };
     let plain = format!("{}:80", pod(bench, &labs[0].name, LAST_ENDPOINT)?.0);
+    let rounds = rounds * TURNS_A_ROUND;
+    eprintln!("{FIRST_PACKET}: {rounds} turns");
     for round in 0..=rounds {
-        eprintln!("{FIRST_PACKET}: round {round} of {rounds}");
         let mut call = |lab: &Lab, to: &str, row: Row| -> Result<()> {
             let dialled = dial(bench, &lab.name, CALLER, to, &[])?;
             if round > 0 {

@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 impl Bench {
     pub(crate) fn new(netlab: PathBuf, xtask: PathBuf) -> Result<Self> {
         let directory = tempfile::tempdir().map_err(|error| Failure(format!("no directory for the labs: {error}")))?;
-        for (name, text) in [("script.sh", include_str!("script.sh")), ("mininet.py", include_str!("mininet.py"))] {
+        for (name, text) in [("script.sh", include_str!("script.sh")), ("hosts.py", include_str!("hosts.py"))] {
             write(&directory.path().join(name), text)?;
         }
         let python = output(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]))?;

@@ -110,15 +110,17 @@ impl Table {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        let mut case = "";
+        let (mut case, mut width) = ("", 0);
         for row in &self.0 {
             if row.case != case {
                 case = &row.case;
-                let _ = writeln!(text, "\n{case}\n{:<48} {:>12}  {:>26}  RATIO", "", "MEDIAN", "RANGE");
+                let names = self.0.iter().filter(|it| it.case == case).map(|it| it.name.chars().count());
+                width = names.max().unwrap_or_default();
+                let _ = writeln!(text, "\n{case}\n{:<width$} {:>12}  {:>22}  RATIO", "", "MEDIAN", "RANGE");
             }
             let ratios: Vec<_> = self.ratios(row).into_iter().map(|(it, name)| ratio(row.unit, it, name)).collect();
             let (median, range) = (row.unit.show(row.median()), shown_range(row));
-            let line = format!("{:<48} {median:>12}  {range:>26}  {}", row.name, ratios.join(", "));
+            let line = format!("{:<width$} {median:>12}  {range:>22}  {}", row.name, ratios.join(", "));
             let _ = writeln!(text, "{}", line.trim_end());
         }
         text.trim_start().to_owned()
@@ -187,10 +189,10 @@ mod tests {
     fn ratios_are_of_medians() {
         let expected = "\
 lab
-                                                       MEDIAN                       RANGE  RATIO
-fast                                                   2.0 ms               1.0 to 3.0 ms  11.0 times as fast as slow
-slow                                                  22.0 ms             10.0 to 30.0 ms  11.00 × fast
-processes                                                   7
+                MEDIAN                   RANGE  RATIO
+fast            2.0 ms           1.0 to 3.0 ms  11.0 times as fast as slow
+slow           22.0 ms         10.0 to 30.0 ms  11.00 × fast
+processes            7
 ";
         assert_eq!(table().text(), expected);
         assert_eq!((table().median("lab", "slow"), table().median("lab", "nobody")), (Some(22.0), None));

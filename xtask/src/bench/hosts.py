@@ -1,7 +1,7 @@
 # A network of Mininet's: Linux bridges, no controller, so many switches with so many hosts on each.
 # What `cargo xtask bench` measures netlab against; run it in namespaces of its own.
 #
-#     mininet.py SWITCHES HOSTS
+#     hosts.py SWITCHES HOSTS
 #
 # It prints `started`, and ends the network.
 import sys
