@@ -23,8 +23,8 @@ const FLOOR_RULES: &str = "kernel floor and the rules' tool";
 const HOSTS_OF_BOOK: u32 = 5;
 /// Mininet takes seconds for a hundred hosts, and is not tried with more.
 const MOST_OF_MININET: u32 = 100;
-/// `netlab verify` takes seconds in bigger labs than this, so it is run in the first round only.
-const MOST_OF_VERIFY: u32 = 100;
+/// Labs with more pods than this take long enough with one proxy.
+const MOST_WITH_EACH_PROXY: u32 = 2_000;
 
 /// What is compared with what: the beginning of one's name, what was measured, and the other one.
 const COMPARISONS: &[(&str, &str, &str)] = &[
@@ -69,7 +69,12 @@ pub(crate) fn book(bench: &Bench, mininet: bool, rounds: usize, table: &mut Tabl
 /// A lab of any size, with the proxies of kube-proxy; the ladder where there are few pods.
 pub(crate) fn grid(bench: &Bench, grid: &Grid, mininet: bool, rounds: usize, table: &mut Table) -> Result<()> {
     let few = grid.size() <= MOST_OF_MININET;
-    for proxy in if few { &ALL_PROXIES[..] } else { &PROXIES[..] } {
+    let proxies: &[&str] = match grid.size() {
+        _ if few => &ALL_PROXIES,
+        size if size <= MOST_WITH_EACH_PROXY => &PROXIES,
+        _ => &PROXIES[..1],
+    };
+    for proxy in proxies {
         let lab: Prepared = bench.grid(grid, proxy)?;
         let mut contenders = Vec::new();
         let mut add = |name: &str, what| contenders.push(Contender { name: name.to_owned(), what });
@@ -79,14 +84,12 @@ pub(crate) fn grid(bench: &Bench, grid: &Grid, mininet: bool, rounds: usize, tab
         if mininet && few && *proxy == PROXIES[0] {
             add(MININET, What::Mininet { switches: grid.nodes, hosts: grid.pods });
         }
-        let depth = if grid.size() <= MOST_OF_VERIFY { Depth::Verified } else { Depth::Lab };
-        add("inside", What::Inside(&lab, depth));
+        add("inside", What::Inside(&lab, Depth::Lab));
         turns(bench, &grid.title(proxy), &contenders, rounds, table)?;
-        if depth == Depth::Lab {
-            let once = [Contender { name: "inside".to_owned(), what: What::Inside(&lab, Depth::Verified) }];
-            let only_verify = |reading: &Reading| reading.what == "verify";
-            round(bench, &grid.title(proxy), &once, only_verify, table)?;
-        }
+        // That takes seconds, and is done once.
+        let verified = [Contender { name: "inside".to_owned(), what: What::Inside(&lab, Depth::Verified) }];
+        let only_verify = |reading: &Reading| reading.what == "verify";
+        round(bench, &grid.title(proxy), &verified, only_verify, table)?;
     }
     Ok(())
 }

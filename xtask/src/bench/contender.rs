@@ -15,7 +15,7 @@ use super::{
 use crate::run::{Failure, Result, top};
 
 /// The name of the labs of this run, which may have namesakes.
-pub(crate) const NAME: &str = "bench";
+pub(crate) const NAME: &str = "xtask-bench";
 
 /// Who has a turn.
 #[derive(Debug)]
@@ -97,8 +97,15 @@ impl Turn {
     }
 }
 
-/// One turn.
+/// One turn. If it fails, no lab is left.
 pub(crate) fn take(bench: &Bench, what: &What<'_>) -> Result<Vec<Reading>> {
+    turn(bench, what).map_err(|failure| match down(bench) {
+        Ok(()) => failure,
+        Err(other) => Failure(format!("{failure}\n{other}")),
+    })
+}
+
+fn turn(bench: &Bench, what: &What<'_>) -> Result<Vec<Reading>> {
     match what {
         What::Netlab(lab) => netlab(bench, lab),
         What::NetlabRules(lab) => {

@@ -36,12 +36,25 @@ impl Machine {
     }
 
     /// One sentence.
-    pub(crate) fn words(&self) -> String {
+    pub(crate) fn words(&self, rounds: usize) -> String {
         let Machine { cores, kernel, memory, processor, day, load } = self;
         format!(
-            "{day}; {cores} cores of {processor}, {memory}, Linux {kernel}; load average {} at the beginning, {} at the end, which is netlab's own in part.",
+            "{day}, {rounds} rounds; {cores} cores of {processor}, {memory}, Linux {kernel}; load average {} at the beginning, {} at the end, the bench's own included.",
             load.0, load.1
         )
+    }
+
+    /// The one that [`Machine::json`] has told of.
+    pub(crate) fn read(json: &serde_json::Value) -> Option<Self> {
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        Some(Machine {
+            cores: usize::try_from(json["cores"].as_u64()?).ok()?,
+            kernel: text(&json["kernel"])?,
+            memory: text(&json["memory"])?,
+            processor: text(&json["processor"])?,
+            day: text(&json["day"])?,
+            load: (text(&json["load"][0])?, text(&json["load"][1])?),
+        })
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {

@@ -58,6 +58,9 @@ pub(crate) struct Options {
     /// Print the tables as docs/performance.md has them
     #[arg(long)]
     markdown: bool,
+    /// Measure nothing, and print what such files of numbers have
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    from: Vec<PathBuf>,
 }
 
 /// What is measured when nothing is said, and what is when it must be quick.
@@ -93,6 +96,9 @@ impl Options {
 /// A release build of this program and of netlab: then [`measure`], by that build.
 pub(crate) fn bench(options: &Options) -> Result<()> {
     options.check()?;
+    if !options.from.is_empty() {
+        return again(options);
+    }
     tools::install_packages(tools::Need::Labs)?;
     if options.with_mininet {
         tools::install_packages(tools::Need::Mininet)?;
@@ -137,25 +143,41 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     if options.wants("path") {
         path::path(&bench, options.few(&PATHS), rounds, &mut table)?;
     }
-    show(options, &machine.ended(), &table)
-}
-
-fn show(options: &Options, machine: &Machine, table: &Table) -> Result<()> {
-    let targets = targets::targets(table);
-    match options.markdown {
-        true => print!("{}\n\n{}\n{}", machine.words(), targets::markdown(&targets), table.markdown()),
-        false => print!("{}\n\n{}\n{}", machine.words(), table.text(), targets::text(&targets)),
-    }
+    let machine = machine.ended();
+    print(options, &[machine.words(rounds)], &table);
     let out = match &options.out {
         Some(out) => out.clone(),
-        // Beside the builds: that is where a target directory ends up, wherever it is.
+        // Beside the builds, wherever the target directory is.
         None => built("bench.json")?,
     };
     let numbers = json!({
-        "version": 2, "machine": machine.json(), "rounds": options.rounds(),
-        "targets": targets::json(&targets), "rows": table.json(),
+        "version": 2, "machine": machine.json(), "rounds": rounds,
+        "targets": targets::json(&targets::targets(&table)), "rows": table.json(),
     });
     fs::write(&out, format!("{numbers:#}\n")).map_err(|error| Failure(format!("{}: {error}", out.display())))?;
     eprintln!("the numbers are in {}", out.display());
     Ok(())
+}
+
+/// Prints what was measured before.
+fn again(options: &Options) -> Result<()> {
+    let (mut table, mut machines) = (Table::default(), Vec::new());
+    for file in &options.from {
+        let text = fs::read_to_string(file).map_err(|error| Failure(format!("{}: {error}", file.display())))?;
+        let numbers = program::json(&text)?;
+        let wrong = || Failure(format!("{} has no numbers of a bench", file.display()));
+        let rounds = numbers["rounds"].as_u64().and_then(|rounds| usize::try_from(rounds).ok()).ok_or_else(wrong)?;
+        machines.push(Machine::read(&numbers["machine"]).ok_or_else(wrong)?.words(rounds));
+        table.read(&numbers["rows"]).ok_or_else(wrong)?;
+    }
+    print(options, &machines, &table);
+    Ok(())
+}
+
+fn print(options: &Options, machines: &[String], table: &Table) {
+    let (targets, machines) = (targets::targets(table), machines.join("\n"));
+    match options.markdown {
+        true => print!("{machines}\n\n{}\n{}", targets::markdown(&targets), table.markdown()),
+        false => print!("{machines}\n\n{}\n{}", table.text(), targets::text(&targets)),
+    }
 }

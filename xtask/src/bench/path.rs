@@ -30,7 +30,7 @@ const LAST_ENDPOINT: &str = "web10-0";
 /// many of them.
 const TURNS_A_ROUND: usize = 5;
 /// Connections in one distribution test: beside as many, it does not matter what else `verify` does.
-const SAMPLES: u32 = 20_000;
+const SAMPLES: u32 = 5_000;
 
 /// What the row of a Service is called.
 pub(crate) fn row(proxy: &str, which: &str, services: u32) -> String {

@@ -175,6 +175,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         command.stdin(Stdio::null()).output().map_err(|error| Failure(format!("cannot run {program}: {error}")))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(Failure(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))),
+        false => {
+            let said = [output.stderr, output.stdout].map(|said| String::from_utf8_lossy(&said).trim().to_owned());
+            Err(Failure(format!("{command:?}: {}", said.join("\n").trim())))
+        }
     }
 }

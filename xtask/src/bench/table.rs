@@ -34,6 +34,8 @@ pub(crate) enum Unit {
     Count,
 }
 
+const UNITS: [Unit; 6] = [Unit::Millis, Unit::Micros, Unit::Mebibytes, Unit::Kibibytes, Unit::PerSecond, Unit::Count];
+
 impl Unit {
     fn symbol(self) -> &'static str {
         match self {
@@ -64,6 +66,11 @@ impl Row {
     pub(crate) fn against(mut self, name: &str) -> Self {
         self.against.push(name.to_owned());
         self
+    }
+
+    /// What it says of the inside of which lab of the case.
+    fn inside(&self) -> Option<(&str, &str)> {
+        self.name.strip_prefix("inside")?.split_once(": ").map(|(lab, what)| (lab.trim_start_matches(" netlab"), what))
     }
 
     pub(crate) fn median(&self) -> f64 {
@@ -126,11 +133,12 @@ impl Table {
         text.trim_start().to_owned()
     }
 
-    /// For the documentation.
+    /// For the documentation: a table for each case, and one of what the labs are made of, which has a line
+    /// for each lab.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         let mut case = "";
-        for row in &self.0 {
+        for row in self.0.iter().filter(|row| row.inside().is_none()) {
             if row.case != case {
                 case = &row.case;
                 let _ = writeln!(text, "\n### {case}\n\n| what | ratio | median | range |\n|---|---|---|---|");
@@ -139,7 +147,33 @@ impl Table {
             let (median, range) = (row.unit.show(row.median()), shown_range(row));
             let _ = writeln!(text, "| {} | {} | {median} | {range} |", row.name, ratios.join("; "));
         }
+        self.insides(&mut text);
         text.trim_start().to_owned()
+    }
+
+    fn insides(&self, text: &mut String) {
+        let (mut labs, mut columns): (Vec<(&str, &str)>, Vec<&str>) = (Vec::new(), Vec::new());
+        for (row, (lab, what)) in self.0.iter().filter_map(|row| Some((row, row.inside()?))) {
+            if !labs.contains(&(&row.case, lab)) {
+                labs.push((&row.case, lab));
+            }
+            if !columns.contains(&what) {
+                columns.push(what);
+            }
+        }
+        if labs.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "\n### inside, medians\n\n| lab | {} |", columns.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(columns.len()));
+        for (case, lab) in labs {
+            let cell = |what: &&str| {
+                let row = self.0.iter().find(|row| row.case == case && row.inside() == Some((lab, what)));
+                row.map_or_else(String::new, |row| row.unit.show(row.median()))
+            };
+            let cells: Vec<_> = columns.iter().map(cell).collect();
+            let _ = writeln!(text, "| {case}{lab} | {} |", cells.join(" | "));
+        }
     }
 
     /// For programs.
@@ -154,6 +188,18 @@ impl Table {
             })
         });
         rows.collect()
+    }
+
+    /// Adds what [`Table::json`] has given out; none if that is something else.
+    pub(crate) fn read(&mut self, json: &serde_json::Value) -> Option<()> {
+        for row in json.as_array()? {
+            let text = |field: &str| row[field].as_str();
+            let unit = UNITS.into_iter().find(|unit| Some(unit.symbol()) == text("unit"))?;
+            let known = Row::new(text("case")?, text("name")?, unit);
+            let known = row["ratio_to"].as_object()?.keys().fold(known, |known, name| known.against(name));
+            row["rounds"].as_array()?.iter().filter_map(serde_json::Value::as_f64).for_each(|it| self.add(&known, it));
+        }
+        Some(())
     }
 }
 
@@ -208,8 +254,19 @@ processes            7
 | fast | 11.0 times as fast as slow | 2.0 ms | 1.0 to 3.0 ms |
 | slow | 11.00 × fast | 22.0 ms | 10.0 to 30.0 ms |
 | processes |  | 7 |  |
+
+### inside, medians
+
+| lab | plan | threads |
+|---|---|---|
+| lab, echo | 1.0 ms |  |
+| big | 2.0 ms | 5 |
 ";
-        assert_eq!(table().markdown(), expected);
+        let mut table = table();
+        table.add(&Row::new("lab", "inside netlab, echo: plan", Unit::Millis), 1.0);
+        table.add(&Row::new("big", "inside: plan", Unit::Millis), 2.0);
+        table.add(&Row::new("big", "inside: threads", Unit::Count), 5.0);
+        assert_eq!(table.markdown(), expected);
     }
 
     #[test]
