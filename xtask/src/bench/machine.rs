@@ -30,9 +30,9 @@ impl Machine {
         }
     }
 
-    /// The measurement has ended.
-    pub(crate) fn ended(self) -> Self {
-        Machine { load: (self.load.0, load()), ..self }
+    /// The measurement has ended, or part of it.
+    pub(crate) fn has_ended(&mut self) {
+        self.load.1 = load();
     }
 
     /// One sentence.

@@ -126,37 +126,49 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     if !mininet {
         eprintln!("Mininet does not take part: it wants root, and to be installed (--with-mininet)");
     }
-    let (machine, rounds) = (Machine::this(), options.rounds());
-    let mut table = Table::default();
-    if options.wants("book") {
-        build::book(&bench, mininet, rounds, &mut table)?;
-    }
-    for grid in GRIDS.iter().filter(|grid| options.wants(grid.name)) {
-        build::grid(&bench, grid, mininet, rounds, &mut table)?;
-    }
-    if options.wants("idle") {
-        idle::idle(&bench, rounds, &mut table)?;
-    }
-    if options.wants("add") {
-        crowd::crowd(&bench, options.few(&CROWDS), rounds, &mut table)?;
-    }
-    if options.wants("path") {
-        path::path(&bench, options.few(&PATHS), rounds, &mut table)?;
-    }
-    let machine = machine.ended();
-    print(options, &[machine.words(rounds)], &table);
     let out = match &options.out {
         Some(out) => out.clone(),
         // Beside the builds, wherever the target directory is.
         None => built("bench.json")?,
     };
-    let numbers = json!({
-        "version": 2, "machine": machine.json(), "rounds": rounds,
-        "targets": targets::json(&targets::targets(&table)), "rows": table.json(),
-    });
-    fs::write(&out, format!("{numbers:#}\n")).map_err(|error| Failure(format!("{}: {error}", out.display())))?;
+    let (mut machine, rounds) = (Machine::this(), options.rounds());
+    let mut table = Table::default();
+    // Written after each case: what was measured is kept if a later one fails.
+    let mut done = |table: &Table| {
+        machine.has_ended();
+        write(&out, &machine, rounds, table)
+    };
+    if options.wants("book") {
+        build::book(&bench, mininet, rounds, &mut table)?;
+        done(&table)?;
+    }
+    for grid in GRIDS.iter().filter(|grid| options.wants(grid.name)) {
+        build::grid(&bench, grid, mininet, rounds, &mut table)?;
+        done(&table)?;
+    }
+    if options.wants("idle") {
+        idle::idle(&bench, rounds, &mut table)?;
+        done(&table)?;
+    }
+    if options.wants("add") {
+        crowd::crowd(&bench, options.few(&CROWDS), rounds, &mut table)?;
+        done(&table)?;
+    }
+    if options.wants("path") {
+        path::path(&bench, options.few(&PATHS), rounds, &mut table)?;
+        done(&table)?;
+    }
+    print(options, &[machine.words(rounds)], &table);
     eprintln!("the numbers are in {}", out.display());
     Ok(())
+}
+
+fn write(out: &Path, machine: &Machine, rounds: usize, table: &Table) -> Result<()> {
+    let targets = targets::json(&targets::targets(table));
+    let numbers = json!({
+        "version": 2, "machine": machine.json(), "rounds": rounds, "targets": targets, "rows": table.json(),
+    });
+    fs::write(out, format!("{numbers:#}\n")).map_err(|error| Failure(format!("{}: {error}", out.display())))
 }
 
 /// Prints what was measured before.
