@@ -133,30 +133,30 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     };
     let (mut machine, rounds) = (Machine::this(), options.rounds());
     let mut table = Table::default();
-    // Written after each case: what was measured is kept if a later one fails.
-    let mut done = |table: &Table| {
+    // Written after each case, even one that fails: what was measured is kept.
+    let mut done = |table: &Table, measured: Result<()>| {
         machine.has_ended();
-        write(&out, &machine, rounds, table)
+        write(&out, &machine, rounds, table).and(measured)
     };
     if options.wants("book") {
-        build::book(&bench, mininet, rounds, &mut table)?;
-        done(&table)?;
+        let measured = build::book(&bench, mininet, rounds, &mut table);
+        done(&table, measured)?;
     }
     for grid in GRIDS.iter().filter(|grid| options.wants(grid.name)) {
-        build::grid(&bench, grid, mininet, rounds, &mut table)?;
-        done(&table)?;
+        let measured = build::grid(&bench, grid, mininet, rounds, &mut table);
+        done(&table, measured)?;
     }
     if options.wants("idle") {
-        idle::idle(&bench, rounds, &mut table)?;
-        done(&table)?;
+        let measured = idle::idle(&bench, rounds, &mut table);
+        done(&table, measured)?;
     }
     if options.wants("add") {
-        crowd::crowd(&bench, options.few(&CROWDS), rounds, &mut table)?;
-        done(&table)?;
+        let measured = crowd::crowd(&bench, options.few(&CROWDS), rounds, &mut table);
+        done(&table, measured)?;
     }
     if options.wants("path") {
-        path::path(&bench, options.few(&PATHS), rounds, &mut table)?;
-        done(&table)?;
+        let measured = path::path(&bench, options.few(&PATHS), rounds, &mut table);
+        done(&table, measured)?;
     }
     print(options, &[machine.words(rounds)], &table);
     eprintln!("the numbers are in {}", out.display());
