@@ -24,8 +24,9 @@ pub(crate) const PROBES: &str = "nftables, ClusterIP, HTTP requests by the built
 const MOST_OF_LADDER: u32 = 100;
 /// Who calls: the endpoint of neither the first nor the last Service.
 const CALLER: &str = "web5-0";
-/// The endpoint of the last Service, if there are as many as this or a multiple of it.
-const LAST_ENDPOINT: &str = "web10-0";
+/// The last Service by its name, as the rules are ordered, is svc9, svc99, svc999 or svc9999, and its endpoint
+/// this one: Services share ten in turn.
+const LAST_ENDPOINT: &str = "web9-0";
 /// A connection takes microseconds, and the machine's state changes more slowly than that: short turns, and
 /// many of them.
 const TURNS_A_ROUND: usize = 5;
@@ -117,7 +118,7 @@ fn rates(bench: &Bench, labs: &[Lab], rounds: usize, table: &mut Table) -> Resul
     let (endpoint, node) = pod(bench, &first.name, LAST_ENDPOINT)?;
     // The same in all labs, which differ in the proxy alone.
     let node_ip = text(&item(bench, &first.name, "nodes", &node)?, "ip")?;
-    let node = format!("{node_ip}:{}", node_port(bench, &first.name, &format!("svc{}", first.services))?);
+    let node = format!("{node_ip}:{}", node_port(bench, &first.name, "svc9")?);
     for round in 0..=rounds {
         eprintln!("{RATE}: round {round} of {rounds}");
         let mut add = |row: Row, value: f64| {
@@ -169,7 +170,7 @@ fn pod(bench: &Bench, lab: &str, name: &str) -> Result<(String, String)> {
     Ok((text(&pod, "ip")?, text(&pod, "node")?))
 }
 
-/// The node port of the last Service.
+/// The node port of a Service.
 fn node_port(bench: &Bench, lab: &str, service: &str) -> Result<String> {
     let ports = text(&item(bench, lab, "services", service)?, "ports")?;
     let port = ports.split_once(':').and_then(|(_, rest)| rest.split_once('/'));

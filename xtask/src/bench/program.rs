@@ -138,15 +138,15 @@ impl Bench {
         services.into_iter().next().ok_or_else(|| Failure(format!("{lab} has no Service")))
     }
 
-    /// Where the Services of a grid answer, in the order in which they are numbered.
+    /// Where the Services of a grid answer, in the order of their names, which is that of the rules.
     pub(crate) fn service_addresses(&self, lab: &str) -> Result<Vec<String>> {
         let services = json(&output(self.netlab().args(["get", "services", "--lab", lab, "-o", "json"]))?)?;
         let items = services["items"].as_array().cloned().unwrap_or_default();
-        let numbered = |item: &serde_json::Value| {
-            let number: usize = item["name"].as_str()?.strip_prefix("svc")?.parse().ok()?;
-            Some((number, format!("{}:80", item["cluster_ip"].as_str()?)))
+        let named = |item: &serde_json::Value| {
+            let name = item["name"].as_str().filter(|name| name.starts_with("svc"))?;
+            Some((name.to_owned(), format!("{}:80", item["cluster_ip"].as_str()?)))
         };
-        let mut addresses: Vec<_> = items.iter().filter_map(numbered).collect();
+        let mut addresses: Vec<_> = items.iter().filter_map(named).collect();
         addresses.sort();
         Ok(addresses.into_iter().map(|(_, address)| address).collect())
     }
