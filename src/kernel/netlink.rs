@@ -1,6 +1,9 @@
 //! Links, addresses and routes of one namespace, over one rtnetlink socket.
 
-use std::{net::IpAddr, os::fd::AsRawFd};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsRawFd,
+};
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
@@ -12,7 +15,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    RouteNextHopBuilder, new_connection,
+    RouteNextHopBuilder, RuleAddRequest, new_connection,
 };
 use tokio::runtime;
 
@@ -206,6 +209,32 @@ impl Netlink {
             }
         };
         refusal(self.handle.route().add(builder.build()).replace().execute().await)
+    }
+
+    /// Leads packets with a mark to a gateway; the table that says so has the mark for its number.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because it has no policy routing.
+    pub async fn lead_marked(&self, mark: u32, link: &Link, gateway: Ipv4Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().table_id(mark);
+        let route = route.gateway(gateway).output_interface(link.index.0);
+        refusal(self.handle.route().add(route.build()).replace().execute().await)?;
+        refusal(self.marked(mark).execute().await)
+    }
+
+    /// Packets with a mark go by the usual routes again.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn lead_marked_no_more(&self, mark: u32) -> Result<()> {
+        let rule = self.marked(mark).message_mut().clone();
+        refusal(self.handle.rule().del(rule).execute().await)
+    }
+
+    fn marked(&self, mark: u32) -> RuleAddRequest<Ipv4Addr> {
+        self.handle.rule().add().fw_mark(mark).table_id(mark).action(RuleAction::ToTable).v4()
     }
 
     /// Adds a permanent neighbour, or makes one permanent that the kernel has found by itself.
