@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{events::Events, netlink::Netlink, netns, scope::Scope, serve::tcp_socket};
+use super::{events::Events, netlink::Netlink, netns, ports::tcp_socket, scope::Scope};
 use crate::{
     error::Result,
     lab::model::Lab,
