@@ -283,3 +283,54 @@ pub(super) fn amend(stage: &Stage, watch: &Stopwatch) -> Result<(), StepError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::plan::plan;
+
+    /// However many namespaces are there at a time, everything is made once, and after what it needs.
+    #[test]
+    fn nothing_is_made_before_what_it_needs() {
+        let labs = [include_str!("../../labs/everything.toml"), include_str!("../../labs/load-balancer.toml")];
+        for (lab, at_a_time) in labs.iter().flat_map(|lab| [1, 2, 3, 7, 1000].map(|at_a_time| (lab, at_a_time))) {
+            let plan = plan(&crate::lab::load(lab).unwrap());
+            let network = || plan.stages.iter().filter(|stage| stage.name < StageName::Rules);
+            let namespaces = &network().next().unwrap().steps;
+            let wiring: Vec<&Stage> = network().skip(1).collect();
+            let order = Order::of(namespaces, &wiring);
+            let mut there: BTreeSet<&str> = BTreeSet::new();
+            let mut links: BTreeSet<(&str, u32)> = BTreeSet::new();
+            let mut stages: BTreeMap<(&str, u32), StageName> = BTreeMap::new();
+            let mut made = 0;
+            for begin in (0..namespaces.len()).step_by(at_a_time) {
+                let chunk = begin..(begin + at_a_time).min(namespaces.len());
+                there.extend(namespaces[chunk.clone()].iter().map(|planned| planned.step.netns()));
+                for (stage, planned) in order.steps(chunk) {
+                    let step = &planned.step;
+                    made += 1;
+                    assert!(there.contains(step.netns()), "{step}");
+                    for link in links_of(step).filter(|link| link.name != "lo") {
+                        assert!(links.contains(&(link.netns.as_str(), link.index.0)), "{step}");
+                        let before = stages.insert((link.netns.as_str(), link.index.0), stage);
+                        assert!(before.is_none_or(|before| before <= stage), "{step}");
+                    }
+                    match step {
+                        Step::Bridge { link, .. } => _ = links.insert((&link.netns, link.index.0)),
+                        Step::Cable { near, far, bridge, .. } => {
+                            assert!(there.contains(far.netns.as_str()), "{step}");
+                            let bridge = bridge.as_ref().map(|bridge| (bridge.netns.as_str(), bridge.index.0));
+                            assert!(bridge.is_none_or(|bridge| links.contains(&bridge)), "{step}");
+                            links.extend([(near.netns.as_str(), near.index.0), (far.netns.as_str(), far.index.0)]);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            assert_eq!(made, wiring.iter().map(|stage| stage.steps.len()).sum::<usize>());
+            assert!(made > 50);
+        }
+    }
+}
