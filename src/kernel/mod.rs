@@ -20,6 +20,7 @@ mod errand;
 pub mod events;
 pub mod examine;
 pub mod fallen;
+mod flows;
 mod found;
 pub mod front;
 pub mod haproxy;

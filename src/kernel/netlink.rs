@@ -1,12 +1,15 @@
 //! Links, addresses and routes of one namespace of a lab that is up, over one rtnetlink socket.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::{Handle, new_connection};
+use netlink_packet_route::{
+    link::{LinkAttribute, LinkMessage},
+    rule::RuleAction,
+};
+use rtnetlink::{Handle, RouteMessageBuilder, RuleAddRequest, new_connection};
 use tokio::runtime;
 
 use super::{
@@ -135,6 +138,32 @@ impl Netlink {
     /// When the kernel refuses, for instance because the link is down.
     pub async fn spread(&self, link: &Link, to: IpNet, gateways: &[IpAddr]) -> Result<()> {
         self.tell(message::spread(link, to, gateways)?).await
+    }
+
+    /// Leads packets with a mark to a gateway; the table that says so has the mark for its number.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because it has no policy routing.
+    pub async fn lead_marked(&self, mark: u32, link: &Link, gateway: Ipv4Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().table_id(mark);
+        let route = route.gateway(gateway).output_interface(link.index.0);
+        refusal(self.handle.route().add(route.build()).replace().execute().await)?;
+        refusal(self.marked(mark).execute().await)
+    }
+
+    /// Packets with a mark go by the usual routes again.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn lead_marked_no_more(&self, mark: u32) -> Result<()> {
+        let rule = self.marked(mark).message_mut().clone();
+        refusal(self.handle.rule().del(rule).execute().await)
+    }
+
+    fn marked(&self, mark: u32) -> RuleAddRequest<Ipv4Addr> {
+        self.handle.rule().add().fw_mark(mark).table_id(mark).action(RuleAction::ToTable).v4()
     }
 
     /// All links of the namespace.
