@@ -69,7 +69,7 @@ impl Wire {
     }
 }
 
-/// The number of the request that a datagram acknowledges, and an errno, or 0; `None` for what is not an acknowledgement.
+/// The number of the request that a datagram acknowledges, and an errno, or 0. Other datagrams give nothing.
 fn acknowledgement(datagram: &[u8]) -> Option<(u32, i32)> {
     let kind = u16::from_ne_bytes(datagram.get(4..6)?.try_into().ok()?);
     let number = u32::from_ne_bytes(datagram.get(8..12)?.try_into().ok()?);
