@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    events::Events, flows::Flows, netlink::Netlink, netns, process::Processes, scope::Scope, serve::tcp_socket,
+    events::Events, flows::Flows, netlink::Netlink, netns, ports::tcp_socket, process::Processes, scope::Scope,
 };
 use crate::{
     error::Result,
