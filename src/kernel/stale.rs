@@ -13,7 +13,11 @@ use crate::{
     error::Result,
     lab::{model::Lab, name::Name},
     plan::step::Plan,
-    proxy::{flow::Transport, stale::Stale, view::{self, NodeView}},
+    proxy::{
+        flow::Transport,
+        stale::Stale,
+        view::{self, NodeView},
+    },
 };
 
 /// Forgets what a change from one lab to another, each with its plan, has made stale on the nodes of both.

@@ -128,7 +128,7 @@ pub enum FaultKind {
 /// Judges one probe by what came of its orders; `alpha` is the false-alarm rate of one
 /// distribution test.
 pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
-    let micros = outcomes.iter().flat_map(|outcome| &outcome.tries).map(|one| one.micros).max();
+    let micros = outcomes.iter().flat_map(|outcome| outcome.all()).map(|one| one.micros).max();
     let mut tally = Tally::of(probe.expect.answerers(), outcomes);
     let complete = outcomes.len() == probe.orders.len() && outcomes.iter().all(|outcome| !outcome.tries.is_empty());
     let seen = tally.seen();
