@@ -2,14 +2,9 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    pin::pin,
     process::Command,
-    sync::LazyLock,
-    thread,
     time::{Duration, Instant},
 };
-
-use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     client::{BODY_LIMIT, Limits, micros},
@@ -29,13 +24,6 @@ use crate::{
 /// How many curls of one order run at a time.
 pub(super) const AT_ONCE: usize = 8;
 
-/// How long a curl has the right to be one of few: those that wait are no load.
-const START: Duration = Duration::from_millis(25);
-/// How many curls may begin at a time. Each needs some milliseconds of a processor to begin; with many on
-/// one, each would take as long as all together until it hears an answer that has long been there.
-static STARTS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(4 * thread::available_parallelism().map_or(1, |it| it.get())));
-
 /// What curl is called with besides the URL: no user's settings, no proxy, the response with
 /// its headers, and a transcript on stderr that names the kernel's refusal.
 const ARGUMENTS: [&str; 6] = ["-q", "-sS", "-v", "-i", "--noproxy", "*"];
@@ -54,17 +42,8 @@ pub(super) struct Asking<'a> {
 /// GETs a URL from a place. A name in it means what the place's own `/etc/resolv.conf` and
 /// `/etc/hosts` say; without one, the network namespace is all that matters.
 pub(super) async fn get(asking: Asking<'_>, url: &str, limits: Limits, processes: &Processes) -> Try {
-    // None only if the semaphore was closed, which nobody does.
-    let start = STARTS.acquire().await.ok();
     let began = Instant::now();
-    let mut ran = pin!(run(asking, url, limits, processes));
-    let soon = timeout(START, &mut ran).await;
-    drop(start);
-    let ran = match soon {
-        Ok(ran) => ran,
-        Err(_) => ran.await,
-    };
-    let result = match ran {
+    let result = match run(asking, url, limits, processes).await {
         Ok(output) => read(&output, BODY_LIMIT).map(|answer| Answer { headers: Vec::new(), ..answer }),
         Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
     };

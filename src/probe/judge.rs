@@ -266,7 +266,8 @@ fn shared(tally: &Tally, spread: &Spread, alpha: f64) -> Judgement {
     let fit = stats::fit(&observed, &spread.shares);
     let counts = counts(tally, &spread.answerers);
     if fit.p_value >= alpha {
-        return Ok(format!("{} connections: {counts}; p = {}", tally.total, p_text(fit.p_value)));
+        let agree = if tally.whole > 0 { format!("; {} whole answers agree", tally.whole) } else { String::new() };
+        return Ok(format!("{} connections: {counts}; p = {}{agree}", tally.total, p_text(fit.p_value)));
     }
     let by_chance =
         format!("{} connections: {counts}; chance alone does this with p = {}", tally.total, p_text(fit.p_value));
