@@ -29,6 +29,7 @@ mod http;
 pub mod inspect;
 pub mod join;
 pub mod kept;
+mod knock;
 pub mod leftovers;
 pub mod limits;
 pub mod look;
