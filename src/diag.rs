@@ -128,6 +128,12 @@ impl Problems {
 }
 
 impl Diagnostics {
+    /// The line of the first one.
+    pub fn line(&self, text: &str) -> Option<usize> {
+        let before = text.get(..self.0.first()?.at.start)?;
+        Some(before.matches('\n').count() + 1)
+    }
+
     /// All of them as text for a person, in the style of rustc: the sentence, the excerpt of
     /// `text` (the file that they are about, called `origin`) with its underline, the hint.
     ///

@@ -13,6 +13,7 @@ mod down;
 mod events;
 mod exec;
 mod get;
+mod github;
 mod grid;
 mod hold;
 mod kill;

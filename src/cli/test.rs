@@ -21,7 +21,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
-    args,
+    args, github,
     output::{Terminal, print},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     library::{self, Lab, Options, Program},
     probe::suite::{self, SuiteOptions},
     report::{
-        Report,
+        self, Report,
         labs::{self, Asked, Form, Found, LabReport, LabsReport, Outcome, judge},
     },
 };
@@ -62,7 +62,13 @@ pub(super) fn test(args: &args::Test, terminal: &Terminal) -> Result<ExitCode> {
         let text = labs::render(&report, form, Colour::Off);
         file.write_all(text.as_bytes()).context("cannot write a report")?;
     }
-    print(&labs::render(&report, Form::from(args.output), terminal.colour()));
+    let form = Form::from(args.output);
+    github::tell(|wanted| match wanted {
+        github::Wanted::Annotations if form == Form::Github => None,
+        github::Wanted::Annotations => Some(labs::render(&report, Form::Github, Colour::Off)),
+        github::Wanted::Summary => Some(labs::render(&report, Form::Markdown, Colour::Off)),
+    })?;
+    print(&labs::render(&report, form, terminal.colour()));
     if report.labs.iter().all(|lab| lab.outcome == Outcome::Skipped) {
         return Err(Error::usage("no probe of any lab is called like that"));
     }
@@ -120,11 +126,11 @@ impl Run<'_> {
 
     fn one(&self, file: &LabFile) -> LabReport {
         let began = Instant::now();
-        let Tried { name, found, problem, fault, report } = self.attempt(file);
+        let Tried { name, found, line, problem, fault, report } = self.attempt(file);
         let (outcome, happened) = found;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let expect = file.expect.clone();
-        LabReport { file: file.name.clone(), name, expect, outcome, happened, millis, problem, fault, report }
+        LabReport { file: file.name.clone(), name, expect, outcome, happened, millis, line, problem, fault, report }
     }
 
     fn attempt(&self, file: &LabFile) -> Tried {
@@ -132,6 +138,7 @@ impl Run<'_> {
         let tried = |found: Found<'_>| Tried {
             name: default_name.to_string(),
             found: judge(&file.expect, found),
+            line: None,
             problem: None,
             fault: None,
             report: None,
@@ -143,8 +150,10 @@ impl Run<'_> {
         let lab = match lab::decode(&file.bytes).and_then(|text| library::check(text, &default_name)) {
             Ok(lab) => lab,
             Err(problems) => {
-                let problem = problems.render(&file.name, &String::from_utf8_lossy(&file.bytes), Colour::Off);
-                return Tried { problem: Some(problem), ..tried(Found::Refused(&problems)) };
+                let text = String::from_utf8_lossy(&file.bytes);
+                let problem = problems.render(&file.name, &text, Colour::Off);
+                let line = problems.line(&text);
+                return Tried { line, problem: Some(problem), ..tried(Found::Refused(&problems)) };
             }
         };
         let tried = |found: Found<'_>| Tried { name: lab.name.to_string(), ..tried(found) };
@@ -157,8 +166,14 @@ impl Run<'_> {
         }
         self.watch.begins(&file.name);
         let text = String::from_utf8_lossy(&file.bytes).into_owned();
+        let probes = suite::suite(&lab, &self.suite_options());
+        let source = report::File { name: &file.name, text: &text.clone() };
         let lab = Lab::of(text, &file.name, &lab).with_timeout(self.args.timeout).with_limit(self.args.timeout);
-        match self.probe(&lab) {
+        let report = self.probe(&lab).map(|mut report| {
+            report.locate(&probes, source);
+            report
+        });
+        match report {
             Ok(report) => Tried { report: Some(report.clone()), ..tried(Found::Probed(&report, asked)) },
             Err(error) => {
                 let kind = error.kind();
@@ -169,8 +184,11 @@ impl Run<'_> {
 
     /// Whether any probe of a lab is asked for.
     fn has_any(&self, lab: &lab::model::Lab) -> bool {
-        let only = self.args.only.clone().into_iter().collect();
-        !suite::suite(lab, &SuiteOptions { only, ..SuiteOptions::default() }).probes.is_empty()
+        !suite::suite(lab, &self.suite_options()).probes.is_empty()
+    }
+
+    fn suite_options(&self) -> SuiteOptions {
+        SuiteOptions { only: self.args.only.clone().into_iter().collect(), ..SuiteOptions::default() }
     }
 
     /// Brings a lab up, verifies it, and ends it.
@@ -202,6 +220,7 @@ impl Run<'_> {
 struct Tried {
     name: String,
     found: (Outcome, String),
+    line: Option<usize>,
     problem: Option<String>,
     fault: Option<ErrorKind>,
     report: Option<Report>,

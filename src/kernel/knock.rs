@@ -11,6 +11,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::fd::AsRawFd,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -40,6 +41,9 @@ use crate::{
 
 /// How many are on their way at a time: a raw socket's queue holds the answers of about so many.
 const AT_ONCE: usize = 128;
+/// A connection that conntrack does not know of is replaced by another, but not for ever. An old one with the
+/// same port may be in its place, of which the time runs out a moment after the SYN has passed.
+const ROUNDS: usize = 3;
 /// Answers are taken out after so many have been sent.
 const IN_A_ROW: usize = 32;
 /// What is lost is sent once more after this, as the kernel does.
@@ -95,16 +99,22 @@ pub(super) async fn count(counting: Counting<'_>) -> Result<Counted> {
             return Ok(Counted { tries: vec![Try { result, micros: 0 }; times], whole: Vec::new() });
         }
     };
-    let begin: u16 = rand::random();
-    let ports = (0..times).map(|nth| PORTS.start + ((usize::from(begin) + nth) % PORTS.len()) as u16);
-    let ports: Vec<u16> = ports.collect();
     let mut tries = Vec::with_capacity(times);
-    for ports in ports.chunks(AT_ONCE) {
-        let heard = door.knock(ports, limit).await;
-        let looked = stream::iter(heard).map(|(port, heard)| look(&table, &door, node, port, heard));
-        let looked: Vec<Result<Try>> = looked.buffered(AT_ONCE).collect().await;
-        tries.extend(looked.into_iter().collect::<Result<Vec<Try>>>()?);
+    let mut unknown = times;
+    for _ in 0..ROUNDS {
+        for ports in fresh_ports(std::mem::take(&mut unknown)).chunks(AT_ONCE) {
+            let heard = door.knock(ports, limit).await;
+            let looked = stream::iter(heard).map(|(port, heard)| look(&table, &door, port, heard));
+            let looked: Vec<Result<Option<Try>>> = looked.buffered(AT_ONCE).collect().await;
+            for it in looked {
+                match it? {
+                    Some(known) => tries.push(known),
+                    None => unknown += 1,
+                }
+            }
+        }
     }
+    tries.resize(times, Try { result: Err(not_known(node)), micros: 0 });
     let whole = if tries.iter().all(|it| it.result.is_ok()) {
         whole(counting, &table, &door, &tries).await?
     } else {
@@ -113,25 +123,32 @@ pub(super) async fn count(counting: Counting<'_>) -> Result<Counted> {
     Ok(Counted { tries, whole })
 }
 
-/// Whom a connection was led to that was answered.
-async fn look(table: &Conntrack, door: &Door, node: &str, port: u16, heard: Heard) -> Result<Try> {
-    let Heard { result, micros } = heard;
-    let result = match result {
-        Ok(()) => match table.find(Transport::Tcp, door.way(port)).await? {
-            Some(Connection { flow: Flow { reply, .. }, .. }) => Ok(Answer {
-                client: Some(reply.to.ip()),
-                led_to: Some(reply.from),
-                handshake_micros: Some(micros),
-                ..Answer::default()
-            }),
-            None => Err(unknown(node)),
-        },
-        Err(failure) => Err(failure),
-    };
-    Ok(Try { result, micros })
+/// Ports that were used longest ago, by anybody in this program.
+fn fresh_ports(count: usize) -> Vec<u16> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let begin = NEXT.fetch_add(count, Ordering::Relaxed);
+    (begin..begin + count).map(|nth| PORTS.start + (nth % PORTS.len()) as u16).collect()
 }
 
-fn unknown(node: &str) -> Failure {
+/// Whom a connection was led to, or how it failed; `None` if conntrack does not know of it.
+async fn look(table: &Conntrack, door: &Door, port: u16, heard: Heard) -> Result<Option<Try>> {
+    let Heard { result, micros } = heard;
+    if let Err(failure) = result {
+        return Ok(Some(Try { result: Err(failure), micros }));
+    }
+    let known = table.find(Transport::Tcp, door.way(port)).await?;
+    Ok(known.map(|Connection { flow: Flow { reply, .. }, .. }| {
+        let answer = Answer {
+            client: Some(reply.to.ip()),
+            led_to: Some(reply.from),
+            handshake_micros: Some(micros),
+            ..Answer::default()
+        };
+        Try { result: Ok(answer), micros }
+    }))
+}
+
+fn not_known(node: &str) -> Failure {
     Failure { kind: FailureKind::Other, text: format!("the conntrack of {node} does not know of it") }
 }
 
@@ -154,7 +171,7 @@ async fn whole(counting: Counting<'_>, table: &Conntrack, door: &Door, tries: &[
                 let known = table.find(Transport::Tcp, door.way(port)).await?;
                 answer.led_to = known.map(|connection| connection.flow.reply.from);
                 if answer.led_to.is_none() {
-                    it.result = Err(unknown(counting.node));
+                    it.result = Err(not_known(counting.node));
                 }
             }
             Ok(it)

@@ -6,16 +6,21 @@
 use super::{ProbeReport, Report, ResultKind};
 
 /// GitHub shows no more errors of a step than this.
-const SHOWN: usize = 10;
+pub(super) const SHOWN: usize = 10;
 
 pub(super) fn render(report: &Report) -> String {
+    probes(report, SHOWN)
+}
+
+/// The failed probes in so many annotations at most, and in one at least.
+pub(super) fn probes(report: &Report, most: usize) -> String {
     let failed: Vec<&ProbeReport> = report.probes.iter().filter(|probe| probe.result == ResultKind::Failed).collect();
     // One place for the rest, if not all can be shown.
-    let told = if failed.len() > SHOWN { SHOWN - 1 } else { failed.len() };
+    let told = if failed.len() > most { most.saturating_sub(1) } else { failed.len() };
     let mut out: String = failed[..told].iter().map(|probe| annotation(report, probe)).collect();
     if let rest @ [first, ..] = &failed[told..] {
         let names: Vec<&str> = rest.iter().map(|probe| probe.id.as_str()).collect();
-        let title = format!("{} more probes failed", rest.len());
+        let title = format!("{} {}probes failed", rest.len(), if told > 0 { "more " } else { "" });
         out.push_str(&command(&title, place(report, first), &names.join("\n")));
     }
     out
@@ -37,7 +42,8 @@ fn place<'r>(report: &'r Report, probe: &ProbeReport) -> Option<(&'r str, usize)
     Some((report.file.as_deref()?, probe.line?))
 }
 
-fn command(title: &str, place: Option<(&str, usize)>, message: &str) -> String {
+/// One annotation.
+pub(super) fn command(title: &str, place: Option<(&str, usize)>, message: &str) -> String {
     let place = place.map(|(file, line)| format!(",file={},line={line}", property(file))).unwrap_or_default();
     format!("::error title={}{place}::{}\n", property(title), data(message))
 }

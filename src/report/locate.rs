@@ -1,7 +1,9 @@
 //! Where in the lab's file it is said what a probe tries.
 
+use std::collections::BTreeMap;
+
 use super::Report;
-use crate::probe::suite::Suite;
+use crate::{lab::model::Span, probe::suite::Suite};
 
 /// A lab's file.
 #[derive(Debug, Clone, Copy)]
@@ -13,13 +15,16 @@ pub struct File<'a> {
 }
 
 impl Report {
-    /// Adds the file, and the lines of it that the probes are about.
+    /// Adds the file, and the lines of it that the probes are about, as far as the suite has them.
     pub fn locate(&mut self, suite: &Suite, file: File<'_>) {
         self.file = Some(file.name.to_owned());
         let starts: Vec<usize> =
             std::iter::once(0).chain(file.text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        for (report, probe) in self.probes.iter_mut().zip(&suite.probes) {
-            report.line = probe.at.as_ref().map(|at| starts.partition_point(|start| *start <= at.start));
+        let line = |at: &Span| starts.partition_point(|start| *start <= at.start);
+        let lines: BTreeMap<&str, Option<usize>> =
+            suite.probes.iter().map(|probe| (probe.id.as_str(), probe.at.as_ref().map(line))).collect();
+        for probe in &mut self.probes {
+            probe.line = lines.get(probe.id.as_str()).copied().flatten();
         }
     }
 }

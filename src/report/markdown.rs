@@ -54,7 +54,7 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 /// A text that stays in its cell, and means nothing to Markdown.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

@@ -55,6 +55,10 @@ pub(in crate::cli) enum TestFormat {
     Junit,
     /// Test Anything Protocol
     Tap,
+    /// Annotations of GitHub Actions
+    Github,
+    /// For the summary of a CI job
+    Markdown,
 }
 
 impl From<TestFormat> for Form {
@@ -64,6 +68,8 @@ impl From<TestFormat> for Form {
             TestFormat::Json => Form::Json,
             TestFormat::Junit => Form::Junit,
             TestFormat::Tap => Form::Tap,
+            TestFormat::Github => Form::Github,
+            TestFormat::Markdown => Form::Markdown,
         }
     }
 }

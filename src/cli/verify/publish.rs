@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::{File, OpenOptions},
+    fs::File,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -11,6 +11,7 @@ use crate::{
     agent::directory::Directory,
     cli::{
         args::{self, ReportFormat},
+        github::{self, Wanted},
         output::{Terminal, print},
     },
     diag::Colour,
@@ -57,18 +58,11 @@ impl Publisher {
             let text = report::render(report, format, Colour::Off);
             file.write_all(text.as_bytes()).context(format!("cannot write {}", path.display()))?;
         }
-        // GitHub reads commands from both streams; on this one they do not get into a report that is
-        // kept or read by a program.
-        let on_github = env::var_os("GITHUB_ACTIONS").is_some_and(|it| it == "true");
-        if on_github && self.format != Format::Github {
-            eprint!("{}", report::render(report, Format::Github, Colour::Off));
-        }
-        if let Some(path) = env::var_os("GITHUB_STEP_SUMMARY").filter(|path| on_github && !path.is_empty()) {
-            let summary = OpenOptions::new().append(true).create(true).open(&path);
-            let text = report::render(report, Format::Markdown, Colour::Off);
-            let written = summary.and_then(|mut file| file.write_all(text.as_bytes()));
-            written.context(format!("cannot write {}", Path::new(&path).display()))?;
-        }
+        github::tell(|wanted| match wanted {
+            Wanted::Annotations if self.format == Format::Github => None,
+            Wanted::Annotations => Some(report::render(report, Format::Github, Colour::Off)),
+            Wanted::Summary => Some(report::render(report, Format::Markdown, Colour::Off)),
+        })?;
         print(&report::render(report, self.format, terminal.colour()));
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! [`LabsReport`] is what `-o json` prints, and stable as [`Report`] is: a field may be added, but none
 //! renamed or removed without a new [`VERSION`]. Everything else is rendered from it.
 
+mod github;
 mod judge;
 mod render;
 mod schema;
@@ -31,6 +32,10 @@ pub enum Form {
     Junit,
     /// Test Anything Protocol, version 14.
     Tap,
+    /// Annotations of GitHub Actions.
+    Github,
+    /// For the summary of a CI job.
+    Markdown,
 }
 
 /// What a run over several lab files showed.
@@ -61,6 +66,9 @@ pub struct LabReport {
     pub happened: String,
     /// How long it took, in milliseconds.
     pub millis: u64,
+    /// The line of the file of the first thing that is wrong with it, if that is where something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
     /// What is wrong with the file, or why the lab could not be tried, as `netlab up` says it.
     pub problem: Option<String>,
     /// Whose fault that is, of a lab that could not be tried.

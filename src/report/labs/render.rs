@@ -1,14 +1,15 @@
-//! The report of several labs as a table, JSON, JUnit XML or TAP.
+//! The report of several labs as a table, JSON, JUnit XML, TAP or Markdown.
 
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Form, LabReport, LabsReport, Outcome};
+use super::{Form, LabReport, LabsReport, Outcome, github};
 use crate::{
     lab::Expectation,
     report::{
         Colour, ProbeReport, Report, ResultKind, junit,
+        markdown::cell,
         paint::{Columns, Ink, paint},
         tap,
     },
@@ -25,6 +26,8 @@ pub fn render(report: &LabsReport, form: Form, colour: Colour) -> String {
         Form::Json => serde_json::to_string_pretty(report).expect("a report is plain data") + "\n",
         Form::Junit => junit(report),
         Form::Tap => tap(report),
+        Form::Github => github::render(report),
+        Form::Markdown => markdown(report),
     }
 }
 
@@ -48,7 +51,7 @@ fn seconds(millis: u64) -> String {
 }
 
 /// The lab's probes, where it is they that decide.
-fn deciding(lab: &LabReport) -> Option<&Report> {
+pub(super) fn deciding(lab: &LabReport) -> Option<&Report> {
     lab.report.as_ref().filter(|report| lab.expect == Expectation::Passes && !report.probes.is_empty())
 }
 
@@ -93,7 +96,7 @@ fn summary(report: &LabsReport, colour: Colour) -> String {
 }
 
 /// What there is to know of a lab that is not as it states.
-fn details(lab: &LabReport, colour: Colour) -> Option<String> {
+pub(super) fn details(lab: &LabReport, colour: Colour) -> Option<String> {
     if matches!(lab.outcome, Outcome::Passed | Outcome::Skipped) {
         return None;
     }
@@ -218,6 +221,23 @@ fn tap(report: &LabsReport) -> String {
     }
     for file in &report.left_out {
         out.push_str(&format!("# left out, as it has no key of a lab: {}\n", tap::escape(file)));
+    }
+    out
+}
+
+/// The labs in a table, and below it what there is to know of those that are not as they state.
+fn markdown(report: &LabsReport) -> String {
+    let summary = summary(report, Colour::Off);
+    let mut out = format!("### netlab test: {}\n\n", cell(summary.lines().next().unwrap_or_default()));
+    out.push_str("| lab | result | time | what was found |\n|---|---|---:|---|\n");
+    for lab in &report.labs {
+        let words = [&lab.file, verdict(lab.outcome).0, &seconds(lab.millis), &lab.happened].map(cell);
+        out.push_str(&format!("| {} |\n", words.join(" | ")));
+    }
+    for details in report.labs.iter().filter_map(|lab| details(lab, Colour::Off)) {
+        // Indented, so that nothing in it is Markdown.
+        out.push('\n');
+        details.lines().for_each(|line| out.push_str(&format!("    {line}\n")));
     }
     out
 }

@@ -101,6 +101,7 @@ fn lab(file: &str, expect: Expectation, found: Found<'_>) -> LabReport {
         outcome,
         happened,
         millis: 7,
+        line: matches!(found, Found::Refused(_)).then_some(2),
         problem,
         fault,
         report,
