@@ -4,12 +4,12 @@
 //! (`10-0-0-5.default.pod.cluster.local` under `pods insecure`) is not.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
 use crate::{
-    lab::model::{Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
+    lab::model::{Dns, Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
     proxy::endpoints::{Conditions, conditions, endpoints},
 };
 
@@ -72,7 +72,7 @@ pub fn are_same(one: &Lab, other: &Lab) -> bool {
 /// - `ns.dns` is the name server that the SOA record names: the Service `kube-dns`.
 pub fn records(lab: &Lab, conditions: &Conditions) -> Vec<Record> {
     let Some(dns) = &lab.dns else { return Vec::new() };
-    let mut zone = Zone { lab, domain: lab.cluster.domain.as_str(), ttl: dns.ttl, records: BTreeSet::new() };
+    let mut zone = Zone::new(lab, dns);
     zone.records.insert(Record {
         name: format!("dns-version.{}", zone.domain),
         ttl: SCHEMA_TTL,
@@ -134,6 +134,7 @@ struct Zone<'a> {
     lab: &'a Lab,
     domain: &'a str,
     ttl: u32,
+    cluster_ips: HashSet<IpAddr>,
     records: BTreeSet<Record>,
 }
 
@@ -144,6 +145,13 @@ struct Way<'a> {
     number: u16,
     /// The name of the machine there.
     target: String,
+}
+
+impl<'a> Zone<'a> {
+    fn new(lab: &'a Lab, dns: &Dns) -> Self {
+        let cluster_ips = lab.services.iter().filter_map(|service| service.cluster_ip).collect();
+        Zone { lab, domain: lab.cluster.domain.as_str(), ttl: dns.ttl, cluster_ips, records: BTreeSet::new() }
+    }
 }
 
 impl Zone<'_> {
@@ -182,7 +190,7 @@ impl Zone<'_> {
         }
         for way in &endpoints {
             // A ClusterIP has the name of its Service and no other.
-            if self.lab.services.iter().all(|other| other.cluster_ip != Some(way.ip)) {
+            if !self.cluster_ips.contains(&way.ip) {
                 self.add(&reverse_name(way.ip), Data::Pointer(way.target.clone()));
             }
         }

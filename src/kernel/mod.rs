@@ -37,6 +37,7 @@ pub mod neighbours;
 pub mod nest;
 pub mod netlink;
 pub mod netns;
+pub mod nfnetlink;
 pub mod power;
 mod prober;
 pub mod process;

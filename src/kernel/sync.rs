@@ -215,6 +215,5 @@ async fn save(it: Loaded<'_>, means: Means<'_>) -> Result<String> {
 }
 
 async fn load(it: Loaded<'_>, text: String, means: Means<'_>) -> Result<(), Mishap> {
-    let entrance = Entrance::to_netns(it.netns).map_err(|error| Mishap { how: How::NotStarted, error })?;
-    rules::change(entrance, it.rules.mode(), it.length(), text, means.processes).await
+    rules::change_in(it.netns, it.rules.mode(), it.length(), text, means.processes).await
 }
