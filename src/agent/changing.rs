@@ -445,7 +445,7 @@ impl Now {
     /// How it is after a change: what is there keeps its interface indices.
     pub(super) fn after(was: &Now, lab: Arc<Lab>) -> Now {
         let allotted = Allotted::of(&was.plan).after(&was.allotted);
-        let plan = Arc::new(plan::plan_after(&lab, allotted.clone()));
+        let plan = Arc::new(plan::plan_from((&was.lab, &was.plan), &lab, allotted.clone()));
         Now { allotted: Allotted::of(&plan).after(&allotted), lab, plan }
     }
 }

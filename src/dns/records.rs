@@ -6,10 +6,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
+    ops::Range,
 };
 
 use crate::{
-    lab::model::{Dns, Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
+    lab::{
+        Turn,
+        model::{Dns, Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
+        name::Name,
+    },
     proxy::endpoints::{Conditions, conditions, endpoints},
 };
 
@@ -57,6 +62,14 @@ const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 
 /// Whether the cluster's DNS has the same to say of both labs, by their pods' own states.
 pub fn are_same(one: &Lab, other: &Lab) -> bool {
+    if let Some(turn) = Turn::between(one, other) {
+        let namespaces = |lab: &Lab, of: &Range<usize>| -> BTreeSet<Name> {
+            lab.services[of.clone()].iter().map(|service| service.namespace.clone()).collect()
+        };
+        if namespaces(one, &turn.old) == namespaces(other, &turn.new) {
+            return of_some(one, turn.old) == of_some(other, turn.new);
+        }
+    }
     let settings = |lab: &Lab| lab.dns.as_ref().map(|dns| (dns.pod_records, dns.external_names));
     let of = |lab: &Lab| (records(lab, &conditions(lab)), names_without_records(lab));
     settings(one) == settings(other) && of(one) == of(other)
@@ -85,6 +98,15 @@ pub fn records(lab: &Lab, conditions: &Conditions) -> Vec<Record> {
     if dns.pod_records == PodRecords::Verified {
         zone.pods(conditions);
     }
+    zone.records.into_iter().collect()
+}
+
+/// The records that some Services have, by their pods' own states.
+pub fn of_some(lab: &Lab, services: Range<usize>) -> Vec<Record> {
+    let Some(dns) = &lab.dns else { return Vec::new() };
+    let conditions = conditions(lab);
+    let mut zone = Zone::new(lab, dns);
+    lab.services[services].iter().for_each(|service| zone.service(service, &conditions));
     zone.records.into_iter().collect()
 }
 

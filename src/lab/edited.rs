@@ -11,7 +11,7 @@ use std::{collections::HashSet, ops::Range};
 use super::{
     Kept, check,
     lower::{self, Beside},
-    model::{Lab, Service, Span},
+    model::{Common, Lab, Service, Span},
     name::Name,
     read_with,
 };
@@ -73,7 +73,7 @@ pub fn load_edited(
         return None;
     }
     let blanked = texts.blanked(new);
-    let names: HashSet<(&str, &str)> = beside.services().map(name).collect();
+    let names: HashSet<(&str, &str)> = beside.services().map(|service| name(service)).collect();
     let mut problems = Problems::default();
     let lab =
         read_with(&blanked, &mut problems, |file, problems| lower::lower(file, default_name, &kept, &beside, problems));
@@ -88,7 +88,7 @@ fn name(service: &Service) -> (&str, &str) {
 }
 
 /// The lab with no other Services than these.
-fn only(lab: &Lab, services: &[Service]) -> Lab {
+fn only(lab: &Lab, services: &[Common<Service>]) -> Lab {
     Lab {
         name: lab.name.clone(),
         cluster: lab.cluster.clone(),
@@ -104,7 +104,7 @@ fn only(lab: &Lab, services: &[Service]) -> Lab {
 }
 
 /// A Service whose place in the file is another one.
-fn shifted(service: &Service, by: isize) -> Option<Service> {
+fn shifted(service: &Common<Service>, by: isize) -> Option<Common<Service>> {
     let mut service = service.clone();
     if by == 0 {
         return Some(service);

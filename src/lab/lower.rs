@@ -30,12 +30,12 @@ use super::{
     file::LabFile,
     hostnames::check_hostnames,
     kept::Kept,
-    model::{Lab, Service},
+    model::{Common, Lab, Service},
     name::Name,
     network::{ClientDraft, Network, NodeDraft},
     pods::Pods,
     probes::{Things, probes},
-    services::{ServiceDraft, services},
+    services::services,
 };
 use crate::diag::Problems;
 
@@ -43,14 +43,14 @@ use crate::diag::Problems;
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     /// Those before the ones of the file.
-    pub(super) before: Vec<Service>,
+    pub(super) before: Vec<Common<Service>>,
     /// Those after them.
-    pub(super) after: Vec<Service>,
+    pub(super) after: Vec<Common<Service>>,
 }
 
 impl Beside {
     /// All of them.
-    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
+    pub(super) fn services(&self) -> impl Iterator<Item = &Common<Service>> {
         self.before.iter().chain(&self.after)
     }
 
@@ -88,7 +88,7 @@ pub(super) fn lower(
     let probes = probes(file, &things, problems);
     let nodes = network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<Vec<_>>>()?;
     let mut pods = pods.finish()?;
-    let read = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;
+    let read = services.into_iter().map(|draft| draft.finish().map(Common::from)).collect::<Option<Vec<_>>>()?;
     let mut services = [beside.before.as_slice(), &read, &beside.after].concat();
     let dns = match dns? {
         Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, kept, problems)?),

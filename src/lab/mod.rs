@@ -39,6 +39,7 @@ mod services;
 mod shared;
 mod stated;
 mod table;
+mod turn;
 mod value;
 
 use toml::de::DeTable;
@@ -55,6 +56,7 @@ pub use overrides::Overrides;
 pub use scale::{ScaleError, scaled};
 pub use schema::schema;
 pub use stated::{Expectation, expectation, is_meant};
+pub use turn::Turn;
 
 /// A lab file may have so many bytes: the largest lab, written out pod by pod and Service by Service,
 /// has about five million.

@@ -15,7 +15,7 @@ pub fn heirs(old: &Lab, new: &Lab, gone: &BTreeSet<String>, fresh: &[PodId]) -> 
     let leaves = |it: &Endpoint| it.ready && it.pod.is_some_and(|pod| gone.contains(&old.pod(pod).full_name()));
     let (before, after) = (conditions(old), conditions(new));
     let (there, coming) = (Index::of(old, &before), Index::of(new, &after));
-    let had: HashMap<String, &Service> = old.services.iter().map(|it| (it.full_name(), it)).collect();
+    let had: HashMap<String, &Service> = old.services.iter().map(|it| (it.full_name(), &**it)).collect();
     let loses =
         |service: &Service| had.get(&service.full_name()).is_some_and(|before| of(&there, before).iter().any(leaves));
     let losing = new.services.iter().filter(|service| loses(service));
