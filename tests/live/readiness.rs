@@ -216,9 +216,9 @@ ports = [{{ port = 80 }}]
     let file = world.file("waits.toml", &text);
     let file = file.to_string_lossy();
     let up = ["up", &file, "--name", &name];
-    let failed = world.netlab(up).args(["--timeout", "3s"]).fails(4);
+    let failed = world.netlab(up).args(["--timeout", "10s"]).fails(4);
     let failed = failed
-        .complains("not ready after 3s: web-0 (its readiness probe failed: ls: cannot access")
+        .complains("not ready after 10s: web-0 (its readiness probe failed: ls: cannot access")
         .complains("web-1 (its readiness")
         .complains("--no-wait")
         .complains("netlab logs web-0");

@@ -15,9 +15,14 @@ pub(crate) const TESTS: &[Test] = tests![
 
 /// Tries to bring a lab up, which must fail, and leave nothing.
 fn refused(world: &Arc<World>, text: &str, code: i32) -> Done {
+    refused_with(world, text, code, &[])
+}
+
+/// [`refused`], with options.
+fn refused_with(world: &Arc<World>, text: &str, code: i32, options: &[&str]) -> Done {
     let name = world.name("refused");
     let file = world.file("refused.toml", text);
-    let done = world.netlab(["up", &file.to_string_lossy(), "--name", &name, "--timeout", "2s"]).fails(code);
+    let done = world.netlab(["up", &file.to_string_lossy(), "--name", &name]).args(options).fails(code);
     world.must_be_empty();
     let listed = world.netlab(["ls", "-o", "name"]).succeeds();
     assert!(!listed.stdout.contains(&name), "{name} is left in {listed}");
@@ -50,7 +55,7 @@ fn a_port_that_is_taken_twice(world: &Arc<World>) {
 
 fn a_server_that_never_listens(world: &Arc<World>) {
     let text = "[[pod]]\nname = \"web\"\ncommand = [\"sleep\", \"1000\"]\nports = [{ container_port = 80 }]\n";
-    refused(world, text, 4).complains("not ready after 2s").complains("--timeout");
+    refused_with(world, text, 4, &["--timeout", "2s"]).complains("not ready after 2s").complains("--timeout");
 }
 
 fn a_program_that_is_not_there(world: &Arc<World>) {

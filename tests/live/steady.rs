@@ -31,8 +31,8 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = tests![
-    shared: nobody_notices_a_change, nobody_notices_with_haproxy, a_download_goes_on,
-    datagrams_find_their_way_in_every_order, a_burst_is_few_changes, who_was_on_the_way_arrives;
+    shared: nobody_notices_a_change, nobody_notices_with_haproxy, nobody_notices_the_end_of_another_node,
+    a_download_goes_on, datagrams_find_their_way_in_every_order, a_burst_is_few_changes, who_was_on_the_way_arrives;
     alone:
 ];
 
@@ -273,6 +273,27 @@ fn under_load(world: &Arc<World>, [one, other]: [&str; 2], engine: &str) {
     from_pod.was_answered(&lab);
     from_laptop.was_answered(&lab);
     lab.verify().args(["--samples", "50", "--only", "services"]).succeeds();
+}
+
+/// A node that serves nobody here loses its power, and gets it back.
+fn nobody_notices_the_end_of_another_node(world: &Arc<World>) {
+    let service = "[[service]]\nname = \"web\"\ntype = \"NodePort\"\ncluster_ip = \"10.96.1.10\"\nselector = { app = \"web\" }\n\
+                   ports = [{ port = 80, node_port = 30080 }]\n";
+    let pods = "[[pod]]\nname = \"web\"\nreplicas = 2\nnode = \"node1\"\nlabels = { app = \"web\" }\n\
+                [[pod]]\nname = \"far\"\nnode = \"node2\"\n";
+    let helper = helper_for(world);
+    for proxy in ["iptables", "nftables"] {
+        let lab = world.up(&on_two_nodes(proxy, &format!("{pods}{service}")));
+        let from_pod = lab.steady(&helper, "client", PACE[0], &["10.96.1.10:80"]);
+        let from_laptop = lab.steady(&helper, "laptop", PACE[1], &["10.30.45.100:30080"]);
+        for _ in 0..2 {
+            world.netlab(["node", "stop", "node2", "--lab", &lab.name]).succeeds().prints("node2 is stopped");
+            world.netlab(["node", "start", "node2", "--lab", &lab.name]).succeeds().prints("node2 runs");
+        }
+        from_pod.was_answered(&lab);
+        from_laptop.was_answered(&lab);
+        lab.down();
+    }
 }
 
 /// Two nodes, of which the second has the pods.
