@@ -1,7 +1,7 @@
 //! From the rules that nodes have to those that they shall have.
 //!
-//! Every node gets one transaction, with what changes and nothing else. If a tool dies over it, the
-//! kernel has either the old rules or the new ones: it is asked which, and told what is missing.
+//! Every node gets one transaction, with what changes and nothing else. If a tool dies over it, or the
+//! kernel refuses it, that has either the old rules or the new ones: it is asked which, and told what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -238,6 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn conntrack_is_asked_only_if_udp_is_served_otherwise() {
+        let after = |before: &Lab, after: &Lab| {
+            let views = [before, after].map(|lab| view::view(lab, NodeId(0)));
+            Stale::after_change(&views[0], &views[1])
+        };
+        let lab = lab();
+        assert_eq!(after(&lab, &lab), None);
+        let mut more = lab.clone();
+        sample::service(&mut more, "shop", "10.96.1.80", "cs-pod").ports =
+            vec![sample::port(None, Protocol::Tcp, 80, 80, None)];
+        assert_eq!((after(&lab, &more), after(&more, &lab)), (None, None));
+        // What is said then is said of all UDP Services.
+        let fewer = served_by(&["pod1a"]);
+        assert_eq!(after(&lab, &fewer), Some(on_node1(&lab, &fewer)));
+        assert_eq!(after(&lab, &without_dns()), Some(on_node1(&lab, &without_dns())));
+        let mut moved = lab.clone();
+        moved.nodes[0].ip = parsed("10.30.45.101");
+        assert_eq!(after(&lab, &moved), Some(on_node1(&lab, &moved)));
+    }
+
+    #[test]
     fn ports_and_addresses_that_a_service_gave_up() {
         let before = lab();
         let mut after = lab();
