@@ -1,3 +1,5 @@
+//! Edits of texts, read in part and as a whole: the labs are the same, or only the whole says anything.
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -45,7 +47,7 @@ fn services_come_and_go_and_change() {
     // What comes after moves with them.
     let before_pods = format!("{}{}{REST}", service(1, ""), service(2, "labels.a = \"b\"\n"));
     assert!(check(&before_pods, &format!("{}{before_pods}", service(3, ""))));
-    assert!(check(&before_pods, &format!("name = \"lab\"\n{before_pods}")) == false);
+    assert!(!check(&before_pods, &format!("name = \"lab\"\n{before_pods}")));
 }
 
 #[test]

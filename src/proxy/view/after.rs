@@ -12,6 +12,9 @@ use crate::{
     proxy::endpoints,
 };
 
+/// The Service ports of a node.
+type Ports = Arc<[Arc<PortView>]>;
+
 /// What every node must do, in file order, given what each did in the lab before; `None` if too much is
 /// different.
 pub fn views_after(was: &Lab, views: &[&NodeView], lab: &Lab) -> Option<Vec<NodeView>> {
@@ -25,7 +28,7 @@ pub fn views_after(was: &Lab, views: &[&NodeView], lab: &Lab) -> Option<Vec<Node
     let conditions = endpoints::conditions(lab);
     let fresh = ports_of(lab, &conditions, |id| turn.new.contains(&id.0));
     let shared = shared(lab, &fresh);
-    let mut memo: Option<(Arc<[Arc<PortView>]>, Arc<[Arc<PortView>]>)> = None;
+    let mut memo: Option<(Ports, Ports)> = None;
     let view = |view: &&NodeView| {
         let ports = match &memo {
             Some((old, new)) if shared.all.is_some() && Arc::ptr_eq(old, &view.ports) => Arc::clone(new),
