@@ -478,12 +478,12 @@ fn order(stage: &Stage, id: usize, question: &Question<'_>) -> Order {
         Question::Names(_, ask) => {
             let netns = stage.lab.netns(stage.lab.find(ask.from).expect("a place"));
             let what = What::Names { question: ask.question(&stage.lab), timeout_ms: NAMES_PATIENCE_MS };
-            Order { id, netns, what, times: 2 }
+            Order { id, ..Order::new(netns, what, 2) }
         }
         Question::Health(_, Health { from, to, .. }) => {
             let (from, to) = (stage.lab.find(from).expect("checked"), to.parse().expect("an address"));
             let what = What::Http { to, path: "/".to_owned(), timeout_ms: PATIENCE_MS };
-            Order { id, netns: stage.lab.netns(from), what, times: 1 }
+            Order { id, ..Order::new(stage.lab.netns(from), what, 1) }
         }
         Question::Path(_, path) => {
             let (from, to) = stage.ends(path);
@@ -493,7 +493,7 @@ fn order(stage: &Stage, id: usize, question: &Question<'_>) -> Order {
                 Protocol::Udp => What::Udp { to, timeout_ms },
                 Protocol::Tcp | Protocol::Sctp => What::Http { to, path: "/".to_owned(), timeout_ms },
             };
-            Order { id, netns: stage.lab.netns(from), what, times }
+            Order { id, ..Order::new(stage.lab.netns(from), what, times) }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -21,10 +21,10 @@ use crate::{
         stopwatch::Stopwatch,
         view,
     },
-    lab,
+    lab::{self, Overrides},
     plan::{
         self, Allotted,
-        step::{Plan, StageName},
+        step::{Plan, Stage, StageName},
     },
 };
 
@@ -49,7 +49,10 @@ impl Building {
         lab.name = name;
         let whole = Arc::new(lab);
         let overrides = readiness::at_first(&whole);
-        let lab = Arc::new(overrides.over(&whole));
+        let lab = match overrides == Overrides::default() {
+            true => Arc::clone(&whole),
+            false => Arc::new(overrides.over(&whole)),
+        };
         let plan = Arc::new(watch.lap("start", "plan", || plan::plan(&lab)));
         view::lay_over(&lab)?;
         let processes = Processes::reaping()?;
@@ -73,27 +76,37 @@ impl Building {
 
     /// Builds as far as was asked for.
     pub(super) async fn build(&mut self, control: &Control) -> Result<(), Problem> {
-        let last = self.orders.stage;
-        for stage in self.plan.stages.iter().filter(|stage| last.is_none_or(|last| stage.name <= last)) {
-            let name = stage.name.to_string();
-            control.tell(&Event::Stage { name: name.clone(), steps: stage.steps.len() });
+        let last = self.orders.stage.unwrap_or(StageName::Servers);
+        let stages = self.plan.stages.iter().filter(|stage| stage.name <= last);
+        let (network, then): (Vec<&Stage>, Vec<&Stage>) = stages.partition(|stage| stage.name < StageName::Rules);
+        // The stages of the network overlap.
+        network.iter().take(1).for_each(|stage| tell_begun(control, stage));
+        let took = self.applier.build(&self.plan, last).await.map_err(refused)?;
+        for stage in network {
+            let took = took.get(&stage.name).copied().unwrap_or_default();
+            self.tell_done(control, stage, took);
+        }
+        for stage in then {
+            tell_begun(control, stage);
             let began = Instant::now();
             self.applier.apply(stage).await.map_err(refused)?;
-            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            control.tell(&Event::Done { name: name.clone(), micros });
-            self.state.stage_done(name, micros);
-            if stage.name == StageName::Namespaces && last.is_none_or(|last| last >= StageName::Rules) {
-                self.plan
-                    .stages
-                    .iter()
-                    .filter(|stage| stage.name == StageName::Rules)
-                    .for_each(|rules| self.applier.begin(rules));
-            }
+            self.tell_done(control, stage, began.elapsed());
         }
         self.state.is_running();
         give_memory_back();
         Ok(())
     }
+
+    fn tell_done(&self, control: &Control, stage: &Stage, took: Duration) {
+        let name = stage.name.to_string();
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        control.tell(&Event::Done { name: name.clone(), micros });
+        self.state.stage_done(name, micros);
+    }
+}
+
+fn tell_begun(control: &Control, stage: &Stage) {
+    control.tell(&Event::Stage { name: stage.name.to_string(), steps: stage.steps.len() });
 }
 
 /// Building takes more memory than holding a lab, and glibc keeps what was freed.

@@ -137,7 +137,7 @@ fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Pro
     watch.lap("start", "mounts", || nest::furnish(&orders.name))?;
     client::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
+    let lived = runtime.block_on(async {
         let listener = listen(listener)?;
         let mut ended = Ended::listening()?;
         let mut lab = build::Building::open(orders, watch.clone())?;
@@ -169,7 +169,10 @@ fn live(orders: &Orders, control: &Control, listener: OwnedFd) -> Result<(), Pro
             _ = down.recv() => {}
         }
         Ok(())
-    })
+    });
+    // The process ends now, and everything with it; task by task that would take longer.
+    std::mem::forget(runtime);
+    lived
 }
 
 fn listen(listener: OwnedFd) -> Result<UnixListener> {

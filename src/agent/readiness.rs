@@ -84,6 +84,9 @@ pub(super) fn judge(state: &State, overrides: &mut Overrides, replaced: &BTreeSe
 /// The lab as it is before its first probe.
 pub(super) fn at_first(whole: &Lab) -> Overrides {
     let mut overrides = Overrides::default();
+    if whole.probed().next().is_none() {
+        return overrides;
+    }
     overrides.are_unproven(whole.probed().map(|pod| pod.full_name()).collect());
     if can_be(&overrides.over(whole)).is_ok() { overrides } else { Overrides::default() }
 }

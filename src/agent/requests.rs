@@ -1,12 +1,13 @@
 //! Answers the CLI: one request a connection.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, thread, time::Duration};
 
 use futures::{StreamExt, stream};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
+    time::timeout,
 };
 
 use super::{
@@ -28,12 +29,18 @@ use crate::{
         view,
     },
     lab::model::{NodeId, Place},
-    probe::order::Order,
+    probe::order::{Order, Outcome},
     report::timings::Who,
 };
 
 /// No request is longer; a probe of a big lab has some hundred thousand bytes.
 const REQUEST_LIMIT: u64 = 64 << 20;
+
+/// How many orders may begin at a time, for each processor: with more, each would take as long as all of
+/// them together to hear of an answer that has long been there, and the lab would seem slow.
+const STARTS: usize = 3;
+/// For so long an order is one of those; after that it waits, which is no load.
+const START: Duration = Duration::from_millis(25);
 
 /// Accepts connections for as long as the agent lives.
 pub(super) async fn serve(listener: UnixListener, state: Arc<State>, over: mpsc::Sender<()>) {
@@ -183,7 +190,8 @@ async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, 
     let Now { lab, .. } = state.now();
     let mut unanswered = Unanswered::all(&orders);
     let events = state.servers.events();
-    let tries = orders.into_iter().map(|order| client::attempt(order, &lab, &state.processes, events));
+    let starts = Semaphore::new(STARTS * thread::available_parallelism().map_or(1, |it| it.get()));
+    let tries = orders.into_iter().map(|order| begin(&starts, client::attempt(order, &lab, &state.processes, events)));
     let mut told = Ok(());
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {
@@ -201,6 +209,19 @@ async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, 
     }
     told?;
     say(writer, &Reply::Done).await
+}
+
+/// Carries out an order as one of few at first, and as one of many once it waits.
+async fn begin(starts: &Semaphore, attempt: impl Future<Output = Outcome>) -> Outcome {
+    let mut attempt = pin!(attempt);
+    // There is none only if the semaphore is closed, which nobody does.
+    let start = starts.acquire().await.ok();
+    let soon = timeout(START, &mut attempt).await;
+    drop(start);
+    match soon {
+        Ok(outcome) => outcome,
+        Err(_) => attempt.await,
+    }
 }
 
 /// What the conntrack of one node knows, or of all.

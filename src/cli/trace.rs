@@ -185,7 +185,7 @@ fn order(lab: &Lab, question: &Question, story: &Story, args: &args::Trace) -> R
     let endpoints: BTreeSet<SocketAddr> =
         story.ways.iter().map(|way| way.endpoint).filter(|endpoint| *endpoint != to).collect();
     Ok(TapOrder {
-        order: Order { id: 0, netns: lab.netns(question.from), what, times: 1 },
+        order: Order::new(lab.netns(question.from), what, 1),
         nodes: lab.nodes.iter().filter(|node| !node.state.stopped).map(|node| node.name.to_string()).collect(),
         endpoints: endpoints.into_iter().collect(),
     })

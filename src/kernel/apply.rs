@@ -1,19 +1,24 @@
 //! Carries out a plan: the one place where [`Step`]s become system calls.
 //!
-//! The steps of a stage are independent of each other, so they are dealt out by namespace and
-//! carried out on all cores.
+//! The steps of a stage are independent of each other. Those of the network are carried out by
+//! [`network`](super::network), rules by their tools, meanwhile, and servers are started in the end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{
     runtime,
+    sync::oneshot,
     task::{self, JoinHandle},
 };
 
 use super::{
     netlink::Netlink,
-    netns, power,
+    netns,
+    network::{self, Network, Took},
     process::Processes,
     rules,
     serve::{Servers, Serving},
@@ -23,14 +28,13 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     lab::model::{Lab, Span},
-    plan::step::{PlannedStep, Stage, StageName, Step},
+    plan::step::{Plan, PlannedStep, Stage, StageName, Step},
 };
 
 /// Carries out one lab's plan, and holds what it needs from stage to stage.
 pub struct Applier {
     lab: Arc<Lab>,
     cores: usize,
-    sockets: BTreeMap<String, Netlink>,
     processes: Processes,
     servers: Servers,
     rules: Option<JoinHandle<Result<(), StepError>>>,
@@ -52,7 +56,7 @@ impl Applier {
     /// For one lab, from nothing.
     pub fn new(lab: Arc<Lab>, processes: Processes, servers: Servers) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Applier { lab, cores, sockets: BTreeMap::new(), processes, servers, rules: None, watch: Stopwatch::default() }
+        Applier { lab, cores, processes, servers, rules: None, watch: Stopwatch::default() }
     }
 
     /// Notes when each step is done.
@@ -62,38 +66,48 @@ impl Applier {
         self
     }
 
-    /// Carries out a stage.
+    /// Makes the network of a plan, as far as the stage `last`, and gives back how long each stage took.
+    /// Rules begin to be loaded as soon as their nodes are there: they need nothing else, and their tools
+    /// do not need the lock that the links wait for.
+    ///
+    /// # Errors
+    ///
+    /// A step that failed. What is half done then ends with the nest.
+    pub async fn build(&mut self, plan: &Arc<Plan>, last: StageName) -> Result<Took, StepError> {
+        let rules = plan.stages.iter().find(|stage| stage.name == StageName::Rules && last >= StageName::Rules);
+        let (told, nodes) = oneshot::channel();
+        let (plan_, watch, cores) = (Arc::clone(plan), self.watch.clone(), self.cores);
+        let mut building = task::spawn_blocking(move || {
+            let stages = || plan_.stages.iter().filter(|stage| stage.name <= last && stage.name < StageName::Rules);
+            let namespaces = stages().find(|stage| stage.name == StageName::Namespaces);
+            let namespaces = namespaces.map_or(&[][..], |stage| &stage.steps);
+            let wiring: Vec<&Stage> = stages().filter(|stage| stage.name != StageName::Namespaces).collect();
+            let first = first_of(namespaces, &plan_);
+            // Nobody waits for it where no rules are wanted.
+            Network { namespaces, wiring: &wiring, first }.build(cores, &watch, || _ = told.send(()))
+        });
+        if let (Some(rules), Ok(())) = (rules, nodes.await) {
+            self.begin(rules);
+        }
+        (&mut building).await.unwrap_or_else(|panic| Err(panicked(&panic)))
+    }
+
+    /// Carries out a stage that comes after the network's.
     ///
     /// # Errors
     ///
     /// The first step that failed. What is half done then ends with the nest.
     pub async fn apply(&mut self, stage: &Stage) -> Result<(), StepError> {
         match stage.name {
-            StageName::Namespaces => self.make_namespaces(&stage.steps).await,
             StageName::Rules => self.rules_loaded(stage).await,
-            StageName::Servers => {
-                self.sockets.clear();
+            _ => {
+                let (servers, lab, steps, cores) =
+                    (self.servers.clone(), Arc::clone(&self.lab), stage.steps.clone(), self.cores);
+                let opening = task::spawn_blocking(move || servers.ports.open(&lab, &steps, cores));
+                opening.await.map_err(|panic| panicked(&panic))?;
                 self.one_by_one(&stage.steps).await
             }
-            _ => self.by_namespace(stage.name, &stage.steps).await,
         }
-    }
-
-    /// Opens sockets in namespaces that are there already, for steps in them.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such namespace.
-    fn reach<'s>(&mut self, steps: impl Iterator<Item = &'s PlannedStep>) -> Result<(), StepError> {
-        let runtime = runtime::Handle::current();
-        for step in steps {
-            let netns = step.step.netns();
-            if !self.sockets.contains_key(netns) {
-                let socket = Netlink::open_in(netns, &runtime).map_err(|error| step_error(step, error))?;
-                self.sockets.insert(netns.to_owned(), socket);
-            }
-        }
-        Ok(())
     }
 
     /// Carries out what a lab that is up has too few of: a stage without rules and servers.
@@ -102,11 +116,15 @@ impl Applier {
     ///
     /// The first step that failed.
     pub async fn amend(&mut self, stage: &Stage) -> Result<(), StepError> {
-        if stage.name == StageName::Namespaces {
-            return self.make_namespaces(&stage.steps).await;
-        }
-        self.reach(stage.steps.iter())?;
-        self.by_namespace(stage.name, &stage.steps).await
+        let (stage, watch, cores) = (stage.clone(), self.watch.clone(), self.cores);
+        let amending = task::spawn_blocking(move || match stage.name {
+            StageName::Namespaces => {
+                let network = Network { namespaces: &stage.steps, wiring: &[], first: 0 };
+                network.build(cores, &watch, || ()).map(|_| ())
+            }
+            _ => network::amend(&stage, &watch),
+        });
+        amending.await.unwrap_or_else(|panic| Err(panicked(&panic)))
     }
 
     /// Undoes steps, in their order.
@@ -115,9 +133,15 @@ impl Applier {
     ///
     /// The first one that cannot be undone.
     pub async fn undo(&mut self, steps: &[PlannedStep]) -> Result<(), StepError> {
-        self.reach(steps.iter())?;
+        let mut sockets: BTreeMap<&str, Netlink> = BTreeMap::new();
         for step in steps {
-            let Some(socket) = self.sockets.get(step.step.netns()) else { continue };
+            let socket = match sockets.entry(step.step.netns()) {
+                Entry::Occupied(socket) => socket.into_mut(),
+                Entry::Vacant(none) => {
+                    let socket = Netlink::open_in(step.step.netns(), &runtime::Handle::current());
+                    none.insert(socket.map_err(|error| step_error(step, error))?)
+                }
+            };
             undo::undo(socket.handle(), &step.step).await.map_err(|error| step_error(step, error))?;
         }
         Ok(())
@@ -146,9 +170,8 @@ impl Applier {
         self.one_by_one(steps).await
     }
 
-    /// Begins to load the rules, which need their namespaces and nothing else: the tools do not
-    /// need the lock that the links wait for. Their stage then only waits.
-    pub fn begin(&mut self, rules: &Stage) {
+    /// Begins to load the rules. Their stage then only waits.
+    fn begin(&mut self, rules: &Stage) {
         let rules_stage = rules.name;
         let loading = rules.steps.iter().cloned().map(|step| {
             let (processes, watch) = (self.processes.clone(), self.watch.clone());
@@ -171,68 +194,7 @@ impl Applier {
             self.begin(stage);
         }
         let Some(loading) = self.rules.take() else { return Ok(()) };
-        loading.await.unwrap_or_else(|panic| {
-            Err(StepError { step: String::new(), at: 0..0, error: Error::bug(panic.to_string()) })
-        })
-    }
-
-    /// A thread per core makes namespace after namespace and opens a socket in each.
-    async fn make_namespaces(&mut self, steps: &[PlannedStep]) -> Result<(), StepError> {
-        let runtime = runtime::Handle::current();
-        let share = steps.len().div_ceil(self.cores).max(1);
-        let threads = steps.chunks(share).map(|share| {
-            let (share, runtime, watch) = (share.to_vec(), runtime.clone(), self.watch.clone());
-            let make = move |step: &PlannedStep| {
-                let begun = watch.begin();
-                let made = namespace(step, &runtime);
-                note(&watch, begun, StageName::Namespaces, step);
-                (step.clone(), made)
-            };
-            task::spawn_blocking(move || netns::on_a_thread(|| Ok(share.iter().map(make).collect())))
-        });
-        let made: Vec<Vec<(PlannedStep, Result<Netlink, Error>)>> = stream::iter(threads)
-            .buffered(self.cores)
-            .map(|joined| joined.map_err(|panic| Error::bug(panic.to_string())).and_then(|made| made))
-            .try_collect()
-            .await
-            .map_err(|error| StepError { step: "ip netns add".into(), at: 0..0, error })?;
-        for (step, socket) in made.into_iter().flatten() {
-            let socket = socket.map_err(|error| step_error(&step, error))?;
-            self.sockets.insert(step.step.netns().to_owned(), socket);
-        }
-        Ok(())
-    }
-
-    /// Deals the steps out by namespace; within one they run in order, on its socket.
-    async fn by_namespace(&self, stage: StageName, steps: &[PlannedStep]) -> Result<(), StepError> {
-        let mut groups: BTreeMap<&str, Vec<&PlannedStep>> = BTreeMap::new();
-        for step in steps {
-            groups.entry(step.step.netns()).or_default().push(step);
-        }
-        // Tasks, not just futures: the kernel does its work inside `sendmsg`, so only
-        // different threads are really at the same time.
-        let tasks = groups.into_iter().map(|(netns, steps)| {
-            let socket = self.sockets.get(netns).cloned();
-            let steps: Vec<PlannedStep> = steps.into_iter().cloned().collect();
-            let watch = self.watch.clone();
-            async move {
-                let task = tokio::spawn(async move {
-                    for step in &steps {
-                        let Some(socket) = &socket else {
-                            return Err(step_error(step, Error::bug("a step in a namespace that was never made")));
-                        };
-                        let begun = watch.begin();
-                        network(socket, &step.step).await.map_err(|error| step_error(step, error))?;
-                        note(&watch, begun, stage, step);
-                    }
-                    Ok(())
-                });
-                task.await.unwrap_or_else(|panic| {
-                    Err(StepError { step: String::new(), at: 0..0, error: Error::bug(panic.to_string()) })
-                })
-            }
-        });
-        stream::iter(tasks).buffer_unordered(2 * self.cores).try_collect().await
+        loading.await.unwrap_or_else(|panic| Err(panicked(&panic)))
     }
 
     async fn one_by_one(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
@@ -262,50 +224,22 @@ impl Applier {
     }
 }
 
-/// Makes a namespace (the host's exists: it only gets its name) and opens a socket in it.
-fn namespace(step: &PlannedStep, runtime: &runtime::Handle) -> Result<Netlink, Error> {
-    let Step::Netns { netns, sysctls } = &step.step else {
-        return Err(Error::bug(format!("not a step of this stage: {}", step.step)));
-    };
-    let prepare = || {
-        for (key, value) in sysctls {
-            netns::write_sysctl(key, value)?;
-        }
-        Netlink::open(runtime)
-    };
-    match netns.as_str() {
-        netns::HOST => netns::inside(netns::HOST, prepare),
-        name => {
-            netns::create(name)?;
-            prepare()
-        }
-    }
+/// How many of the namespaces there have to be until all nodes are that have rules.
+fn first_of(namespaces: &[PlannedStep], plan: &Plan) -> usize {
+    let rules = plan.stages.iter().filter(|stage| stage.name == StageName::Rules).flat_map(|stage| &stage.steps);
+    let nodes: BTreeSet<&str> = rules.map(|planned| planned.step.netns()).collect();
+    namespaces.iter().rposition(|planned| nodes.contains(planned.step.netns())).map_or(0, |last| last + 1)
 }
 
-pub(super) async fn network(socket: &Netlink, step: &Step) -> Result<(), Error> {
-    match step {
-        Step::Loopback { .. } => socket.loopback_up().await,
-        Step::Bridge { link, mac } => socket.bridge(link, *mac).await,
-        Step::Cable { near, near_mac, bridge, hairpin, far, far_mac } => {
-            socket.cable((near, *near_mac), (far, *far_mac), bridge.as_ref()).await?;
-            if *hairpin { socket.hairpin(near).await } else { Ok(()) }
-        }
-        Step::Unplug { near, far } => power::unplug(near, far).await,
-        Step::Address { link, address } => socket.address(link, *address).await,
-        Step::Settle { link } => socket.settle(link).await,
-        Step::Route { to, via, .. } => socket.route(*to, via).await,
-        Step::Refuse { link, to } => socket.refuse(link, *to).await,
-        Step::Spread { link, to, gateways } => socket.spread(link, *to, gateways).await,
-        Step::Neighbour { link, ip, mac } => socket.neighbour(link, *ip, *mac).await,
-        other => Err(Error::bug(format!("not a step of this stage: {other}"))),
-    }
+fn panicked(panic: &task::JoinError) -> StepError {
+    StepError { step: String::new(), at: 0..0, error: Error::bug(panic.to_string()) }
 }
 
-fn note(watch: &Stopwatch, begun: Begun, stage: StageName, step: &PlannedStep) {
+pub(super) fn note(watch: &Stopwatch, begun: Begun, stage: StageName, step: &PlannedStep) {
     watch.done(begun, stage.as_str(), step.step.kind(), || step.step.netns().to_owned());
 }
 
-fn step_error(step: &PlannedStep, error: Error) -> StepError {
+pub(super) fn step_error(step: &PlannedStep, error: Error) -> StepError {
     StepError { step: step.step.to_string(), at: step.at.clone(), error }
 }
 

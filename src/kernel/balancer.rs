@@ -1,8 +1,9 @@
 //! The load balancer that is built in: asks the nodes how they are, and sets the routes of its
 //! addresses accordingly.
 //!
-//! The kernel spreads the connections: each address has a route with one next hop for each healthy
-//! node. What changes here is only which nodes those are.
+//! The kernel spreads new connections: each address has a route with one next hop for each healthy
+//! node. What changes here is which nodes those are; [`Flows`] keeps the connections that there are where they
+//! are.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{events::Events, netlink::Netlink, netns, scope::Scope, serve::tcp_socket};
+use super::{
+    events::Events, flows::Flows, netlink::Netlink, netns, ports::tcp_socket, process::Processes, scope::Scope,
+};
 use crate::{
     error::Result,
     lab::model::Lab,
@@ -32,9 +35,12 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(1);
 /// A node that has not answered by then has failed.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// After so many silences in a row, or one word that it is ill, a node gets no connections; after one success
-/// it does again.
+/// After so many silences in a row, or one word that it is ill, a node gets no new connections; after one
+/// success it does again.
 const FAILURES: u32 = 2;
+/// A node that has been silent so often in a row is given up: the connections that it has go elsewhere, and are
+/// told there that nobody knows them.
+const GIVEN_UP: u32 = 10;
 /// So many are asked at the same time.
 const AT_ONCE: usize = 64;
 
@@ -108,6 +114,7 @@ pub(super) fn watch(
     netns: &str,
     watching: Watching,
     (spreads, events): (Spreads, Events),
+    processes: &Processes,
     scope: &Scope,
 ) -> Result<Watcher> {
     let netlink = Netlink::open_in(netns, &runtime::Handle::current())?;
@@ -115,8 +122,17 @@ pub(super) fn watch(
     // What another one has set went with its namespace.
     spreads.clear();
     let nothing = Watching { names: BTreeMap::new(), watched: Vec::new() };
-    let mut watch =
-        Watch { netns: netns.to_owned(), netlink, watching: nothing, pulses: BTreeMap::new(), spreads, events, news };
+    let mut watch = Watch {
+        netns: netns.to_owned(),
+        netlink,
+        flows: Flows::new(netns, processes),
+        problem: None,
+        watching: nothing,
+        pulses: BTreeMap::new(),
+        spreads,
+        events,
+        news,
+    };
     watch.turn_to(watching);
     scope.spawn(async move { watch.forever().await });
     Ok(Watcher(sender))
@@ -125,6 +141,9 @@ pub(super) fn watch(
 struct Watch {
     netns: String,
     netlink: Netlink,
+    flows: Flows,
+    /// Why connections cannot be kept where they are.
+    problem: Option<String>,
     watching: Watching,
     /// By node and port of the check.
     pulses: BTreeMap<(IpAddr, u16), Pulse>,
@@ -154,6 +173,7 @@ struct Pulse {
 
 impl Watch {
     async fn forever(&mut self) {
+        self.keep_flows().await;
         // Not a wait for something to happen that could be heard of: a health check is periodic.
         let mut clock = interval_at(Instant::now() + PERIOD, PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -182,6 +202,7 @@ impl Watch {
             if let Err(error) = self.set_routes().await {
                 eprintln!("{}: {error}", self.netns);
             }
+            self.keep_flows().await;
         }
     }
 
@@ -189,6 +210,7 @@ impl Watch {
     async fn heed(&mut self, news: Option<News>) -> bool {
         let Some((watching, done)) = news else { return false };
         self.turn_to(watching);
+        self.keep_flows().await;
         // Who told may have gone.
         let _ = done.send(self.set_routes().await);
         true
@@ -206,7 +228,7 @@ impl Watch {
                 let key = (*node, *check);
                 let pulse = pulses.entry(key).or_insert(Pulse { healthy: false, failures: FAILURES });
                 match self.pulses.get(&key) {
-                    _ if *begins == Begins::Off => {}
+                    _ if *begins == Begins::Off => pulse.failures = GIVEN_UP,
                     Some(known) => *pulse = *known,
                     None if *begins == Begins::Healthy => *pulse = Pulse { healthy: true, failures: 0 },
                     None => {}
@@ -248,6 +270,20 @@ impl Watch {
                 eprintln!("{}: the health check {node} of {name}: {how}", self.netns);
             }
         }
+    }
+
+    /// Connections stay with the nodes that they are with, while there is hope for these.
+    async fn keep_flows(&mut self) {
+        let Watch { flows, netlink, watching, pulses, .. } = self;
+        let given_up = |node: IpAddr| pulses.iter().any(|((ip, _), pulse)| *ip == node && pulse.is_given_up());
+        let kept = flows.stay_with(netlink, &watching.watched, |node| !given_up(node)).await;
+        // It is tried again every time; what is wrong is told once.
+        let problem = kept.err().map(|error| error.to_string());
+        if let Some(error) = problem.as_ref().filter(|_| problem != self.problem) {
+            let message = format!("a connection may break when the nodes that are healthy become others: {error}");
+            self.events.warning(format!("loadbalancer/{}", self.netns), "NotKept", message);
+        }
+        self.problem = problem;
     }
 
     async fn set_routes(&self) -> Result<()> {
@@ -295,6 +331,11 @@ impl Pulse {
         };
         self.healthy = answer.is_ok() || (before && self.failures < FAILURES);
         self.healthy != before
+    }
+
+    /// What it had is lost.
+    fn is_given_up(self) -> bool {
+        self.failures >= GIVEN_UP
     }
 }
 

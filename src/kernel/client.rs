@@ -1,8 +1,9 @@
 //! Tries what an [`Order`] says from inside a namespace, with curl or the built-in client.
 
 use std::{
-    io,
+    io, mem,
     net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
@@ -10,12 +11,20 @@ use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
+use nix::libc;
 use tokio::{
-    net::{TcpSocket, UdpSocket},
+    net::{TcpSocket, TcpStream, UdpSocket},
     time::timeout,
 };
 
-use super::{curl, echo, errand, events::Events, netns, process::Processes, questions};
+use super::{
+    curl, echo, errand,
+    events::Events,
+    knock::{self, Counted, Counting},
+    netns,
+    process::Processes,
+    questions,
+};
 use crate::{
     error::{Context, Result},
     lab::model::{Lab, Place},
@@ -27,24 +36,45 @@ use crate::{
 
 /// How many connections of one order are open at a time.
 const AT_ONCE: usize = 64;
+/// How many of an order that ends with an answer of a certain pod.
+const UNTIL_AT_ONCE: usize = 6;
 /// How much of a body is kept.
 pub(super) const BODY_LIMIT: usize = 4096;
 
 /// Carries out one order. The order may name a pod on the host network instead of its node's
 /// namespace: it then asks as that pod does.
 pub async fn attempt(order: Order, lab: &Lab, processes: &Processes, events: &Events) -> Outcome {
-    let Order { id, netns: place, what, times } = order;
+    let Order { id, netns: place, what, times, until, connect_ms, counted_by } = order;
     let on_host = lab.pods.iter().find(|pod| pod.host_network && pod.full_name() == place);
     let netns = on_host.map_or_else(|| place.clone(), |pod| lab.netns(Place::Node(pod.node)));
     let tries = match what {
         What::Curl { url, timeout_ms } => {
             let asking = curl::Asking { lab, place: &place, netns: &netns };
-            let tries = (0..times).map(|_| curl::get(asking, &url, timeout_ms, processes));
+            let limits = Limits::new(timeout_ms, connect_ms);
+            let tries = (0..times).map(|_| curl::get(asking, &url, limits, processes));
             stream::iter(tries).buffer_unordered(curl::AT_ONCE).collect().await
         }
         What::Http { to, path, timeout_ms } => {
-            let limit = Duration::from_millis(timeout_ms.into());
-            each_socket(&netns, times, || tcp_socket(to), |socket| http(socket, to, &path, limit)).await
+            let limits = Limits::new(timeout_ms, connect_ms);
+            if let (Some(node), SocketAddr::V4(to)) = (&counted_by, to) {
+                let counting = Counting { netns: &netns, node, to, path: &path, times, limit: limits.answer };
+                match knock::count(counting).await {
+                    Ok(Counted { tries, whole }) => return Outcome { whole, ..Outcome::new(id, tries) },
+                    // Then whoever is counted has to say so.
+                    Err(error) => eprintln!("connections are counted by their answers: {error}"),
+                }
+            }
+            let each = |times| each_socket(&netns, times, || tcp_socket(to), |socket| http(socket, to, &path, limits));
+            match until {
+                None => each(times).await,
+                Some(pod) => {
+                    let mut tries = Vec::new();
+                    while tries.len() < times && !is_enough(&tries, &pod) {
+                        tries.extend(each(UNTIL_AT_ONCE.min(times - tries.len())).await);
+                    }
+                    tries
+                }
+            }
         }
         What::Udp { to, timeout_ms } => {
             let limit = Duration::from_millis(timeout_ms.into());
@@ -57,14 +87,42 @@ pub async fn attempt(order: Order, lab: &Lab, processes: &Processes, events: &Ev
             stream::iter(tries).buffer_unordered(AT_ONCE).collect().await
         }
         What::Names { question, timeout_ms } => {
-            questions::ask(&netns, &question, times, Duration::from_millis(timeout_ms.into())).await
+            questions::ask(&netns, &question, times, Limits::new(timeout_ms, connect_ms)).await
         }
         What::Errand(errand) => {
             let asking = curl::Asking { lab, place: &place, netns: &netns };
             return errand::carry_out(id, &errand, times, errand::Means { asking, processes, events }).await;
         }
     };
-    Outcome { id, tries, waited: None }
+    Outcome::new(id, tries)
+}
+
+/// This one has answered; or a try has failed, and more would take long to say the same.
+fn is_enough(tries: &[Try], pod: &str) -> bool {
+    tries.iter().any(|it| it.result.as_ref().map_or(true, |answer| answer.pod.as_deref() == Some(pod)))
+}
+
+/// How long a try may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Until there is a connection.
+    pub(super) connect: Duration,
+    /// In all.
+    pub(super) answer: Duration,
+}
+
+/// It makes no difference.
+impl From<Duration> for Limits {
+    fn from(limit: Duration) -> Self {
+        Limits { connect: limit, answer: limit }
+    }
+}
+
+impl Limits {
+    fn new(answer_ms: u32, connect_ms: Option<u32>) -> Self {
+        let millis = |millis: u32| Duration::from_millis(millis.into());
+        Limits { connect: millis(connect_ms.unwrap_or(answer_ms).min(answer_ms)), answer: millis(answer_ms) }
+    }
 }
 
 /// Opens as many sockets in the namespace as there are tries, and tries with each. They are
@@ -117,16 +175,37 @@ pub(super) fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
 
 pub(super) async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
     let began = Instant::now();
-    let result = timeout(limit, attempt).await.unwrap_or_else(|_| {
-        let text = format!("no answer within {} ms", limit.as_millis());
-        Err(Failure { kind: FailureKind::Timeout, text })
-    });
-    Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
+    let result = timeout(limit, attempt).await.unwrap_or_else(|_| Err(silence(limit)));
+    Try { result, micros: micros(began) }
 }
 
-pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: Duration) -> Try {
-    timed(limit, async {
-        let stream = socket.connect(to).await.map_err(|error| failure(&error))?;
+pub(super) fn silence(limit: Duration) -> Failure {
+    Failure { kind: FailureKind::Timeout, text: format!("no answer within {} ms", limit.as_millis()) }
+}
+
+/// How long after the SYN its answer came: the kernel's own measurement, in which the time until this
+/// program heard of it has no part. To be asked before anything else is sent.
+fn handshake(stream: &TcpStream) -> Option<u64> {
+    // SAFETY: `tcp_info` is numbers only, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+    let to = (&raw mut info).cast();
+    // SAFETY: the kernel writes no more than `length` bytes to `info`, which is as long and lives.
+    let said = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, to, &raw mut length) };
+    (said == 0).then_some(info.tcpi_rtt.into())
+}
+
+/// How long it has been since.
+pub(super) fn micros(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limits: impl Into<Limits>) -> Try {
+    let limits = limits.into();
+    timed(limits.answer, async {
+        let connected = timeout(limits.connect, socket.connect(to)).await.map_err(|_| silence(limits.connect))?;
+        let stream = connected.map_err(|error| failure(&error))?;
+        let handshake_micros = handshake(&stream);
         let broken = |error: hyper::Error| Failure { kind: FailureKind::Broken, text: error.to_string() };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let request = Request::get(path)
@@ -142,7 +221,8 @@ pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limit: D
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
         let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
         conversation.abort();
-        Ok(Answer { status, pod, client: client.and_then(|ip| ip.parse::<IpAddr>().ok()), body, ..Answer::default() })
+        let client = client.and_then(|ip| ip.parse::<IpAddr>().ok());
+        Ok(Answer { status, pod, client, body, handshake_micros, ..Answer::default() })
     })
     .await
 }

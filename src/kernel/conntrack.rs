@@ -95,6 +95,28 @@ impl Conntrack {
         self.pick(which, Some).await
     }
 
+    /// The connection that began like this, of a protocol with ports, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn find(&self, transport: Transport, original: Way) -> Result<Option<Connection>> {
+        let get = ConntrackMessage::Get(vec![tuple(transport, original)]);
+        let request = message(family_of(original.to.ip()), NLM_F_REQUEST, get);
+        let mut replies = self.handle.request(request, NetlinkAddr::new(0, 0)).context("cannot ask conntrack")?;
+        while let Some(reply) = replies.next().await {
+            match error_in(&reply) {
+                Some(Errno::ENOENT) => return Ok(None),
+                Some(errno) => return Err(refused(errno)),
+                None => {}
+            }
+            if let Some(connection) = read(reply) {
+                return Ok(Some(connection));
+            }
+        }
+        Ok(None)
+    }
+
     /// Deletes a connection of a protocol with ports; its next packet is a first one again, for
     /// which the rules are asked. False if there is none (any more).
     ///
@@ -103,7 +125,11 @@ impl Conntrack {
     /// When the kernel refuses.
     pub async fn delete(&self, flow: &Flow) -> Result<bool> {
         let family = family_of(flow.original.to.ip());
-        let request = message(family, NLM_F_REQUEST | NLM_F_ACK, ConntrackMessage::Delete(vec![original(flow)]));
+        let request = message(
+            family,
+            NLM_F_REQUEST | NLM_F_ACK,
+            ConntrackMessage::Delete(vec![tuple(flow.transport, flow.original)]),
+        );
         let mut replies = self.handle.request(request, NetlinkAddr::new(0, 0)).context("cannot ask conntrack")?;
         while let Some(reply) = replies.next().await {
             if let Some(errno) = error_in(&reply) {
@@ -209,12 +235,11 @@ fn family_of(ip: IpAddr) -> NetfilterProtoFamily {
 }
 
 /// The tuple by which the kernel finds a connection.
-fn original(flow: &Flow) -> ConntrackAttribute {
-    let Way { from, to } = flow.original;
+fn tuple(transport: Transport, Way { from, to }: Way) -> ConntrackAttribute {
     ConntrackAttribute::CtaTupleOrig(vec![
         Tuple::Ip(vec![IPTuple::SourceAddress(from.ip()), IPTuple::DestinationAddress(to.ip())]),
         Tuple::Proto(vec![
-            ProtoTuple::Protocol(flow.transport.number().into()),
+            ProtoTuple::Protocol(transport.number().into()),
             ProtoTuple::SourcePort(from.port()),
             ProtoTuple::DestinationPort(to.port()),
         ]),
@@ -376,7 +401,7 @@ mod tests {
     fn names_a_connection_as_the_kernel_does() {
         let NetlinkPayload::InnerMessage(message) = recorded().payload else { panic!("no message") };
         let NetfilterMessageInner::Conntrack(ConntrackMessage::New(told)) = message.inner else { panic!("not new") };
-        assert_eq!(original(&curls()), told[0]);
+        assert_eq!(tuple(Transport::Tcp, curls().original), told[0]);
     }
 
     /// Byte by byte: what is nested must say so, or the kernel refuses.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    client::BODY_LIMIT,
+    client::{BODY_LIMIT, Limits, micros},
     errand,
     process::{Entrance, Output, Processes},
     rules, view,
@@ -41,25 +41,34 @@ pub(super) struct Asking<'a> {
 
 /// GETs a URL from a place. A name in it means what the place's own `/etc/resolv.conf` and
 /// `/etc/hosts` say; without one, the network namespace is all that matters.
-pub(super) async fn get(asking: Asking<'_>, url: &str, timeout_ms: u32, processes: &Processes) -> Try {
+pub(super) async fn get(asking: Asking<'_>, url: &str, limits: Limits, processes: &Processes) -> Try {
     let began = Instant::now();
-    let result = match run(asking, url, timeout_ms, processes).await {
+    let result = match run(asking, url, limits, processes).await {
         Ok(output) => read(&output, BODY_LIMIT).map(|answer| Answer { headers: Vec::new(), ..answer }),
         Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
     };
-    Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
+    Try { result, micros: micros(began) }
 }
 
-async fn run(asking: Asking<'_>, url: &str, timeout_ms: u32, processes: &Processes) -> Result<Output> {
-    let (command, entrance) = prepared(asking, &[], url, timeout_ms)?;
+async fn run(asking: Asking<'_>, url: &str, limits: Limits, processes: &Processes) -> Result<Output> {
+    // What has gone before the transfer, the process's own start above all, is no part of these.
+    let options = ["-w", "%{stderr}\n* netlab: %{time_connect} s\n"].map(str::to_owned);
+    let (command, entrance) = prepared(asking, &options, url, limits)?;
     processes.run(command, entrance, Vec::new()).await
 }
 
-fn prepared(asking: Asking<'_>, options: &[String], url: &str, timeout_ms: u32) -> Result<(Command, Entrance)> {
+fn prepared(
+    asking: Asking<'_>,
+    options: &[String],
+    url: &str,
+    limits: impl Into<Limits>,
+) -> Result<(Command, Entrance)> {
+    let limits = limits.into();
     let mut command = Command::new(rules::find("curl")?);
-    let seconds = format!("{}.{:03}", timeout_ms / 1000, timeout_ms % 1000);
+    let seconds = |limit: Duration| format!("{}.{:03}", limit.as_secs(), limit.subsec_millis());
     command.env_clear().env("LC_ALL", "C").args(ARGUMENTS);
-    command.args(["--connect-timeout", &seconds, "--max-time", &seconds]).args(options).args(["--", url]);
+    command.args(["--connect-timeout", &seconds(limits.connect), "--max-time", &seconds(limits.answer)]);
+    command.args(options).args(["--", url]);
     let entrance = match has_name(url) {
         true => view::entrance(&view::find(asking.lab, asking.place)?)?,
         false => Entrance::to_netns(asking.netns)?,
@@ -71,8 +80,9 @@ fn prepared(asking: Asking<'_>, options: &[String], url: &str, timeout_ms: u32) 
 pub(super) async fn fetch(asking: Asking<'_>, request: &Request, timeout_ms: u32, processes: &Processes) -> Try {
     let began = Instant::now();
     // curl keeps to its own limit; this is for one that cannot.
-    let limit = Duration::from_millis(u64::from(timeout_ms) + 2000);
-    let result = match prepared(asking, &request.options(), &request.url(), timeout_ms) {
+    let patience = Duration::from_millis(timeout_ms.into());
+    let limit = patience + Duration::from_secs(2);
+    let result = match prepared(asking, &request.options(), &request.url(), patience) {
         Ok((command, entrance)) => errand::run(command, entrance, limit, processes).await,
         Err(error) => Err(error),
     };
@@ -81,7 +91,7 @@ pub(super) async fn fetch(asking: Asking<'_>, request: &Request, timeout_ms: u32
         Ok(None) => Err(Failure { kind: FailureKind::Timeout, text: "curl did not end".to_owned() }),
         Err(error) => Err(Failure { kind: FailureKind::Other, text: error.to_string() }),
     };
-    Try { result, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
+    Try { result, micros: micros(began) }
 }
 
 /// The URL's host is not an address.
@@ -100,7 +110,10 @@ fn read(output: &Output, kept: usize) -> Result<Answer, Failure> {
         Failure { kind, text: sentence.unwrap_or("curl failed").to_owned() }
     };
     match output.status.code() {
-        Some(0) => answer(&output.stdout, kept).ok_or_else(|| failure(FailureKind::Broken)),
+        Some(0) => {
+            let answer = answer(&output.stdout, kept).ok_or_else(|| failure(FailureKind::Broken))?;
+            Ok(Answer { handshake_micros: handshake(&transcript), ..answer })
+        }
         Some(6) => Err(failure(FailureKind::Unnamed)),
         Some(7) => Err(failure(connect_failure(&transcript))),
         // The name servers say nothing, and curl's patience ends before its resolver's.
@@ -111,6 +124,13 @@ fn read(output: &Output, kept: usize) -> Result<Answer, Failure> {
         Some(1) if transcript.contains("HTTP/0.9") => Err(failure(FailureKind::Broken)),
         _ => Err(failure(FailureKind::Other)),
     }
+}
+
+/// The line that [`run`] has curl write.
+fn handshake(transcript: &str) -> Option<u64> {
+    let line = transcript.lines().rev().find_map(|line| line.strip_prefix("* netlab: ")?.strip_suffix(" s"))?;
+    let seconds: f64 = line.parse().ok()?;
+    Some((seconds * 1e6) as u64)
 }
 
 /// curl has one exit code for every failed `connect`; the transcript has the errno's text.

@@ -25,8 +25,8 @@ use std::{
 
 use super::{
     http,
+    ports::{tcp_listener, udp_socket},
     scope::Pair,
-    serve::{tcp_listener, udp_socket},
 };
 use crate::{
     dns::{Answer, Ask, Cluster, Counted, Internet, Reaction, Transport},

@@ -13,7 +13,7 @@ pub(super) use run::run;
 use tokio::time::timeout;
 
 use super::{
-    client::{BODY_LIMIT, each_socket, failure, tcp_socket, timed, udp_exchange, udp_socket},
+    client::{BODY_LIMIT, each_socket, failure, micros, tcp_socket, timed, udp_exchange, udp_socket},
     curl::{self, Asking},
     echo,
     events::Events,
@@ -44,7 +44,7 @@ pub(super) struct Means<'a> {
 /// Carries it out `times` times, and all of it again until it is as wanted, if that is said.
 pub(super) async fn carry_out(id: usize, errand: &Errand, times: usize, means: Means<'_>) -> Outcome {
     let Some(until) = &errand.until else {
-        return Outcome { id, tries: round(errand, times, means).await, waited: None };
+        return Outcome::new(id, round(errand, times, means).await);
     };
     let (began, within) = (Instant::now(), Duration::from_millis(until.within_ms.into()));
     let (mut rounds, mut pause) = (0, FIRST_PAUSE);
@@ -52,7 +52,7 @@ pub(super) async fn carry_out(id: usize, errand: &Errand, times: usize, means: M
         let seen = means.events.latest();
         let tries = round(errand, times, means).await;
         rounds += 1;
-        let outcome = Outcome { id, tries, waited: Some(Waited { rounds, micros: micros(began) }) };
+        let outcome = Outcome { waited: Some(Waited { rounds, micros: micros(began) }), ..Outcome::new(id, tries) };
         let left = within.saturating_sub(began.elapsed());
         if left.is_zero() || is_as_wanted(&until.want, &outcome) {
             return outcome;
@@ -181,8 +181,4 @@ async fn udp(socket: tokio::net::UdpSocket, to: SocketAddr, send: Option<&[u8]>,
         Ok(Answer { pod, client, body, ..Answer::default() })
     })
     .await
-}
-
-fn micros(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

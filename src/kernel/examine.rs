@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{netlink::Netlink, netns, rules};
 use crate::{
     error::{Context, Error, Result},
-    plan::step::{IfIndex, Link, Mac},
+    plan::step::{IfIndex, Link, Mac, Step},
 };
 
 /// What was found out about one thing that labs need.
@@ -248,10 +248,16 @@ fn links() -> Vec<Finding> {
             let link =
                 |netns: &str, name: &str, index| Link { netns: netns.into(), name: name.into(), index: IfIndex(index) };
             let bridge = link("here", "br0", 100);
-            socket.bridge(&bridge, Mac([2, 0, 0, 0, 0, 1])).await?;
-            let (near, far) = (link("here", "veth0", 101), link("there", "eth0", 102));
-            socket.cable((&near, Mac([2, 0, 0, 0, 0, 2])), (&far, Mac([2, 0, 0, 0, 0, 3])), Some(&bridge)).await?;
-            socket.hairpin(&near).await
+            socket.carry_out(&Step::Bridge { link: bridge.clone(), mac: Mac([2, 0, 0, 0, 0, 1]) }).await?;
+            let cable = Step::Cable {
+                near: link("here", "veth0", 101),
+                near_mac: Mac([2, 0, 0, 0, 0, 2]),
+                bridge: Some(bridge),
+                hairpin: true,
+                far: link("there", "eth0", 102),
+                far_mac: Mac([2, 0, 0, 0, 0, 3]),
+            };
+            socket.carry_out(&cable).await
         })
     };
     let hint = "the kernel needs CONFIG_VETH and CONFIG_BRIDGE: as root, modprobe veth bridge";

@@ -36,7 +36,7 @@ impl Servers {
             Program::Watch(watched) => {
                 let watching = balancer::Watching::of(lab, watched.clone());
                 let seen = (self.spreads.clone(), self.events.clone());
-                let watcher = balancer::watch(netns, watching, seen, &self.scopes().of(netns).whole)?;
+                let watcher = balancer::watch(netns, watching, seen, processes, &self.scopes().of(netns).whole)?;
                 *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
                 Ok(())
             }

@@ -2,16 +2,13 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_route::{
-    neighbour::NeighbourState,
-    route::{RouteProtocol, RouteScope, RouteType},
-};
+use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{LinkBridgePort, LinkUnspec, RouteMessageBuilder, RouteNextHopBuilder};
 use tokio::runtime;
 
 use super::{
-    apply,
-    netlink::{Netlink, malformed, refusal},
+    message::malformed,
+    netlink::Netlink,
     netns,
     undo::{self, gone},
 };
@@ -39,19 +36,15 @@ pub(super) async fn mend(mend: &Mend) -> Result<()> {
         Mend::Set { .. } => Ok(()),
         Mend::Delete(link) => gone(handle.link().del(link.index.0).execute().await),
         Mend::Make(Step::Route { to, via, .. }) => socket.replace_route(*to, via).await,
-        Mend::Make(Step::Neighbour { link, ip, mac }) => {
-            let request = handle.neighbours().add(link.index.0, *ip).link_layer_address(&mac.0);
-            refusal(request.state(NeighbourState::Permanent).replace().execute().await)
-        }
         Mend::Make(step @ Step::Cable { near, far, .. }) => {
-            apply::network(&socket, step).await?;
+            socket.carry_out(step).await?;
             // The far end comes up with its address, or here if it has none.
             let there = Netlink::open_in(&far.netns, &runtime::Handle::current())?;
             there.up(far.index).await?;
             there.settle(far).await?;
             socket.settle(near).await
         }
-        Mend::Make(step) => apply::network(&socket, step).await,
+        Mend::Make(step) => socket.carry_out(step).await,
         Mend::Address(link, mac) => {
             let change = LinkUnspec::new_with_index(link.index.0).address(mac.0.to_vec()).build();
             socket.set(change).await

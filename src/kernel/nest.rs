@@ -140,11 +140,12 @@ fn become_agent(
             (inheritance.directory.as_raw_fd(), DIRECTORY),
             (inheritance.lock.as_raw_fd(), LOCK),
         ];
-        // First out of the way of the fixed numbers, then onto them.
+        // First out of the way of the fixed numbers, then onto them. No higher than that: the limit of the
+        // shell that netlab was called from may be low, and is only raised by the agent.
         let mut high = Vec::new();
         for (fd, number) in wanted {
             // SAFETY: `fd` is open, as its owner is borrowed.
-            let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 100) };
+            let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, LOCK + 1) };
             high.push((Errno::result(copy)?, number));
         }
         for (fd, number) in high {

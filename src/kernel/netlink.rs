@@ -1,25 +1,24 @@
-//! Links, addresses and routes of one namespace, over one rtnetlink socket.
+//! Links, addresses and routes of one namespace of a lab that is up, over one rtnetlink socket.
 
-use std::{net::IpAddr, os::fd::AsRawFd};
+use std::net::{IpAddr, Ipv4Addr};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
+use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::{
-    link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
-    neighbour::NeighbourState,
-    route::{RouteMessage, RouteScope, RouteType},
+    link::{LinkAttribute, LinkMessage},
     rule::RuleAction,
 };
-use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    RouteNextHopBuilder, new_connection,
-};
+use rtnetlink::{Handle, RouteMessageBuilder, RuleAddRequest, new_connection};
 use tokio::runtime;
 
-use super::netns;
+use super::{
+    message::{self, Request, Requests},
+    netns, power,
+};
 use crate::{
     error::{Context, Error, Result},
-    plan::step::{IfIndex, Link, Mac, Via},
+    plan::step::{IfIndex, Link, Step, Via},
 };
 
 /// A socket for the routing tables and links of one namespace. Its task on the runtime ends
@@ -56,13 +55,31 @@ impl Netlink {
         &self.handle
     }
 
-    /// Brings `lo` up.
+    /// Carries out a step of a plan in its namespace.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub async fn loopback_up(&self) -> Result<()> {
-        self.up(IfIndex(1)).await
+    pub async fn carry_out(&self, step: &Step) -> Result<()> {
+        if let Step::Unplug { near, far } = step {
+            return power::unplug(near, far).await;
+        }
+        let Requests { all, far_netns: _open } = message::of(step)?;
+        for request in all {
+            self.tell(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, request: Request) -> Result<()> {
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(request).map_err(|error| Error::refused(error.to_string()))?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload {
+                return Err(Error::refused(error.to_io().to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// Brings a link up.
@@ -71,7 +88,7 @@ impl Netlink {
     ///
     /// When there is no such link.
     pub async fn up(&self, index: IfIndex) -> Result<()> {
-        self.set(LinkUnspec::new_with_index(index.0).up().build()).await
+        self.tell(message::up(index)).await
     }
 
     /// Takes a link down.
@@ -80,66 +97,20 @@ impl Netlink {
     ///
     /// When there is no such link.
     pub async fn down(&self, index: IfIndex) -> Result<()> {
-        self.set(LinkUnspec::new_with_index(index.0).down().build()).await
+        self.tell(message::down(index)).await
     }
 
-    pub(super) async fn set(&self, message: LinkMessage) -> Result<()> {
-        // `set` would be RTM_SETLINK, which ignores what is said of a bridge port.
-        refusal(self.handle.link().change(message).execute().await)
+    pub(super) async fn set(&self, link: LinkMessage) -> Result<()> {
+        self.tell(message::changed(link)).await
     }
 
-    /// Makes a bridge and brings it up.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub async fn bridge(&self, link: &Link, mac: Mac) -> Result<()> {
-        let bridge = LinkBridge::new(&link.name).index(link.index.0).address(mac.0.to_vec()).mcast_snooping(false).up();
-        refusal(self.handle.link().add(bridge.build()).execute().await)
-    }
-
-    /// Makes a veth with its near end here, up, and its far end in another namespace, down.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses, for instance because a name is taken at either end.
-    pub async fn cable(&self, near: (&Link, Mac), far: (&Link, Mac), bridge: Option<&Link>) -> Result<()> {
-        let far_netns = netns::open(&far.0.netns)?;
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(&far.0.name)
-            .index(far.0.index.0)
-            .address(far.1.0.to_vec())
-            .setns_by_fd(far_netns.as_raw_fd());
-        let mut cable = LinkMessageBuilder::<LinkVeth>::new(&near.0.name, &far.0.name)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
-            .index(near.0.index.0)
-            .address(near.1.0.to_vec())
-            .up();
-        if let Some(bridge) = bridge {
-            cable = cable.controller(bridge.index.0);
-        }
-        refusal(self.handle.link().add(cable.build()).execute().await)
-    }
-
-    /// Lets a bridge port send a frame back where it came from. In the message that makes the
-    /// link the kernel ignores this without a word, so it is one of its own.
+    /// Lets a bridge port send a frame back where it came from.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
     pub async fn hairpin(&self, port: &Link) -> Result<()> {
-        self.set(LinkBridgePort::new(port.index.0).hairpin(true).build()).await
-    }
-
-    /// Adds an address and brings the link up.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub async fn address(&self, link: &Link, address: IpNet) -> Result<()> {
-        let index = link.index;
-        refusal(self.handle.address().add(index.0, address.addr(), address.prefix_len()).execute().await)?;
-        self.up(index).await
+        self.tell(message::hairpin(port)).await
     }
 
     /// Asks for one link, which makes the kernel notice its carrier now.
@@ -148,17 +119,7 @@ impl Netlink {
     ///
     /// When there is no such link.
     pub async fn settle(&self, link: &Link) -> Result<()> {
-        let mut links = self.handle.link().get().match_index(link.index.0).execute();
-        refusal(links.try_next().await).map(|_| ())
-    }
-
-    /// Adds a route.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses, for instance because the gateway is no neighbour.
-    pub async fn route(&self, to: IpNet, via: &Via) -> Result<()> {
-        refusal(self.handle.route().add(route(to, via)?).execute().await)
+        self.tell(message::settle(link)).await
     }
 
     /// Adds a route, in the place of the one that leads there otherwise, if there is one.
@@ -167,20 +128,7 @@ impl Netlink {
     ///
     /// When the kernel refuses, for instance because the gateway is no neighbour.
     pub async fn replace_route(&self, to: IpNet, via: &Via) -> Result<()> {
-        refusal(self.handle.route().add(route(to, via)?).replace().execute().await)
-    }
-
-    /// Drops the packets to an address that come in by a link.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses, for instance because it has no policy routing.
-    pub async fn refuse(&self, link: &Link, to: IpNet) -> Result<()> {
-        let rule = self.handle.rule().add().input_interface(&link.name).action(RuleAction::Blackhole);
-        refusal(match to {
-            IpNet::V4(to) => rule.v4().destination_prefix(to.network(), to.prefix_len()).execute().await,
-            IpNet::V6(to) => rule.v6().destination_prefix(to.network(), to.prefix_len()).execute().await,
-        })
+        self.tell(message::replaced_route(to, via)?).await
     }
 
     /// Sets the route to an address: over all of these gateways, or to nowhere if there is none.
@@ -189,33 +137,33 @@ impl Netlink {
     ///
     /// When the kernel refuses, for instance because the link is down.
     pub async fn spread(&self, link: &Link, to: IpNet, gateways: &[IpAddr]) -> Result<()> {
-        let builder = RouteMessageBuilder::<IpAddr>::new();
-        let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
-        let builder = match gateways {
-            [] => builder.kind(RouteType::BlackHole),
-            [gateway] => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
-            several => {
-                let hop = |gateway: &IpAddr| {
-                    let hop = match gateway {
-                        IpAddr::V4(_) => RouteNextHopBuilder::new_ipv4(),
-                        IpAddr::V6(_) => RouteNextHopBuilder::new_ipv6(),
-                    };
-                    Ok(hop.interface(link.index.0).via(*gateway).map_err(malformed)?.build())
-                };
-                builder.multipath(several.iter().map(hop).collect::<Result<_>>()?)
-            }
-        };
-        refusal(self.handle.route().add(builder.build()).replace().execute().await)
+        self.tell(message::spread(link, to, gateways)?).await
     }
 
-    /// Adds a permanent neighbour, or makes one permanent that the kernel has found by itself.
+    /// Leads packets with a mark to a gateway; the table that says so has the mark for its number.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for instance because it has no policy routing.
+    pub async fn lead_marked(&self, mark: u32, link: &Link, gateway: Ipv4Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().table_id(mark);
+        let route = route.gateway(gateway).output_interface(link.index.0);
+        refusal(self.handle.route().add(route.build()).replace().execute().await)?;
+        refusal(self.marked(mark).execute().await)
+    }
+
+    /// Packets with a mark go by the usual routes again.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub async fn neighbour(&self, link: &Link, ip: IpAddr, mac: Mac) -> Result<()> {
-        let request = self.handle.neighbours().add(link.index.0, ip).link_layer_address(&mac.0);
-        refusal(request.state(NeighbourState::Permanent).replace().execute().await)
+    pub async fn lead_marked_no_more(&self, mark: u32) -> Result<()> {
+        let rule = self.marked(mark).message_mut().clone();
+        refusal(self.handle.rule().del(rule).execute().await)
+    }
+
+    fn marked(&self, mark: u32) -> RuleAddRequest<Ipv4Addr> {
+        self.handle.rule().add().fw_mark(mark).table_id(mark).action(RuleAction::ToTable).v4()
     }
 
     /// All links of the namespace.
@@ -228,27 +176,12 @@ impl Netlink {
     }
 }
 
-fn route(to: IpNet, via: &Via) -> Result<RouteMessage> {
-    let builder = RouteMessageBuilder::<IpAddr>::new();
-    let builder = builder.destination_prefix(to.network(), to.prefix_len()).map_err(malformed)?;
-    let builder = match via {
-        Via::Gateway(gateway, link) => builder.gateway(*gateway).map_err(malformed)?.output_interface(link.index.0),
-        Via::Link(link) => builder.output_interface(link.index.0).scope(RouteScope::Link),
-        Via::Blackhole => builder.kind(RouteType::BlackHole),
-    };
-    Ok(builder.build())
-}
-
 /// The name in a link message.
 pub fn link_name(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.as_str()),
         _ => None,
     })
-}
-
-pub(super) fn malformed(error: impl std::fmt::Display) -> Error {
-    Error::bug(format!("a route that cannot be written down: {error}"))
 }
 
 /// The kernel's answer in its own words: rtnetlink wraps the errno in a sentence of its own.

@@ -145,6 +145,11 @@ pub fn write_sysctl(key: &str, value: &str) -> Result<()> {
         .write(true)
         .open(sysctl_path(key))
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+    setting_written(key, value, written)
+}
+
+/// What to say of a setting that was to be written.
+pub(super) fn setting_written(key: &str, value: &str, written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::NotFound && value == "0" => Ok(()),
         // Where nf_conntrack is a module, it is loaded with the first rules: its own timeouts hold.

@@ -16,7 +16,8 @@ use tokio::{runtime, sync::watch, time::timeout};
 use super::{
     netlink::Netlink,
     netns,
-    serve::{ServerState, Servers, key, tcp_socket},
+    ports::tcp_socket,
+    serve::{ServerState, Servers, key},
 };
 use crate::{
     error::Result,

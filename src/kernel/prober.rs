@@ -23,9 +23,10 @@ use super::{
     client,
     events::Events,
     netns,
+    ports::tcp_socket,
     process::{Processes, Spawned},
     rules,
-    serve::{describe, tcp_socket},
+    serve::describe,
     verdicts::{Life, Server, Thresholds, Verdicts},
     view,
 };

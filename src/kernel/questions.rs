@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    client::{failure, tcp_socket, timed, udp_socket},
+    client::{Limits, failure, silence, tcp_socket, timed, udp_socket},
     netns,
 };
 use crate::{
@@ -38,13 +38,14 @@ const AGAIN: Duration = Duration::from_millis(1200);
 const LARGEST: usize = 1 << 16;
 
 /// Asks so often.
-pub(super) async fn ask(netns: &str, question: &Question, times: usize, limit: Duration) -> Vec<Try> {
-    let tries = (0..times).map(|_| once(netns, question, limit));
+pub(super) async fn ask(netns: &str, question: &Question, times: usize, limits: impl Into<Limits>) -> Vec<Try> {
+    let limits = limits.into();
+    let tries = (0..times).map(|_| once(netns, question, limits));
     stream::iter(tries).buffer_unordered(AT_ONCE).collect().await
 }
 
-async fn once(netns: &str, question: &Question, limit: Duration) -> Try {
-    timed(limit, async { search(netns, question).await.map(answer) }).await
+async fn once(netns: &str, question: &Question, limits: Limits) -> Try {
+    timed(limits.answer, async { search(netns, question, limits.connect).await.map(answer) }).await
 }
 
 /// The first IPv4 address of a machine.
@@ -52,7 +53,7 @@ pub(super) async fn resolve(netns: &str, host: &str, resolver: &Resolver) -> Res
     let (kind, transport) = (RecordKind::A, Transport::Udp);
     let question = Question { name: host.to_owned(), kind, transport, resolver: resolver.clone() };
     let unnamed = |text| Failure { kind: FailureKind::Unnamed, text };
-    let response = search(netns, &question).await.map_err(|failure| unnamed(failure.text))?;
+    let response = search(netns, &question, Duration::MAX).await.map_err(|failure| unnamed(failure.text))?;
     let address = response.answers.iter().find_map(|found| match found.data {
         Said::Address(ip) => Some(ip),
         _ => None,
@@ -66,10 +67,10 @@ fn answer(response: Response) -> Answer {
 
 /// Tries the candidates until one is found. If none is, the answer is that of the first one whose
 /// name is there at all, or else of one that the server could not tell anything of, or else the last.
-async fn search(netns: &str, question: &Question) -> Result<Response, Failure> {
+async fn search(netns: &str, question: &Question, connect: Duration) -> Result<Response, Failure> {
     let mut best: Option<Response> = None;
     for name in question.resolver.candidates(&question.name) {
-        let response = of_servers(netns, question, &name).await?;
+        let response = of_servers(netns, question, &name, connect).await?;
         let found = response.is_found(question.kind);
         if found || best.as_ref().is_none_or(|best| rank(&response) < rank(best) || rank(best) == 2) {
             best = Some(response);
@@ -91,11 +92,11 @@ fn rank(response: &Response) -> u8 {
 }
 
 /// Asks the servers until one knows.
-async fn of_servers(netns: &str, question: &Question, name: &str) -> Result<Response, Failure> {
+async fn of_servers(netns: &str, question: &Question, name: &str, connect: Duration) -> Result<Response, Failure> {
     let text = "there is no name server to ask".to_owned();
     let mut last = Err(Failure { kind: FailureKind::Unnamed, text });
     for server in &question.resolver.servers {
-        last = of_server(netns, *server, question, name).await;
+        last = of_server(netns, *server, question, name, connect).await;
         if matches!(&last, Ok(response) if matches!(response.rcode, Rcode::NoError | Rcode::NxDomain)) {
             break;
         }
@@ -103,11 +104,17 @@ async fn of_servers(netns: &str, question: &Question, name: &str) -> Result<Resp
     last
 }
 
-async fn of_server(netns: &str, server: SocketAddr, question: &Question, name: &str) -> Result<Response, Failure> {
+async fn of_server(
+    netns: &str,
+    server: SocketAddr,
+    question: &Question,
+    name: &str,
+    connect: Duration,
+) -> Result<Response, Failure> {
     // Chance keeps the answers to different questions apart, as the kernel's choice of ports does.
     let id = RandomState::new().hash_one(name) as u16;
     let bytes = wire::query(name, question.kind, id).ok_or_else(|| other(format!("{name:?} is no name")))?;
-    let asked = Asked { netns, server, name, id, bytes: &bytes };
+    let asked = Asked { netns, server, name, id, bytes: &bytes, connect };
     match question.transport {
         Transport::Tcp => over_tcp(asked).await,
         Transport::Udp => match over_udp(asked).await? {
@@ -125,11 +132,13 @@ struct Asked<'a> {
     name: &'a str,
     id: u16,
     bytes: &'a [u8],
+    /// A connection that has not come about by then will not.
+    connect: Duration,
 }
 
 /// `None` where the answer did not fit.
 async fn over_udp(asked: Asked<'_>) -> Result<Option<Response>, Failure> {
-    let Asked { netns, server, name, id, bytes } = asked;
+    let Asked { netns, server, name, id, bytes, .. } = asked;
     let socket = inside(netns, || udp_socket(server))?;
     socket.connect(server).await.map_err(|error| failure(&error))?;
     let mut buffer = vec![0; LARGEST];
@@ -158,10 +167,11 @@ async fn over_udp(asked: Asked<'_>) -> Result<Option<Response>, Failure> {
 }
 
 async fn over_tcp(asked: Asked<'_>) -> Result<Response, Failure> {
-    let Asked { netns, server, name, id, bytes } = asked;
+    let Asked { netns, server, name, id, bytes, connect } = asked;
     let socket = inside(netns, || tcp_socket(server))?;
     let io = |error: io::Error| failure(&error);
-    let mut stream = socket.connect(server).await.map_err(io)?;
+    let connected = timeout(connect, socket.connect(server)).await.map_err(|_| silence(connect))?;
+    let mut stream = connected.map_err(io)?;
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await.map_err(io)?;
     let mut reply = vec![0; stream.read_u16().await.map_err(io)?.into()];

@@ -13,10 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use super::{
     balancer::{self, Spreads},
@@ -32,6 +29,7 @@ use super::{
     http,
     kept::{Kept, KnownAs, Past, when},
     my_ip, netns,
+    ports::{Ports, tcp_listener, tcp_socket},
     prober::{Prober, Told},
     process::{Processes, Spawned},
     rules,
@@ -45,9 +43,6 @@ use crate::{
     lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::Check,
 };
-
-/// So many connections may wait to be accepted: what the kernel allows at most (net.core.somaxconn).
-const WAITING: u32 = 4096;
 
 /// The servers that run, and those that have ended.
 #[derive(Debug, Clone)]
@@ -66,6 +61,7 @@ pub struct Servers {
     fallen: Fallen,
     verdicts: Verdicts,
     births: Births,
+    pub(super) ports: Ports,
     ending: Arc<Mutex<BTreeMap<String, Ending>>>,
 }
 
@@ -203,6 +199,7 @@ impl Servers {
             fallen: Fallen::default(),
             verdicts: Verdicts::default(),
             births: Births::default(),
+            ports: Ports::default(),
             ending: Arc::default(),
         }
     }
@@ -280,7 +277,7 @@ impl Servers {
                 let echo = Echo::new(name, hostname);
                 let pair = self.scopes.of(&lab.pod(pod).full_name());
                 for port in &it.ports {
-                    listen(netns, port.container_port, port.protocol, &echo, &pair)?;
+                    self.listen((netns, port.container_port, port.protocol), &echo, &pair)?;
                 }
                 watch::channel(ServerState::BuiltIn { restarts: self.restarts_so_far(lab, pod, container) }).1
             }
@@ -311,7 +308,7 @@ impl Servers {
         match server {
             ExternalServer::Echo => {
                 let echo = Echo::new(name.clone(), name);
-                listen(netns, port, Protocol::Tcp, &echo, &pair)?;
+                self.listen((netns, port, Protocol::Tcp), &echo, &pair)?;
             }
             ExternalServer::MyIp => {
                 let answer = move |request: &http::Request, client| my_ip::answer(&name, request, client);
@@ -342,6 +339,22 @@ impl Servers {
         let pair = self.scopes.of(netns);
         pair.listeners.spawn(health::serve(tcp_listener(netns, port)?, health, pair.whole.clone()));
         self.healths().insert((netns.to_owned(), port), sender);
+        Ok(())
+    }
+
+    /// Serves `echo` on a port of a namespace.
+    fn listen(&self, (netns, port, protocol): (&str, u16, Protocol), echo: &Echo, pair: &Pair) -> Result<()> {
+        match protocol {
+            Protocol::Tcp => {
+                pair.listeners.spawn_polite(echo.clone().serve_http(self.ports.tcp(netns, port)?, pair.clone()));
+            }
+            Protocol::Udp => {
+                let socket = Datagrams::new(self.ports.udp(netns, port)?);
+                let socket = socket.context(format!("cannot serve port {port}/UDP"))?;
+                pair.datagrams.spawn(echo.clone().serve_udp(socket));
+            }
+            Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
+        }
         Ok(())
     }
 
@@ -483,54 +496,6 @@ pub(super) async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-}
-
-/// A socket of the calling thread's namespace.
-pub(super) fn tcp_socket(to: SocketAddr) -> Result<tokio::net::TcpSocket> {
-    match to {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
-    }
-    .context("cannot make a socket")
-}
-
-/// Opens a port in a namespace and serves `echo` on it.
-fn listen(netns: &str, port: u16, protocol: Protocol, echo: &Echo, pair: &Pair) -> Result<()> {
-    match protocol {
-        Protocol::Tcp => {
-            pair.listeners.spawn_polite(echo.clone().serve_http(tcp_listener(netns, port)?, pair.clone()));
-        }
-        Protocol::Udp => {
-            let socket = Datagrams::new(udp_socket(netns, port)?).context(format!("cannot serve port {port}/UDP"))?;
-            pair.datagrams.spawn(echo.clone().serve_udp(socket));
-        }
-        Protocol::Sctp => return Err(Error::host("the built-in echo server does not speak SCTP")),
-    }
-    Ok(())
-}
-
-/// Opens a UDP port on all addresses of a namespace.
-pub(super) fn udp_socket(netns: &str, port: u16) -> Result<UdpSocket> {
-    let what = format!("cannot listen on port {port}/UDP");
-    let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let socket = netns::inside(netns, || std::net::UdpSocket::bind(any).context(&what))?;
-    socket.set_nonblocking(true).context(&what)?;
-    UdpSocket::from_std(socket).context(&what)
-}
-
-/// Opens a TCP port on all addresses of a namespace.
-pub(super) fn tcp_listener(netns: &str, port: u16) -> Result<TcpListener> {
-    let what = format!("cannot listen on port {port}/TCP");
-    let any = SocketAddr::from(([0, 0, 0, 0], port));
-    let socket = netns::inside(netns, || {
-        let socket = tcp_socket(any)?;
-        // As std does: the port of a server that has just ended is free.
-        socket.set_reuseaddr(true).context(&what)?;
-        socket.bind(any).context(&what)?;
-        Ok(socket)
-    })?;
-    // A SYN that finds no room comes again after a second, and is led to where the first one was.
-    socket.listen(WAITING).context(&what)
 }
 
 /// What answers DNS questions.

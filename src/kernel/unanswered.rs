@@ -47,7 +47,7 @@ impl Unanswered {
     /// One is done.
     pub fn hear(&mut self, outcome: &Outcome) {
         let silent = |failure: &FailureKind| *failure == FailureKind::Timeout;
-        if !outcome.tries.iter().any(|it| it.result.as_ref().is_err_and(|failure| silent(&failure.kind))) {
+        if !outcome.all().any(|it| it.result.as_ref().is_err_and(|failure| silent(&failure.kind))) {
             self.0.remove(&outcome.id);
         }
     }
@@ -124,7 +124,7 @@ mod tests {
 
     fn order(id: usize, to: &str) -> Order {
         let what = What::Udp { to: to.parse().unwrap(), timeout_ms: 1 };
-        Order { id, netns: "pod".into(), what, times: 2 }
+        Order { id, ..Order::new("pod".into(), what, 2) }
     }
 
     fn outcome(id: usize, failure: Option<FailureKind>) -> Outcome {
@@ -133,7 +133,7 @@ mod tests {
             Some(kind) => Err(Failure { kind, text: String::new() }),
             None => good.clone(),
         };
-        Outcome { id, tries: [good, last].map(|result| Try { result, micros: 0 }).into(), waited: None }
+        Outcome::new(id, [good, last].map(|result| Try { result, micros: 0 }).into())
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub enum FaultKind {
 /// Judges one probe by what came of its orders; `alpha` is the false-alarm rate of one
 /// distribution test.
 pub fn judge(probe: &Probe, outcomes: &[&Outcome], alpha: f64) -> Judged {
-    let micros = outcomes.iter().flat_map(|outcome| &outcome.tries).map(|one| one.micros).max();
+    let micros = outcomes.iter().flat_map(|outcome| outcome.all()).map(|one| one.micros).max();
     let mut tally = Tally::of(probe.expect.answerers(), outcomes);
     let complete = outcomes.len() == probe.orders.len() && outcomes.iter().all(|outcome| !outcome.tries.is_empty());
     let seen = tally.seen();
@@ -266,7 +266,8 @@ fn shared(tally: &Tally, spread: &Spread, alpha: f64) -> Judgement {
     let fit = stats::fit(&observed, &spread.shares);
     let counts = counts(tally, &spread.answerers);
     if fit.p_value >= alpha {
-        return Ok(format!("{} connections: {counts}; p = {}", tally.total, p_text(fit.p_value)));
+        let agree = if tally.whole > 0 { format!("; {} whole answers agree", tally.whole) } else { String::new() };
+        return Ok(format!("{} connections: {counts}; p = {}{agree}", tally.total, p_text(fit.p_value)));
     }
     let by_chance =
         format!("{} connections: {counts}; chance alone does this with p = {}", tally.total, p_text(fit.p_value));

@@ -28,6 +28,58 @@ pub struct Order {
     pub what: What,
     /// How often, each time with a fresh connection.
     pub times: usize,
+    /// Nothing more is tried after this one has answered (the name in [`POD_HEADER`]), nor after a try
+    /// that failed.
+    #[serde(default)]
+    pub until: Option<String>,
+    /// A connection that has not come about after this is given up; an answer over one that has is
+    /// waited for as long as [`Order::what`] says.
+    #[serde(default)]
+    pub connect_ms: Option<u32>,
+    /// What the order counts is whom connections are led to, not what is answered: of each no more than
+    /// the first packets are sent, and the conntrack of this node says whom it was led to. Besides, whole
+    /// requests are made until everybody who is led to has answered one.
+    #[serde(default)]
+    pub counted_by: Option<String>,
+}
+
+impl Order {
+    /// To try something so often from a place; not yet numbered.
+    pub fn new(netns: String, what: What, times: usize) -> Self {
+        Order { id: 0, netns, what, times, until: None, connect_ms: None, counted_by: None }
+    }
+
+    /// Has it wait for silence no longer than this: for what only kernels take part in, and for what
+    /// programs must answer.
+    pub fn hasten(&mut self, patience: Patience) {
+        match &self.what {
+            What::Curl { .. } | What::Http { .. } => self.connect_ms = Some(patience.handshake_ms),
+            What::Names { question, .. } if question.transport == question::Transport::Tcp => {
+                self.connect_ms = Some(patience.handshake_ms);
+            }
+            What::Udp { .. } | What::Names { .. } => self.what.hasten(patience.answer_ms),
+            // Names are asked for first, and a user's probe waits as long as the user says.
+            What::HttpByName { .. } | What::Errand(_) => {}
+        }
+    }
+
+    /// It sends datagrams, and programs answer them.
+    pub fn is_of_datagrams(&self) -> bool {
+        match &self.what {
+            What::Udp { .. } => true,
+            What::Names { question, .. } => question.transport == question::Transport::Udp,
+            _ => false,
+        }
+    }
+}
+
+/// How long silence has to last to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Where a TCP connection should come about: the kernels' own work, be the server as busy as it may.
+    pub handshake_ms: u32,
+    /// Where a program should answer.
+    pub answer_ms: u32,
 }
 
 /// What to try.
@@ -129,6 +181,21 @@ pub struct Outcome {
     /// How long it was repeated, if it was to be until it is as wanted.
     #[serde(default)]
     pub waited: Option<Waited>,
+    /// Of an order that counts whom connections are led to: the whole requests besides.
+    #[serde(default)]
+    pub whole: Vec<Try>,
+}
+
+impl Outcome {
+    /// What came of the tries of an order, of which no more is to be said.
+    pub fn new(id: usize, tries: Vec<Try>) -> Self {
+        Outcome { id, tries, waited: None, whole: Vec::new() }
+    }
+
+    /// Everything that was tried.
+    pub fn all(&self) -> impl Iterator<Item = &Try> {
+        self.tries.iter().chain(&self.whole)
+    }
 }
 
 /// How long an order was repeated.
@@ -168,6 +235,12 @@ pub struct Answer {
     /// What a program complained about, the end of it.
     #[serde(default)]
     pub complaint: String,
+    /// How long it took until there was a connection, where that is known.
+    #[serde(default)]
+    pub handshake_micros: Option<u64>,
+    /// Whom the connection was led to, as the conntrack of a node has it.
+    #[serde(default)]
+    pub led_to: Option<SocketAddr>,
 }
 
 /// How a try failed.

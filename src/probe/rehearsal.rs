@@ -257,7 +257,7 @@ fn carry_out(lab: &Lab, truth: &Truth<'_>, order: &Order, breakage: &Breakage, d
         }
     };
     let tries = (0..order.times).map(|_| Try { result: once(), micros: 900 });
-    Outcome { id: order.id, tries: tries.collect(), waited: None }
+    Outcome::new(order.id, tries.collect())
 }
 
 fn one(

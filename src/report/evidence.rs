@@ -59,6 +59,7 @@ pub fn order(probe: &Probe) -> Option<Order> {
     let mut order = probe.orders.first()?.clone();
     order.times = order.times.min(TRIES);
     order.what.hasten(PATIENCE);
+    (order.until, order.counted_by) = (None, None);
     if let What::Errand(errand) = &mut order.what {
         errand.until = None;
     }
@@ -232,7 +233,7 @@ mod tests {
         ];
         let packet = |(nanos, frame)| Packet { interface: 0, nanos, outgoing: false, frame };
         let captured = Captured {
-            outcome: Outcome { id: 0, tries: Vec::new(), waited: None },
+            outcome: Outcome::new(0, Vec::new()),
             interfaces: Vec::new(),
             packets: (0..).zip(frames).map(packet).collect(),
             cut: false,

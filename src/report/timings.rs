@@ -125,6 +125,15 @@ struct Event<'a> {
 struct Trace<'a> {
     trace_events: Vec<Event<'a>>,
     display_time_unit: &'static str,
+    other_data: OtherData,
+}
+
+/// What is not drawn.
+#[derive(Debug, Serialize)]
+struct OtherData {
+    /// When the first lap began, in microseconds of the clock of [`Lap::begin`]: so a trace can be laid beside
+    /// what others noted.
+    origin: u64,
 }
 
 /// For Perfetto and its kind: JSON.
@@ -159,7 +168,7 @@ pub fn trace(laps: &[Lap]) -> serde_json::Result<String> {
             args: [("stage", lap.stage.as_str()), ("what", lap.what.as_str())].into(),
         });
     }
-    serde_json::to_string(&Trace { trace_events: events, display_time_unit: "ms" })
+    serde_json::to_string(&Trace { trace_events: events, display_time_unit: "ms", other_data: OtherData { origin } })
 }
 
 fn process(who: Who) -> u32 {

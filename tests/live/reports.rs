@@ -11,7 +11,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = tests![
     shared: reports_go_to_files_and_to_github, a_failure_points_to_the_file, runs_and_failures_are_counted,
-    a_hundred_tests_of_a_good_lab, what_is_pasted_runs;
+    a_hundred_tests_of_a_good_lab, servers_are_not_counted_on, conntrack_is_held_against_answers, what_is_pasted_runs;
     alone:
 ];
 
@@ -98,6 +98,36 @@ fn a_hundred_tests_of_a_good_lab(world: &Arc<World>) {
     let failed = probe["failed_runs"].as_u64().expect("a number");
     assert!(failed <= 18, "{failed} of 100 tests of a good lab failed");
     assert_eq!(done.code(), i32::from(failed > 0), "{done}");
+}
+
+/// Hundreds of connections are led to each server, and it hears of few.
+fn servers_are_not_counted_on(world: &Arc<World>) {
+    let lab = world.up(&book("echo.toml"));
+    // Of the line with the numbers: connections that somebody here has accepted.
+    let opened = || {
+        let of = |pod: &str| lab.script(pod, "awk '/^Tcp: [0-9]/ { print $7 }' /proc/self/net/snmp").succeeds().stdout;
+        ["pod1a", "pod1b", "pod2"].map(|pod| of(pod).trim().parse::<u64>().expect("a number"))
+    };
+    let before = opened();
+    let report = lab.verify().args(["--only", "balance", "-o", "json"]).succeeds().stdout;
+    let report: Value = serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error} in {report}"));
+    let tests = report["distributions"].as_array().expect("a list");
+    let observed = |nth: usize| tests.iter().filter_map(|it| it["shares"][nth]["observed"].as_u64()).sum::<u64>();
+    for (nth, (after, before)) in opened().into_iter().zip(before).enumerate() {
+        let (heard, led) = (after - before, observed(nth));
+        // Each of six places has heard it say who it is; that takes a few requests more, by chance.
+        assert!((6..led / 2).contains(&heard), "server {nth} heard of {heard} connections, and was led {led}");
+    }
+}
+
+/// Where connections do not end where their first node has led them, that node's conntrack is not believed.
+fn conntrack_is_held_against_answers(world: &Arc<World>) {
+    let lab = world.up(&book("echo.toml"));
+    let astray = "iptables -t nat -I PREROUTING -p tcp -d 192.168.2.20 --dport 80 -j DNAT --to-destination 192.168.1.10\n\
+                  iptables -t nat -I POSTROUTING -p tcp -d 192.168.1.10 --dport 80 -j MASQUERADE";
+    lab.script("node2", astray).succeeds();
+    let done = lab.verify().args(["--only", "balance/node1"]).fails(1);
+    done.prints("pod1a answered a connection that conntrack says was led to 192.168.2.20:80");
 }
 
 /// The commands of `--paste` are what the probes do.

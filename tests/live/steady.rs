@@ -80,15 +80,9 @@ impl Load {
         fs::write(&self.stop, "").expect("a file can be written");
         let done = self.asking.join().expect("it does not panic").with_code(0);
         eprint!("{}", done.stdout);
-        if done.stdout.contains(" 0 failed") {
-            return;
+        if !done.stdout.contains(" 0 failed") {
+            panic!("{done}\n{}", lab.world.netlab(["events", "--lab", &lab.name]).succeeds());
         }
-        let events = lab.world.netlab(["events", "--lab", &lab.name]).succeeds().stdout;
-        // On a machine that is too busy, a node may be too late with an answer to its health check. A router
-        // then leads connections elsewhere, and they break.
-        let resets = done.stdout.matches("Connection reset").count();
-        let only_resets = resets > 0 && resets == done.stdout.matches(", after ").count();
-        assert!(only_resets && events.contains("Unhealthy"), "{done}\n{events}");
     }
 }
 
@@ -165,13 +159,8 @@ async fn ask(to: SocketAddr) -> std::io::Result<()> {
 
 /// A lab of which all pods are of one version.
 fn text(proxy: &str, engine: &str, version: u32, more: &str) -> String {
-    // At times a node has none of the edge's pods, and the load balancer has to notice. The one that is built
-    // in is a router: connections that it leads elsewhere break.
-    let edges = if version.is_multiple_of(2) && engine == "haproxy" {
-        "node = \"node1\"\nreplicas = 1"
-    } else {
-        "replicas = 2"
-    };
+    // At times a node has none of the edge's pods, and the load balancer has to notice.
+    let edges = if version.is_multiple_of(2) { "node = \"node1\"\nreplicas = 1" } else { "replicas = 2" };
     format!(
         r#"
 [cluster]

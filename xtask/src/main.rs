@@ -34,7 +34,7 @@ enum Task {
     },
     /// What must pass before a change goes in: the documentation builds too, then `test`
     Ci,
-    /// Measure netlab against a shell script and against the kernel's own calls
+    /// Measure netlab against a shell script, Mininet and the kernel's own calls
     Bench(bench::Options),
     /// Print what a Service must do and what each proxy does: docs/conformance.md
     Conformance,
@@ -63,6 +63,23 @@ enum Task {
     /// Ask a web server until it answers
     #[command(hide = true)]
     Ask { to: SocketAddr },
+    /// Ask a web server until it answers, and print when
+    #[command(hide = true)]
+    Notice { to: SocketAddr },
+    /// Open connections, and print how long one takes and how many there are a second
+    #[command(hide = true)]
+    Dial {
+        to: SocketAddr,
+        #[command(flatten)]
+        load: bench::dial::Load,
+    },
+    /// Run a command, and print its peak of memory in kibibytes
+    #[command(hide = true)]
+    Weigh {
+        program: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -75,11 +92,12 @@ fn main() -> ExitCode {
         Task::Bless => bless::bless(),
         Task::Fuzz { seconds } => fuzz::fuzz(seconds),
         Task::Measure(options) => bench::measure(&options),
-        Task::Floor { plan, rules } => {
-            bench::floor::floor(&plan, rules.as_deref()).map(|took| println!("{}", took.as_nanos()))
-        }
+        Task::Floor { plan, rules } => bench::floor::floor(&plan, rules.as_deref()),
         Task::Settle => bench::settle::settle(),
         Task::Ask { to } => bench::ask::ask(to),
+        Task::Notice { to } => bench::ask::notice(to),
+        Task::Dial { to, load } => bench::dial::dial(to, load),
+        Task::Weigh { program, arguments } => bench::weigh::weigh(&program, &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

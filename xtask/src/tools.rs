@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Labs,
     /// To run every test.
     Tests,
+    /// To measure against Mininet.
+    Mininet,
 }
 
 /// What labs call. Everything else of Debian that is used is in every installation.
@@ -44,6 +46,11 @@ const FOR_TESTS: &[Tool] = &[
     Tool { program: "unshare", package: "util-linux" },
     Tool { program: "xmllint", package: "libxml2-utils" },
 ];
+
+/// What Mininet with Linux bridges is made of. Its package starts no service; Open vSwitch, which would, is
+/// only recommended by it.
+const FOR_MININET: &[Tool] =
+    &[Tool { program: "mnexec", package: "mininet" }, Tool { program: "brctl", package: "bridge-utils" }];
 
 /// The parts of the Rust toolchain that a minimal installation leaves out.
 const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -130,10 +137,16 @@ pub(crate) fn install_components() -> Result<()> {
     Ok(())
 }
 
+/// Whether Mininet can be run: only root can.
+pub(crate) fn has_mininet() -> bool {
+    is_root() && missing_packages(Need::Mininet).is_empty()
+}
+
 fn missing_packages(need: Need) -> Vec<&'static str> {
     let tools = match need {
         Need::Labs => FOR_LABS.to_vec(),
         Need::Tests => [FOR_LABS, FOR_TESTS].concat(),
+        Need::Mininet => FOR_MININET.to_vec(),
     };
     let mut missing: Vec<&str> = tools.iter().filter(|tool| !exists(tool.program)).map(|tool| tool.package).collect();
     missing.sort_unstable();

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result},
     probe::{
         judge::{self, Verdict},
-        order::{FailureKind, Order, Outcome, Try},
+        order::{FailureKind, Order, Outcome, Patience},
         suite::{Group, Probe, Suite},
     },
 };
@@ -63,6 +63,16 @@ struct Progress<'a> {
     /// Something has failed, and that is to be the end.
     over: AtomicBool,
     bar: Option<ProgressBar>,
+}
+
+/// In microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Slowest {
+    /// Until there was a TCP connection. Only kernels take part in it: however busy the servers are, it
+    /// says how soon packets arrive.
+    handshake: Option<u64>,
+    /// Until a datagram was answered, which takes a program.
+    answer: Option<u64>,
 }
 
 impl Course<'_> {
@@ -155,19 +165,46 @@ impl<'a> Progress<'a> {
 
     /// Has orders wait no longer for silence than they must. The user's own wait as long as they say.
     fn hasten(&self, mut orders: Vec<Order>) -> Vec<Order> {
-        let outcomes = self.outcomes();
-        // A refusal is an answer too.
-        let answers = |it: &&Try| it.result.as_ref().map_or_else(|it| it.kind == FailureKind::Refused, |_| true);
-        let answered = outcomes.iter().flat_map(|outcome| &outcome.tries).filter(answers);
-        let Some(slowest) = answered.map(|it| it.micros).max() else { return orders };
-        let patience = (Duration::from_micros(slowest) * LONGER).max(LEAST_SILENCE);
-        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        let slowest = self.slowest();
+        let millis = |micros: u64| {
+            let patience = (Duration::from_micros(micros) * LONGER).max(LEAST_SILENCE);
+            u32::try_from(patience.as_millis()).unwrap_or(u32::MAX)
+        };
+        let patience = Patience {
+            handshake_ms: slowest.handshake.or(slowest.answer).map_or(u32::MAX, millis),
+            answer_ms: slowest.answer.or(slowest.handshake).map_or(u32::MAX, millis),
+        };
         for order in &mut orders {
             if self.probes.get(&order.id).is_some_and(|probe| probe.group != Group::Yours) {
-                order.what.hasten(millis);
+                order.hasten(patience);
             }
         }
         orders
+    }
+
+    /// What took longest of that which was answered; a refusal is an answer too, if there is no other.
+    fn slowest(&self) -> Slowest {
+        let outcomes = self.outcomes();
+        let mut slowest = Slowest::default();
+        let mut refused = None;
+        for outcome in outcomes.iter() {
+            let order = |probe: &&'a Probe| probe.orders.iter().find(|order| order.id == outcome.id);
+            let is_datagrams = self.probes.get(&outcome.id).and_then(order).is_some_and(Order::is_of_datagrams);
+            for it in &outcome.tries {
+                match &it.result {
+                    Ok(answer) => {
+                        slowest.handshake = slowest.handshake.max(answer.handshake_micros);
+                        slowest.answer = slowest.answer.max(is_datagrams.then_some(it.micros));
+                    }
+                    Err(failure) if failure.kind == FailureKind::Refused => refused = refused.max(Some(it.micros)),
+                    Err(_) => {}
+                }
+            }
+        }
+        if slowest == Slowest::default() {
+            slowest.answer = refused;
+        }
+        slowest
     }
 
     fn measure(&self, more: usize) {

@@ -17,7 +17,7 @@ use super::tcp;
 use crate::{
     dns::{Ask, Heard, Judgement},
     error::{Context, Error, Result},
-    kernel::{netns, serve::tcp_socket},
+    kernel::{netns, ports::tcp_socket},
 };
 
 /// So long is each name server given (CoreDNS's read timeout for `forward`).

@@ -18,11 +18,12 @@ use tokio::{
 
 use super::{
     super::{
+        client::micros,
         curl::Asking,
         process::{Entrance, Output, Processes},
         view,
     },
-    KEPT, micros,
+    KEPT,
 };
 use crate::{
     error::{Error, Result},

@@ -24,8 +24,19 @@ pub(super) struct Tally {
     pub(super) wrong_sources: BTreeMap<(String, IpAddr), u64>,
     /// Failures, with the words of the first of each kind.
     pub(super) failures: BTreeMap<FailureKind, (u64, String)>,
-    /// All tries.
+    /// All tries, but for whole requests besides them that were answered.
     pub(super) total: u64,
+    /// Those.
+    pub(super) whole: u64,
+}
+
+/// What of a try counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// Who answered, or that nobody did.
+    Always,
+    /// That nobody did; who answered does not.
+    ItsFailure,
 }
 
 impl Tally {
@@ -34,10 +45,13 @@ impl Tally {
         for answerer in answerers {
             tally.answers.insert(answerer.name.clone(), 0);
         }
-        for one in outcomes.iter().flat_map(|outcome| &outcome.tries) {
-            tally.total += 1;
+        // Whole requests are made until everybody has answered one: to count them would flatter the shares.
+        let whole = outcomes.iter().flat_map(|outcome| &outcome.whole).map(|one| (one, Counts::ItsFailure));
+        let tries = outcomes.iter().flat_map(|outcome| &outcome.tries).map(|one| (one, Counts::Always));
+        for (one, counts) in tries.chain(whole) {
+            tally.total += u64::from(counts == Counts::Always || one.result.is_err());
             match &one.result {
-                Ok(answer) => tally.answer(answerers, answer),
+                Ok(answer) => tally.answer(answerers, answer, counts),
                 // A server that does not speak HTTP may break off; that it could is an answer.
                 Err(Failure { kind: FailureKind::Broken, .. }) if may_break(answerers) => tally.anonymous += 1,
                 Err(failure) => tally.failures.entry(kind(failure)).or_insert((0, failure.text.clone())).0 += 1,
@@ -46,13 +60,22 @@ impl Tally {
         tally
     }
 
-    fn answer(&mut self, answerers: &[Answerer], answer: &Answer) {
+    fn answer(&mut self, answerers: &[Answerer], answer: &Answer, counts: Counts) {
         if self.nonsense.is_none() {
             self.nonsense = nonsense(answerers, answer);
         }
         match identify(answerers, answer) {
             Identity::Known(answerer) => {
-                *self.answers.entry(answerer.name.clone()).or_default() += 1;
+                match counts {
+                    Counts::Always => *self.answers.entry(answerer.name.clone()).or_default() += 1,
+                    Counts::ItsFailure => self.whole += 1,
+                }
+                if let Some(led_to) = answer.led_to.filter(|it| *it != answerer.endpoint) {
+                    let name = &answerer.name;
+                    self.nonsense.get_or_insert_with(|| {
+                        format!("{name} answered a connection that conntrack says was led to {led_to}")
+                    });
+                }
                 if let Some(client) = seen(answerer, answer)
                     && !answerer.sources.is_empty()
                     && !answerer.sources.contains(&client)
@@ -151,6 +174,11 @@ fn identify<'a>(answerers: &'a [Answerer], answer: &Answer) -> Identity<'a> {
         [only] if is_shy(only.speaks) && answer.pod.is_none() && said.is_none() => Some(only),
         _ => None,
     };
+    if let (Some(led_to), None, "") = (answer.led_to, &answer.pod, answer.body.as_str()) {
+        // Nobody has said anything: this is a connection of which only the beginning was tried.
+        let led = answerers.iter().find(|answerer| answerer.endpoint == led_to);
+        return led.map_or_else(|| Identity::Stranger(led_to.to_string()), Identity::Known);
+    }
     // The header is what the server was told it is; the line is its own opinion, and a pod on
     // the host network or with two addresses may say something else there.
     let known = if answer.pod.is_some() { by_name } else { by_line.or(only) };

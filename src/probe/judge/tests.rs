@@ -36,7 +36,7 @@ fn failure(kind: FailureKind, text: &str) -> Try {
 }
 
 fn verdict(probe: &Probe, tries: Vec<Try>) -> Verdict {
-    judge(probe, &[&Outcome { id: probe.orders[0].id, tries, waited: None }], 0.001).verdict
+    judge(probe, &[&Outcome::new(probe.orders[0].id, tries)], 0.001).verdict
 }
 
 fn fault_of(probe: &Probe, tries: Vec<Try>) -> (FaultKind, String) {
@@ -135,8 +135,7 @@ fn uneven_shares_fail() {
             let each = ["pod1a", "pod1b", "pod2"].into_iter().zip(counts);
             each.flat_map(|(pod, count)| std::iter::repeat_n(answer(Some(pod), None, ""), count)).collect()
         };
-        let outcomes: Vec<Outcome> =
-            probe.orders.iter().map(|order| Outcome { id: order.id, tries: tries(), waited: None }).collect();
+        let outcomes: Vec<Outcome> = probe.orders.iter().map(|order| Outcome::new(order.id, tries())).collect();
         judge(&probe, &outcomes.iter().collect::<Vec<_>>(), 0.0005)
     };
     let even = judged([130, 140, 130]);
@@ -162,7 +161,7 @@ fn affinity_sticks() {
             .enumerate()
             .map(|(index, order)| {
                 let tries = (0..order.times).map(|_| answer(Some(pick(index)), None, "")).collect();
-                Outcome { id: order.id, tries, waited: None }
+                Outcome::new(order.id, tries)
             })
             .collect();
         judge(&probe, &outcomes.iter().collect::<Vec<_>>(), 0.001).verdict
@@ -263,11 +262,7 @@ fn hopeless_measurements_are_skipped() {
     let first = suite.first_orders();
     let outcomes: Vec<Outcome> = first
         .iter()
-        .map(|order| Outcome {
-            id: order.id,
-            tries: vec![failure(FailureKind::Timeout, ""); order.times],
-            waited: None,
-        })
+        .map(|order| Outcome::new(order.id, vec![failure(FailureKind::Timeout, ""); order.times]))
         .collect();
     assert!(suite.second_orders(&outcomes).is_empty());
     let report = report(&suite, &outcomes, &[]);
@@ -279,4 +274,68 @@ fn hopeless_measurements_are_skipped() {
 fn p_values_in_words() {
     let texts: Vec<String> = [1.0, 0.4712, 0.0312, 0.00031, 2.4e-12, 0.0].iter().map(|p| p_text(*p)).collect();
     assert_eq!(texts, ["1.00", "0.47", "0.0312", "0.0003", "2e-12", "0"]);
+}
+
+/// An answer that nobody gave: a connection that was led to an endpoint, under an address of the client's.
+fn led_to(endpoint: &str, client: &str) -> Try {
+    let answer =
+        Answer { led_to: Some(endpoint.parse().unwrap()), client: Some(client.parse().unwrap()), ..Answer::default() };
+    Try { result: Ok(answer), micros: 1 }
+}
+
+/// What conntrack says counts as an answer does, and whole answers must agree with it.
+#[test]
+fn connections_are_counted_by_whom_they_are_led_to() {
+    let suite = suite(&book(), &SuiteOptions { only: vec!["balance/node2".to_owned()], ..SuiteOptions::default() });
+    let probe = &suite.probes[0];
+    assert!(probe.orders.iter().all(|order| order.counted_by.as_deref() == Some("node2")));
+    let good = |nth: usize| led_to(["192.168.1.10:80", "192.168.1.20:80", "192.168.2.20:80"][nth % 3], "10.30.45.200");
+    let judged = |bad: Option<Try>, whole: Vec<Try>| {
+        let mut outcomes: Vec<Outcome> =
+            probe.orders.iter().map(|order| Outcome::new(order.id, (0..order.times).map(good).collect())).collect();
+        // Only the first order's answers are under test; what the others see is of their own addresses.
+        for (order, outcome) in probe.orders.iter().zip(&mut outcomes) {
+            for one in &mut outcome.tries {
+                let Ok(answer) = &mut one.result else { continue };
+                let endpoint = answer.led_to.unwrap();
+                let answerer = probe.expect.answerers().iter().find(|it| it.endpoint == endpoint).unwrap();
+                answer.client = answerer.sources.first().copied();
+                assert!(!order.netns.is_empty());
+            }
+        }
+        outcomes[0].tries.extend(bad);
+        outcomes[0].whole = whole;
+        let outcomes: Vec<&Outcome> = outcomes.iter().collect();
+        judge(probe, &outcomes, 0.001)
+    };
+    let fault = |bad: Option<Try>, whole: Vec<Try>| match judged(bad, whole).verdict {
+        Verdict::Fail(fault) => (fault.kind, fault.happened),
+        other => panic!("{other:?}"),
+    };
+    let right = answer(Some("pod1a"), None, "");
+    let whole = |endpoint: &str| {
+        let mut one = right.clone();
+        let Ok(answer) = &mut one.result else { panic!("{one:?}") };
+        (answer.led_to, answer.body) =
+            (Some(endpoint.parse().unwrap()), "HTTP Server IP address: 192.168.1.10".to_owned());
+        one
+    };
+    let all = judged(None, vec![whole("192.168.1.10:80"); 2]);
+    assert!(
+        matches!(&all.verdict, Verdict::Pass(text) if text.ends_with("; 2 whole answers agree")),
+        "{:?}",
+        all.verdict
+    );
+    let total: usize = probe.orders.iter().map(|order| order.times).sum();
+    // Whole answers are not among those that are counted.
+    assert_eq!(all.distribution.map(|it| (it.connections, it.shares.iter().map(|it| it.observed).sum())), {
+        Some((total as u64, total as u64))
+    });
+    assert_eq!(
+        fault(None, vec![whole("192.168.1.20:80")]),
+        (FaultKind::WrongContent, "pod1a answered a connection that conntrack says was led to 192.168.1.20:80".into())
+    );
+    assert_eq!(fault(Some(led_to("192.168.1.99:80", "10.30.45.200")), Vec::new()).0, FaultKind::WrongAnswerer);
+    assert_eq!(fault(Some(led_to("192.168.1.10:80", "1.2.3.4")), Vec::new()).0, FaultKind::WrongSource);
+    assert_eq!(fault(None, vec![failure(FailureKind::Timeout, "")]).0, FaultKind::Timeout);
 }

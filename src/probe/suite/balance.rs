@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     lab::model::{NodeId, Place, Protocol, ProxyMode, ServiceId},
-    probe::stats,
+    probe::{order::Order, stats},
     proxy::truth::{self, AddressKind, Choice, Sight},
 };
 
@@ -228,8 +228,11 @@ fn test(
         }
     };
     let times = if matches!(expect, Expect::Shares(_)) { AS_NEEDED } else { STICKY_TRIES };
-    let orders = samples.iter().map(|sample| scene.crowd(sample.from, sample.to, times)).collect();
     let from = Place::Node(node);
+    let counted_by = matches!(expect, Expect::Shares(_)).then(|| lab.netns(from));
+    let order =
+        |sample: &Sample| Order { counted_by: counted_by.clone(), ..scene.crowd(sample.from, sample.to, times) };
+    let orders = samples.iter().map(order).collect();
     let mut probe =
         scene.probe_by(Draft { group: Group::Balance, from, target, entry: Some(node), expect, why }, orders);
     for sample in samples {

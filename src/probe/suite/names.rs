@@ -117,7 +117,7 @@ fn probe(scene: &Scene<'_>, ask: &Ask, seen: &mut Answering) -> Probe {
     let expect = Expect::Says(Saying { by: by.clone(), ..saying.clone() });
     let timeout_ms = if *outer { OUTER_PATIENCE_MS } else { PATIENCE_MS };
     let what = What::Names { question: question.clone(), timeout_ms };
-    let order = Order { id: 0, netns: lab.netns(*from), what, times: 1 };
+    let order = Order::new(lab.netns(*from), what, 1);
     let draft = Draft { group: Group::Names, from: *from, target, entry: None, expect, why: (*why).to_owned() };
     let mut probe = scene.probe_by(draft, vec![order]);
     let mut id = format!("{}/{}/{kind}/{name}", Group::Names, probe.from);

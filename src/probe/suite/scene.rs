@@ -135,7 +135,7 @@ impl Scene<'_> {
             _ if curl => What::Curl { url: format!("{}{}", url(to), &path[1..]), timeout_ms },
             _ => What::Http { to, path: path.to_owned(), timeout_ms },
         };
-        let order = Order { id: 0, netns: self.lab.netns(draft.from), what, times };
+        let order = Order::new(self.lab.netns(draft.from), what, times);
         self.probe_by(draft, vec![order])
     }
 
@@ -181,7 +181,7 @@ impl Scene<'_> {
     /// An order to open `times` connections with the built-in client.
     pub(super) fn crowd(&self, from: Place, to: SocketAddr, times: usize) -> Order {
         let what = What::Http { to, path: "/".to_owned(), timeout_ms: CROWD_PATIENCE_MS };
-        Order { id: 0, netns: self.lab.netns(from), what, times }
+        Order::new(self.lab.netns(from), what, times)
     }
 
     /// What must come of a probe, from what must be seen.

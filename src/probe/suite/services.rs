@@ -100,6 +100,9 @@ pub(super) fn served(scene: &Scene<'_>, bounds: &mut Vec<Bound>) -> Vec<Probe> {
         // Two tries at least make it a crowd, which the built-in client serves.
         let mut probe = scene.probe(draft, tries(answerers).max(2));
         probe.id.push_str("/itself");
+        // It has met itself once: more of it would show nothing more.
+        let itself = lab.netns(way.from);
+        probe.orders.iter_mut().for_each(|order| order.until = Some(itself.clone()));
         probes.push(probe);
     }
     probes

@@ -82,7 +82,7 @@ fn probe(scene: &Scene<'_>, yours: &UserProbe) -> Probe {
     };
     let who = asker(scene, yours);
     let why = format!("the lab file asks for it: {} {written}, from {who}", yours.asks.key());
-    let order = Order { id: 0, netns: who, what: What::Errand(Box::new(errand)), times };
+    let order = Order::new(who, What::Errand(Box::new(errand)), times);
     let nobody_named = !matches!(&want, Want::Grants(wish) if !wish.backends.is_empty());
     let expect = match want {
         Want::Fails(kinds) => Expect::Silence(kinds),

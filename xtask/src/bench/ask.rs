@@ -1,5 +1,5 @@
-//! The client whose first answer stops the clock, the same for every contender: it asks until
-//! it is answered, without a pause that could be mistaken for the contender's own.
+//! The clients whose first answer stops the clock, the same for every contender: they ask until they are
+//! answered, without a pause that could be mistaken for the contender's own.
 
 use std::{
     io::{Read, Write},
@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::run::{Failure, Result};
 
 /// Gives up after this long.
@@ -15,20 +17,42 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks for `/` until there is an answer, then prints `answered`.
 pub(crate) fn ask(to: SocketAddr) -> Result<()> {
+    // A refusal comes at once; the servers that start need the processor too.
+    until_answered(to, Duration::from_millis(200), thread::yield_now)?;
+    println!("answered");
+    Ok(())
+}
+
+/// Says `asking`, and then when it was answered, by the clock of [`now`]. Who changes the lab needs the
+/// processors meanwhile, so it rests between two attempts. What is sent before there are rules is lost, so
+/// an attempt must be short, or the next one would come too late.
+pub(crate) fn notice(to: SocketAddr) -> Result<()> {
+    println!("asking");
+    until_answered(to, Duration::from_millis(2), || thread::sleep(Duration::from_micros(200)))?;
+    println!("{}", now()?.as_nanos());
+    Ok(())
+}
+
+/// The clock that all processes of a host share.
+pub(crate) fn now() -> Result<Duration> {
+    let time =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|errno| Failure(format!("there is no clock: {errno}")))?;
+    Ok(time.into())
+}
+
+fn until_answered(to: SocketAddr, attempt: Duration, pause: impl Fn()) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if answers(to) {
-            println!("answered");
+        if answers(to, attempt) {
             return Ok(());
         }
-        // A refusal comes at once; the servers that start need the processor too.
-        thread::yield_now();
+        pause();
     }
     Err(Failure(format!("{to} has not answered in {PATIENCE:?}")))
 }
 
-fn answers(to: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_millis(200)) else { return false };
+fn answers(to: SocketAddr, attempt: Duration) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to, attempt) else { return false };
     let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
     let mut status = [0; 12];
     let asked =

@@ -1,221 +1,222 @@
-//! One turn of one contender: from the command to what stops the clock, and its end.
+//! One turn of one contender: from the command to what stops the clock, then its end, until the kernel
+//! is done with it.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use super::lab::{Grid, Prepared};
+use super::{
+    inside,
+    program::{Bench, Prepared, output},
+    table::Unit,
+};
 use crate::run::{Failure, Result, top};
 
-/// The node port that is asked.
-const NODE_PORT: &str = "10.30.45.100:30080";
 /// The name of the labs of this run, which may have namesakes.
-const NAME: &str = "bench";
+pub(crate) const NAME: &str = "xtask-bench";
 
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Measure {
-    /// `netlab up`, until a node port has answered.
-    UpAnswered,
-    /// The script, until a node port has answered.
-    ScriptAnswered,
+/// Who has a turn.
+#[derive(Debug)]
+pub(crate) struct Contender<'a> {
+    /// What the rows are called, before what was measured.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) what: What<'a>,
+}
+
+/// What a contender does.
+#[derive(Debug)]
+pub(crate) enum What<'a> {
+    /// `netlab up`, then a request until it is answered.
+    Netlab(&'a Prepared),
     /// `netlab up --stage rules`.
-    UpRules,
+    NetlabRules(&'a Prepared),
+    /// `netlab up` that says where the time went; then what the lab takes.
+    Inside(&'a Prepared, inside::Depth),
+    /// The script, until a node port has answered.
+    Script,
     /// The script, until its last rule is in.
     ScriptRules,
-    /// `netlab up`.
-    Up,
+    /// Mininet with Linux bridges.
+    Mininet { switches: u32, hosts: u32 },
     /// The kernel's own calls.
-    Floor,
+    Floor(&'a Prepared),
     /// The same, and then each node's rules by the bare tool.
-    FloorRules,
+    FloorRules(&'a Prepared),
 }
 
-/// How long a turn took.
+/// What was measured in a turn.
 #[derive(Debug)]
-pub(crate) struct Took {
-    /// To what stops the clock.
-    pub(crate) up: Duration,
-    /// The end, if that is netlab's.
-    pub(crate) down: Option<Down>,
+pub(crate) struct Reading {
+    pub(crate) what: String,
+    pub(crate) unit: Unit,
+    pub(crate) value: f64,
 }
 
-/// How long an end took.
-#[derive(Debug)]
-pub(crate) struct Down {
-    /// Until the command had come back.
-    pub(crate) ended: Duration,
-    /// Until the kernel was done with it.
-    pub(crate) freed: Duration,
-}
+/// It is there.
+pub(crate) const READY: &str = "ready";
+/// It has answered.
+pub(crate) const ANSWERED: &str = "first answered request";
+/// The command that ends it has returned, or its processes are gone.
+pub(crate) const DOWN: &str = "down has returned";
+/// The kernel has freed all of it, from when the end began.
+pub(crate) const QUIET: &str = "the kernel is quiet";
 
-/// The programs, and a directory for what they need.
-#[derive(Debug)]
-pub(crate) struct Bench {
-    netlab: PathBuf,
-    xtask: PathBuf,
-    /// The interpreter itself: what is called `python3` may be a slow wrapper around it.
-    python: String,
-    directory: tempfile::TempDir,
-}
-
-impl Measure {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Measure::UpAnswered => "netlab up, to the first answer",
-            Measure::ScriptAnswered => "the script, to the first answer",
-            Measure::UpRules => "netlab up --stage rules",
-            Measure::ScriptRules => "the script, without servers",
-            Measure::Up => "netlab up",
-            Measure::Floor => "the kernel floor",
-            Measure::FloorRules => "the kernel floor, and the tool for each node's rules",
-        }
-    }
-
-    /// What it is to be compared with, besides the floor.
-    pub(crate) fn against(self) -> Option<&'static str> {
-        match self {
-            Measure::UpAnswered => Some(Measure::ScriptAnswered.name()),
-            Measure::UpRules => Some(Measure::ScriptRules.name()),
-            Measure::Up => Some(Measure::Floor.name()),
-            Measure::ScriptAnswered | Measure::ScriptRules | Measure::Floor | Measure::FloorRules => None,
-        }
+impl Reading {
+    pub(crate) fn time(what: &str, took: Duration) -> Self {
+        Reading { what: what.to_owned(), unit: Unit::Millis, value: took.as_secs_f64() * 1000.0 }
     }
 }
 
-impl Bench {
-    pub(crate) fn new(netlab: PathBuf, xtask: PathBuf) -> Result<Self> {
-        let directory = tempfile::tempdir().map_err(|error| Failure(format!("no directory for the labs: {error}")))?;
-        fs::write(directory.path().join("script.sh"), include_str!("script.sh"))
-            .map_err(|error| Failure(format!("cannot write the script: {error}")))?;
-        let python = output(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]))?;
-        Ok(Bench { netlab, xtask, python: python.trim().to_owned(), directory })
+/// Times of a turn, and of its end.
+struct Turn {
+    began: Instant,
+    readings: Vec<Reading>,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Turn { began: Instant::now(), readings: Vec::new() }
     }
 
-    /// A lab of the project.
-    pub(crate) fn lab(&self, file: &str) -> Result<Prepared> {
-        self.prepare(top().join(file))
+    fn read(&mut self, what: &str) {
+        self.readings.push(Reading::time(what, self.began.elapsed()));
     }
 
-    /// A lab of any size.
-    pub(crate) fn grid(&self, grid: &Grid, proxy: &str) -> Result<Prepared> {
-        let file = self.directory.path().join(format!("{}-{}-{proxy}.toml", grid.name, grid.services));
-        let text = output(self.netlab().args(["new", "grid", "-"]).args(grid.words(proxy)))?;
-        fs::write(&file, text).map_err(|error| Failure(format!("cannot write a lab: {error}")))?;
-        self.prepare(file)
-    }
-
-    /// The program.
-    pub(crate) fn netlab(&self) -> Command {
-        Command::new(&self.netlab)
-    }
-
-    fn prepare(&self, file: PathBuf) -> Result<Prepared> {
-        let plan = self.directory.path().join(file.file_name().unwrap_or_default()).with_extension("plan");
-        let output = Command::new(&self.netlab).arg("plan").arg(&file).output();
-        let output = output.map_err(|error| Failure(format!("cannot run netlab: {error}")))?;
-        if !output.status.success() {
-            return Err(Failure(format!("netlab plan failed: {}", String::from_utf8_lossy(&output.stderr))));
-        }
-        fs::write(&plan, &output.stdout).map_err(|error| Failure(format!("cannot write a plan: {error}")))?;
-        let rules = plan.with_extension("rules");
-        self.write_rules(&file, &String::from_utf8_lossy(&output.stdout), &rules)?;
-        Ok(Prepared { file, plan, rules })
-    }
-
-    /// One file for each node whose rules the plan loads: `netlab rules NODE`, in a directory that is named
-    /// as the tool.
-    fn write_rules(&self, lab: &Path, plan: &str, rules: &Path) -> Result<()> {
-        let wrong = |error| Failure(format!("cannot write rules down: {error}"));
-        for line in plan.lines() {
-            let Some((command, node)) = line.split_once("# netlab rules ") else { continue };
-            let tool = if command.contains("nft -f") { "nft" } else { "iptables-restore" };
-            fs::create_dir_all(rules.join(tool)).map_err(wrong)?;
-            let text = output(self.netlab().args(["rules", node, "--file"]).arg(lab))?;
-            fs::write(rules.join(tool).join(node), text).map_err(wrong)?;
-        }
-        Ok(())
-    }
-
-    /// One turn, to its very end: the kernel frees namespaces in the background, and what it
-    /// still has to do must not be the next one's burden.
-    pub(crate) fn take(&self, measure: Measure, lab: &Prepared) -> Result<Took> {
-        let took = self.turn(measure, lab)?;
-        output(Command::new(&self.xtask).arg("settle"))?;
-        Ok(took)
-    }
-
-    fn turn(&self, measure: Measure, lab: &Prepared) -> Result<Took> {
-        match measure {
-            Measure::Up => self.up_and_down(lab, &[], false),
-            Measure::UpRules => self.up_and_down(lab, &["--stage", "rules"], false),
-            Measure::UpAnswered => self.up_and_down(lab, &[], true),
-            Measure::ScriptRules => self.script("rules", "rules"),
-            Measure::ScriptAnswered => self.script("all", "answered"),
-            Measure::Floor | Measure::FloorRules => {
-                let mut floor = Command::new(&self.xtask);
-                floor.arg("floor").arg(&lab.plan);
-                if measure == Measure::FloorRules {
-                    floor.arg("--rules").arg(&lab.rules);
-                }
-                let text = output(&mut floor)?;
-                let nanos = text.trim().parse().map_err(|_| Failure(format!("the floor said {text:?}")))?;
-                Ok(Took { up: Duration::from_nanos(nanos), down: None })
-            }
-        }
-    }
-
-    fn up_and_down(&self, lab: &Prepared, stage: &[&str], ask: bool) -> Result<Took> {
-        let began = Instant::now();
-        output(Command::new(&self.netlab).args(["up", "--quiet", "--name", NAME]).args(stage).arg(&lab.file))?;
-        if ask {
-            let mut exec = Command::new(&self.netlab);
-            exec.args(["exec", "--lab", NAME, "host", "--"]).arg(&self.xtask).args(["ask", NODE_PORT]);
-            output(&mut exec)?;
-        }
-        let up = began.elapsed();
-        let began = Instant::now();
-        let text = output(Command::new(&self.netlab).args(["down", "--wait", NAME]))?;
-        let freed = began.elapsed();
-        // `NAME is down (3 ms); …`: what it says itself, as this call waits for the kernel too.
-        let ended = text.split_once('(').and_then(|(_, rest)| rest.split_once(" ms")?.0.parse().ok());
-        let ended = Duration::from_millis(ended.ok_or_else(|| Failure(format!("netlab down said {text:?}")))?);
-        Ok(Took { up, down: Some(Down { ended, freed }) })
-    }
-
-    fn script(&self, what: &str, until: &str) -> Result<Took> {
-        let mut command = Command::new("unshare");
-        if !nix::unistd::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        command.args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "bash"]);
-        command.arg(self.directory.path().join("script.sh"));
-        command.arg(what).arg(&self.python).arg(top().join("templates/http_server.py")).arg(&self.xtask);
-        let began = Instant::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let child = child.as_mut().map_err(|error| Failure(format!("cannot run the script: {error}")))?;
-        let up = said(child, until).map(|()| began.elapsed());
-        let status = child.wait().map_err(|error| Failure(format!("lost the script: {error}")))?;
-        up.ok_or_else(|| Failure(format!("the script broke off: {status}"))).map(|up| Took { up, down: None })
+    /// What ends it, and the wait until the kernel is done: what it still has to do must not be the next
+    /// one's burden.
+    fn end(mut self, bench: &Bench, end: impl FnOnce() -> Result<()>) -> Result<Vec<Reading>> {
+        self.began = Instant::now();
+        end()?;
+        self.read(DOWN);
+        bench.settle()?;
+        self.read(QUIET);
+        Ok(self.readings)
     }
 }
 
-/// Waits until a child has said a word.
-fn said(child: &mut Child, word: &str) -> Option<()> {
-    let lines = BufReader::new(child.stdout.take()?).lines();
-    lines.map_while(std::result::Result::ok).any(|line| line == word).then_some(())
+/// One turn. If it fails, no lab is left.
+pub(crate) fn take(bench: &Bench, what: &What<'_>) -> Result<Vec<Reading>> {
+    turn(bench, what).map_err(|failure| match down(bench) {
+        Ok(()) => failure,
+        Err(other) => Failure(format!("{failure}\n{other}")),
+    })
 }
 
-pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let program = Path::new(command.get_program()).display().to_string();
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| Failure(format!("cannot run {program}: {error}")))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(Failure(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))),
+fn turn(bench: &Bench, what: &What<'_>) -> Result<Vec<Reading>> {
+    match what {
+        What::Netlab(lab) => netlab(bench, lab),
+        What::NetlabRules(lab) => {
+            let mut turn = Turn::begin();
+            up(bench, lab, &["--stage", "rules"])?;
+            turn.read("rules are in");
+            turn.end(bench, || down(bench)).map(|mut readings| {
+                // Those of a whole lab are measured elsewhere.
+                readings.truncate(1);
+                readings
+            })
+        }
+        What::Inside(lab, depth) => {
+            let readings = inside::look(bench, lab, *depth)?;
+            down(bench)?;
+            bench.settle()?;
+            Ok(readings)
+        }
+        What::Script => script(bench, "all", &[("answered", ANSWERED)]),
+        What::ScriptRules => script(bench, "rules", &[("rules", "rules are in")]),
+        What::Mininet { switches, hosts } => mininet(bench, *switches, *hosts),
+        What::Floor(lab) => floor(bench, bench.xtask().arg("floor").arg(&lab.plan)),
+        What::FloorRules(lab) => floor(bench, bench.xtask().arg("floor").arg(&lab.plan).arg("--rules").arg(&lab.rules)),
+    }
+}
+
+fn up(bench: &Bench, lab: &Prepared, options: &[&str]) -> Result<()> {
+    output(bench.netlab().args(["up", "--quiet", "--name", NAME]).args(options).arg(&lab.file)).map(drop)
+}
+
+fn down(bench: &Bench) -> Result<()> {
+    output(bench.netlab().args(["down", "--quiet", NAME])).map(drop)
+}
+
+fn netlab(bench: &Bench, lab: &Prepared) -> Result<Vec<Reading>> {
+    let mut turn = Turn::begin();
+    up(bench, lab, &[])?;
+    turn.read(READY);
+    ask(bench, lab)?;
+    turn.read(ANSWERED);
+    turn.end(bench, || down(bench))
+}
+
+/// Has the lab asked until it answers. Where a grid answers is found out in the first round, which is not
+/// counted.
+pub(crate) fn ask(bench: &Bench, lab: &Prepared) -> Result<()> {
+    if lab.question.get().is_none() {
+        // It is empty.
+        let _ = lab.question.set(("node1".to_owned(), bench.first_service(NAME)?));
+    }
+    let (place, address) = lab.question.get().ok_or_else(|| Failure("nobody knows what to ask".to_owned()))?;
+    output(bench.xtask_in(NAME, place).args(["ask", address])).map(drop)
+}
+
+fn script(bench: &Bench, what: &str, words: &[(&str, &str)]) -> Result<Vec<Reading>> {
+    let mut command = bench.apart();
+    command.arg("bash").arg(bench.file("script.sh"));
+    command
+        .arg(what)
+        .arg(&bench.python)
+        .arg(top().join("templates/http_server.py"))
+        .args([bench.xtask().get_program()]);
+    telling(bench, &mut command, words)
+}
+
+/// The interpreter that the distribution's package is made for. Hosts of Mininet are no servers: it is
+/// started, and not asked.
+fn mininet(bench: &Bench, switches: u32, hosts: u32) -> Result<Vec<Reading>> {
+    let mut command = bench.apart();
+    command.arg("/usr/bin/python3").arg(bench.file("hosts.py")).args([switches.to_string(), hosts.to_string()]);
+    telling(bench, &mut command, &[("started", "started")])
+}
+
+/// A program that says when it is where; its end begins when it has said the last word.
+fn telling(bench: &Bench, command: &mut Command, words: &[(&str, &str)]) -> Result<Vec<Reading>> {
+    let mut turn = Turn::begin();
+    let (mut child, mut lines) = start(command)?;
+    for (word, what) in words {
+        let said = lines.by_ref().map_while(std::result::Result::ok).any(|line| line == *word);
+        if !said {
+            return Err(Failure(format!("{command:?} broke off: {:?}", child.wait())));
+        }
+        turn.read(what);
+    }
+    turn.end(bench, || ended(&mut child, command))
+}
+
+/// It says itself how long its calls took, and waits for nobody before it ends.
+fn floor(bench: &Bench, command: &mut Command) -> Result<Vec<Reading>> {
+    let (mut child, mut lines) = start(command)?;
+    let line = lines.next().and_then(std::result::Result::ok).unwrap_or_default();
+    let nanos = line.trim().parse().map_err(|_| Failure(format!("the floor said {line:?}")))?;
+    let mut turn = Turn::begin();
+    turn.readings.push(Reading::time(READY, Duration::from_nanos(nanos)));
+    turn.end(bench, || ended(&mut child, command))
+}
+
+fn start(command: &mut Command) -> Result<(Child, Lines<BufReader<ChildStdout>>)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure(format!("cannot run {command:?}: {error}")))?;
+    let output = child.stdout.take().ok_or_else(|| Failure(format!("{command:?} has no output")))?;
+    Ok((child, BufReader::new(output).lines()))
+}
+
+fn ended(child: &mut Child, command: &Command) -> Result<()> {
+    match child.wait() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure(format!("{command:?}: {status}"))),
+        Err(error) => Err(Failure(format!("lost {command:?}: {error}"))),
     }
 }

@@ -163,7 +163,7 @@ fn probe(scene: &Scene<'_>, (fetch, answerers): &(Fetch<'_>, Vec<Answerer>), see
         node: None,
         service: service.map(|id| rule_name(lab.service(id))),
     };
-    let order = Order { id: 0, netns: lab.netns(*from), what, times: 1 };
+    let order = Order::new(lab.netns(*from), what, 1);
     let expect = Expect::Answer(answerers.clone());
     let draft = Draft { group: Group::Names, from: *from, target, entry: None, expect, why: (*why).to_owned() };
     let mut probe = scene.probe_by(draft, vec![order]);
