@@ -17,8 +17,9 @@ use netlab::{
     proxy::{
         Rules,
         endpoints::conditions,
+        nfnetlink::Batch,
         render,
-        sync::{Memo, change, removal, transaction},
+        sync::{Memo, change, first, removal, transaction},
         view::{PortView, view, views_under},
     },
 };
@@ -66,9 +67,14 @@ proptest! {
                 let next = rules(mode, &lab);
                 kernel.learn();
                 let before = kernel.clone();
+                if mode == ProxyMode::Nftables {
+                    prop_assert!(Batch::of(&first(&next)).is_some(), "only the tool can load\n{}", next);
+                }
                 match transaction(mode, &text, &next) {
                     None => prop_assert_eq!(fresh(mode, &text).plain(), fresh(mode, &next).plain()),
                     Some(said) => {
+                        let told = mode != ProxyMode::Nftables || Batch::of(&said).is_some();
+                        prop_assert!(told, "only the tool can do\n{}", said);
                         run(mode, &mut kernel, &said);
                         kernel.touched_no_more_than_needed(&before, &fresh(mode, &text), &fresh(mode, &next));
                     }

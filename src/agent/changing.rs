@@ -170,8 +170,15 @@ pub(super) async fn turn_into(
     Ok(differences)
 }
 
-/// Reads a text as what the lab shall be; what was there in any way keeps what it has.
+/// Reads a text as what the lab shall be; what was there in any way keeps what it has. Of a text that differs
+/// in some Services only, nothing else is read.
 pub(super) fn read(text: &str, before: &Told) -> Result<Lab, Problem> {
+    let (was, overrides) = (&before.whole, &before.overrides);
+    let kept = |some: &Lab| overrides.kept(some).besides(&overrides.over(some));
+    if let Some(mut lab) = lab::load_edited((&before.text, was), text, &was.name, kept) {
+        lab.name = was.name.clone();
+        return Ok(lab);
+    }
     load(text, &before.whole, &before.kept())
 }
 
@@ -438,7 +445,7 @@ impl Now {
     /// How it is after a change: what is there keeps its interface indices.
     pub(super) fn after(was: &Now, lab: Arc<Lab>) -> Now {
         let allotted = Allotted::of(&was.plan).after(&was.allotted);
-        let plan = Arc::new(plan::plan_after(&lab, allotted.clone()));
+        let plan = Arc::new(plan::plan_from((&was.lab, &was.plan), &lab, allotted.clone()));
         Now { allotted: Allotted::of(&plan).after(&allotted), lab, plan }
     }
 }

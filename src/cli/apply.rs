@@ -18,6 +18,7 @@ use crate::{
     lab::{
         Kept, Overrides,
         difference::{Difference, differences},
+        is_about_services,
         model::Lab,
     },
     plan::{
@@ -41,12 +42,19 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     let waits = !args.leaving.no_wait && !directory.overrides().leaving().is_empty();
     // The agent, which knows how the lab is, reads the text again; what is wrong with it, only this command
     // can show.
-    let lab = watch.lap(ASK, "load", || source.load_after(&directory.name, &kept(&directory)?, terminal))?;
-    watch.lap(ASK, "requirements", || requirements::check(&lab))?;
+    let look = || -> Result<()> {
+        let lab = watch.lap(ASK, "load", || source.load_after(&directory.name, &kept(&directory)?, terminal))?;
+        watch.lap(ASK, "requirements", || requirements::check(&lab))
+    };
+    // Services need nothing of the host.
+    let is_small = watch.lap(ASK, "compare", || Ok::<_, Error>(is_about_services(&directory.text()?, &source.text)))?;
+    if !is_small {
+        look()?;
+    }
     let request =
         Request::Apply { text: source.text.clone(), no_wait: args.leaving.no_wait, timings: args.timings.are_wanted() };
     let (begun, mut laps, mut applied) = (watch.begin(), Vec::new(), None);
-    link::ask(&directory, &request, |reply| match reply {
+    let asked = link::ask(&directory, &request, |reply| match reply {
         Reply::Timings(told) => {
             laps = told;
             Ok(Hearing::More)
@@ -56,7 +64,11 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
             Ok(Hearing::Last)
         }
         _ => Err(Error::bug("a change was asked for, and something else was given")),
-    })?;
+    });
+    if asked.is_err() && is_small {
+        look()?;
+    }
+    asked?;
     watch.done(begun, ASK, "answer", String::new);
     let differences = applied.map(|applied| applied.differences).unwrap_or_default();
     args.timings.tell(&watch, laps)?;

@@ -145,7 +145,7 @@ fn pod(lab: &Lab, id: PodId, status: &Status) -> Lines {
         .iter()
         .filter(|service| service.namespace == pod.namespace && !service.selector.is_empty())
         .filter(|service| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
-        .map(crate::lab::model::Service::full_name)
+        .map(|service| service.full_name())
         .collect();
     let probes = probes(lab, id, status);
     vec![

@@ -168,7 +168,7 @@ struct ServiceRow {
 }
 
 fn services(lab: &Lab, form: Form<'_>) -> Result<()> {
-    let rows: Vec<ServiceRow> = lab.services.iter().map(service_row).collect();
+    let rows: Vec<ServiceRow> = lab.services.iter().map(|service| service_row(service)).collect();
     let listing = Listing {
         kind: "services",
         header: &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"],

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     lab::model::{ExternalNames, Lab},
-    proxy::endpoints::Conditions,
+    proxy::endpoints::{Conditions, conditions},
 };
 
 /// The cluster's DNS.
@@ -33,6 +33,8 @@ use crate::{
 pub struct Cluster {
     zone: Zone,
     external_names: ExternalNames,
+    /// Whose names they are.
+    lab: Lab,
 }
 
 /// So many aliases may come before one (CoreDNS's `maxCnameChainLength`).
@@ -49,7 +51,17 @@ impl Cluster {
     /// Of a lab whose pods are in these conditions; `None` for a lab without DNS.
     pub fn new(lab: &Lab, conditions: &Conditions) -> Option<Self> {
         let dns = lab.dns.as_ref()?;
-        Some(Cluster { zone: Zone::new(lab, dns, conditions), external_names: dns.external_names })
+        let zone = Zone::new(lab, dns, conditions);
+        Some(Cluster { zone, external_names: dns.external_names, lab: lab.clone() })
+    }
+
+    /// The same for a lab that this one has become, whose pods are as they say themselves.
+    pub fn after(&self, lab: &Lab) -> Option<Self> {
+        let dns = lab.dns.as_ref()?;
+        match self.zone.after(&self.lab, lab) {
+            Some(zone) => Some(Cluster { zone, external_names: dns.external_names, lab: lab.clone() }),
+            None => Cluster::new(lab, &conditions(lab)),
+        }
     }
 
     /// What to do about a message. The order of addresses and the id of a question for the upstream

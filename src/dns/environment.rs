@@ -24,7 +24,7 @@ fn of_services(lab: &Lab, pod: PodId) -> impl Iterator<Item = (String, String)> 
     let master = |service: &Service| (service.namespace.as_str(), service.name.as_str()) == MASTER;
     // What is said last wins: a pod's own namespace may have a Service of the API server's name.
     let masters = lab.services.iter().filter(move |service| master(service));
-    masters.chain(lab.services.iter().filter(move |service| own(service))).flat_map(of_service)
+    masters.chain(lab.services.iter().filter(move |service| own(service))).flat_map(|service| of_service(service))
 }
 
 fn of_service(service: &Service) -> Vec<(String, String)> {

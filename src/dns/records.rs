@@ -4,12 +4,17 @@
 //! (`10-0-0-5.default.pod.cluster.local` under `pods insecure`) is not.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
+    ops::Range,
 };
 
 use crate::{
-    lab::model::{Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
+    lab::{
+        Turn,
+        model::{Dns, Lab, Pod, PodRecords, Protocol, Service, ServiceKind, ServicePort, TargetPort},
+        name::Name,
+    },
     proxy::endpoints::{Conditions, conditions, endpoints},
 };
 
@@ -57,6 +62,14 @@ const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 
 /// Whether the cluster's DNS has the same to say of both labs, by their pods' own states.
 pub fn are_same(one: &Lab, other: &Lab) -> bool {
+    if let Some(turn) = Turn::between(one, other) {
+        let namespaces = |lab: &Lab, of: &Range<usize>| -> BTreeSet<Name> {
+            lab.services[of.clone()].iter().map(|service| service.namespace.clone()).collect()
+        };
+        if namespaces(one, &turn.old) == namespaces(other, &turn.new) {
+            return of_some(one, turn.old) == of_some(other, turn.new);
+        }
+    }
     let settings = |lab: &Lab| lab.dns.as_ref().map(|dns| (dns.pod_records, dns.external_names));
     let of = |lab: &Lab| (records(lab, &conditions(lab)), names_without_records(lab));
     settings(one) == settings(other) && of(one) == of(other)
@@ -72,7 +85,7 @@ pub fn are_same(one: &Lab, other: &Lab) -> bool {
 /// - `ns.dns` is the name server that the SOA record names: the Service `kube-dns`.
 pub fn records(lab: &Lab, conditions: &Conditions) -> Vec<Record> {
     let Some(dns) = &lab.dns else { return Vec::new() };
-    let mut zone = Zone { lab, domain: lab.cluster.domain.as_str(), ttl: dns.ttl, records: BTreeSet::new() };
+    let mut zone = Zone::new(lab, dns);
     zone.records.insert(Record {
         name: format!("dns-version.{}", zone.domain),
         ttl: SCHEMA_TTL,
@@ -85,6 +98,15 @@ pub fn records(lab: &Lab, conditions: &Conditions) -> Vec<Record> {
     if dns.pod_records == PodRecords::Verified {
         zone.pods(conditions);
     }
+    zone.records.into_iter().collect()
+}
+
+/// The records that some Services have, by their pods' own states.
+pub fn of_some(lab: &Lab, services: Range<usize>) -> Vec<Record> {
+    let Some(dns) = &lab.dns else { return Vec::new() };
+    let conditions = conditions(lab);
+    let mut zone = Zone::new(lab, dns);
+    lab.services[services].iter().for_each(|service| zone.service(service, &conditions));
     zone.records.into_iter().collect()
 }
 
@@ -134,6 +156,7 @@ struct Zone<'a> {
     lab: &'a Lab,
     domain: &'a str,
     ttl: u32,
+    cluster_ips: HashSet<IpAddr>,
     records: BTreeSet<Record>,
 }
 
@@ -144,6 +167,13 @@ struct Way<'a> {
     number: u16,
     /// The name of the machine there.
     target: String,
+}
+
+impl<'a> Zone<'a> {
+    fn new(lab: &'a Lab, dns: &Dns) -> Self {
+        let cluster_ips = lab.services.iter().filter_map(|service| service.cluster_ip).collect();
+        Zone { lab, domain: lab.cluster.domain.as_str(), ttl: dns.ttl, cluster_ips, records: BTreeSet::new() }
+    }
 }
 
 impl Zone<'_> {
@@ -182,7 +212,7 @@ impl Zone<'_> {
         }
         for way in &endpoints {
             // A ClusterIP has the name of its Service and no other.
-            if self.lab.services.iter().all(|other| other.cluster_ip != Some(way.ip)) {
+            if !self.cluster_ips.contains(&way.ip) {
                 self.add(&reverse_name(way.ip), Data::Pointer(way.target.clone()));
             }
         }

@@ -1,5 +1,6 @@
 //! Questions and their answers, written out.
 
+mod after;
 mod upstream;
 mod wire;
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use hickory_proto::rr::{
@@ -10,26 +11,31 @@ use hickory_proto::rr::{
     rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT},
 };
 
-use super::records::{self, Data, names_without_records, namespaces, records};
+use super::records::{self, Data, names_without_records, namespaces, of_some, records};
 use crate::{
-    lab::model::{Dns, Lab, PodRecords},
+    lab::{
+        Turn,
+        model::{Dns, Lab, PodRecords},
+    },
     proxy::endpoints::Conditions,
 };
 
 /// What is known of a lab's names. Comparing names does not look at case.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Zone {
     domain: Name,
     reverse: [Name; 2],
     /// Whose names are made from the addresses in them.
     pods: BTreeSet<Name>,
-    names: BTreeMap<Name, Vec<Entry>>,
+    names: Arc<BTreeMap<Name, Vec<Entry>>>,
+    /// What has changed of them since; `None` for a name that is no more.
+    fresh: BTreeMap<Name, Option<Vec<Entry>>>,
     server: Option<Name>,
     ttl: u32,
 }
 
 /// What a record says, and for how long.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     ttl: u32,
     data: RData,
@@ -57,6 +63,8 @@ pub(super) enum Found<'a> {
     Nothing,
 }
 
+/// With more names that have changed, it is made anew.
+const MOST_FRESH: usize = 4096;
 /// The time to live of an SOA record is no larger.
 const LONGEST_SOA: u32 = 300;
 
@@ -68,10 +76,8 @@ impl Zone {
         for name in names_without_records(lab).iter().filter_map(|name| absolute(name)) {
             names.insert(name, Vec::new());
         }
-        for record in records(lab, conditions) {
-            if let (Some(name), Some(data)) = (absolute(&record.name), data(&record.data)) {
-                names.entry(name).or_default().push(Entry { ttl: record.ttl, data });
-            }
+        for (name, entry) in entries(records(lab, conditions)) {
+            names.entry(name).or_default().push(entry);
         }
         let domain = &lab.cluster.domain;
         let pods = match dns.pod_records {
@@ -86,9 +92,63 @@ impl Zone {
             domain: absolute(domain.as_str()).unwrap_or_default(),
             reverse: ["in-addr.arpa", "ip6.arpa"].map(|name| absolute(name).unwrap_or_default()),
             pods,
-            names,
+            names: Arc::new(names),
+            fresh: BTreeMap::new(),
             server: absolute(&format!("{}.{}.svc.{domain}", service.name, service.namespace)),
             ttl: dns.ttl,
+        }
+    }
+
+    /// The same, where a lab has become another one that differs in few Services; `None` if more than
+    /// their own names changes with them.
+    pub(super) fn after(&self, old: &Lab, new: &Lab) -> Option<Self> {
+        let turn = Turn::between(old, new)?;
+        let (was, is) = (&old.services[turn.old.clone()], &new.services[turn.new.clone()]);
+        // A namespace has names of its own.
+        let known = namespaces(new);
+        let before = namespaces(old);
+        let same = was.iter().all(|it| known.contains(it.namespace.as_str()))
+            && is.iter().all(|it| before.contains(it.namespace.as_str()));
+        if !same || self.fresh.len() > MOST_FRESH {
+            return None;
+        }
+        let mut zone = self.clone();
+        for (name, entry) in entries(of_some(old, turn.old)) {
+            let mut entries = zone.entries(&name)?.to_vec();
+            let at = entries.iter().position(|it| *it == entry)?;
+            entries.remove(at);
+            zone.fresh.insert(name, Some(entries).filter(|entries| !entries.is_empty()));
+        }
+        // A ClusterIP has the name of its Service and no other.
+        let is_free = |ip| reverse_name(ip).is_some_and(|name| zone.entries(&name).is_none());
+        if !is.iter().filter_map(|service| service.cluster_ip).all(is_free) {
+            return None;
+        }
+        for (name, entry) in entries(of_some(new, turn.new)) {
+            let mut entries = zone.entries(&name).map(<[Entry]>::to_vec).unwrap_or_default();
+            entries.push(entry);
+            zone.fresh.insert(name, Some(entries));
+        }
+        Some(zone)
+    }
+
+    /// Everything that is known, in no order that matters.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> BTreeMap<String, Vec<String>> {
+        let names = self.names.keys().chain(self.fresh.keys());
+        let known = names.filter_map(|name| {
+            let mut entries: Vec<String> = self.entries(name)?.iter().map(|entry| format!("{entry:?}")).collect();
+            entries.sort();
+            Some((name.to_string(), entries))
+        });
+        known.collect()
+    }
+
+    /// What is known of a name.
+    fn entries(&self, name: &Name) -> Option<&[Entry]> {
+        match self.fresh.get(name) {
+            Some(fresh) => fresh.as_deref(),
+            None => self.names.get(name).map(Vec::as_slice),
         }
     }
 
@@ -102,7 +162,7 @@ impl Zone {
 
     /// Looks a name up, whatever its type.
     pub(super) fn find(&self, name: &Name) -> Found<'_> {
-        match self.names.get(name) {
+        match self.entries(name) {
             Some(records) => Found::Records(records),
             None => self.made(name).map_or(Found::Nothing, Found::Made),
         }
@@ -110,7 +170,7 @@ impl Zone {
 
     /// The name that this one only stands for.
     pub(super) fn alias(&self, name: &Name) -> Option<&Name> {
-        self.names.get(name)?.iter().find_map(|entry| match &entry.data {
+        self.entries(name)?.iter().find_map(|entry| match &entry.data {
             RData::CNAME(target) => Some(&target.0),
             _ => None,
         })
@@ -191,6 +251,14 @@ impl Zone {
 
 /// The serial number of the zone: nobody transfers it, so nobody compares it.
 const SERIAL: u32 = 1;
+
+/// Records as they are kept, with their names.
+fn entries(records: Vec<records::Record>) -> impl Iterator<Item = (Name, Entry)> {
+    records.into_iter().filter_map(|record| {
+        let (name, data) = (absolute(&record.name)?, data(&record.data)?);
+        Some((name, Entry { ttl: record.ttl, data }))
+    })
+}
 
 /// A name out of a text without a dot at its end.
 pub(super) fn absolute(text: &str) -> Option<Name> {

@@ -75,7 +75,7 @@ impl<T> Known<T> {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
     }
 
-    fn get(&self) -> Arc<T> {
+    pub(super) fn get(&self) -> Arc<T> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -95,6 +95,11 @@ struct Seed(AtomicU64);
 /// For a lab without DNS.
 pub(super) fn names(lab: &Lab) -> Result<Cluster> {
     Cluster::new(lab, &conditions(lab)).ok_or_else(|| Error::bug("a pod of a DNS that the lab does not have"))
+}
+
+/// The same, given the names before.
+pub(super) fn names_after(before: &Cluster, lab: &Lab) -> Result<Cluster> {
+    before.after(lab).ok_or_else(|| Error::bug("a pod of a DNS that the lab does not have"))
 }
 
 /// Serves the cluster's DNS in a pod, until that ends.

@@ -41,6 +41,7 @@ pub mod nest;
 pub mod netlink;
 pub mod netns;
 mod network;
+pub mod nfnetlink;
 mod ports;
 pub mod power;
 mod prober;

@@ -1,15 +1,20 @@
-//! Loads a node's rules, as one transaction, with the host's own tool.
+//! Loads a node's rules, as one transaction: nftables' by what the kernel itself is told, if every word of
+//! them is known, all others with the host's own tool.
 
 use std::{os::unix::process::ExitStatusExt, process::Command};
 
+use tokio::task;
+
 use super::{
     netns,
+    nfnetlink::{self, Heard},
     process::{Entrance, Output, Processes},
     serve::describe,
 };
 use crate::{
     error::{Context, Error, Result},
     lab::model::ProxyMode,
+    proxy::{nfnetlink::Batch, sync},
 };
 
 /// In a user namespace nft's and iptables-nft's netlink transaction must fit the send buffer
@@ -69,7 +74,51 @@ impl From<Mishap> for Error {
 ///
 /// When the tool is missing, or does not take the rules; nothing is loaded then.
 pub async fn load(netns: &str, proxy: ProxyMode, text: String, processes: &Processes) -> Result<()> {
+    if proxy == ProxyMode::Nftables && told(netns, sync::first(&text)).await?.is_none() {
+        return Ok(());
+    }
     load_into(Entrance::to_netns(netns)?, proxy, text, processes).await
+}
+
+/// Changes the rules of a namespace; `loaded` is the length of the whole text that is, or will be, loaded
+/// there, which decides about the tool.
+///
+/// # Errors
+///
+/// When the kernel does not take the change, or a tool that is needed is missing; nothing is changed
+/// then, unless the tool was killed.
+pub async fn change_in(
+    netns: &str,
+    proxy: ProxyMode,
+    loaded: usize,
+    text: String,
+    processes: &Processes,
+) -> Result<(), Mishap> {
+    let mut text = text;
+    if proxy == ProxyMode::Nftables {
+        match told(netns, text).await? {
+            None => return Ok(()),
+            Some(untold) => text = untold,
+        }
+    }
+    let entrance = Entrance::to_netns(netns).map_err(|error| Mishap { how: How::NotStarted, error })?;
+    change(entrance, proxy, loaded, text, processes).await
+}
+
+/// Tells the kernel a transaction; gives it back, with nothing done, if that is for the tool to do.
+async fn told(netns: &str, text: String) -> Result<Option<String>, Mishap> {
+    let netns = netns.to_owned();
+    let telling = task::spawn_blocking(move || {
+        let Some(batch) = Batch::of(&text) else { return Ok(Some(text)) };
+        match nfnetlink::send(&netns, &batch) {
+            Ok(Heard::Done) => Ok(None),
+            Ok(Heard::TooLong) => Ok(Some(text)),
+            Ok(Heard::Refused(error)) => Err(Mishap { how: How::Refused, error }),
+            Err(error) => Err(Mishap { how: How::NotStarted, error }),
+        }
+    });
+    let panicked = |panic: task::JoinError| Err(Mishap { how: How::Refused, error: Error::bug(panic.to_string()) });
+    telling.await.unwrap_or_else(panicked)
 }
 
 /// Loads rules at the other end of an entrance.

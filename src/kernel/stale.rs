@@ -32,10 +32,8 @@ pub async fn forget((old, before): (&Lab, &Plan), (new, after): (&Lab, &Plan), e
         let node = new.node(now.node);
         // A node without power has no rules, and what it remembered is gone.
         let Some(had) = had.get(&node.name) else { continue };
-        let stale = Stale::of(had, now);
-        if stale.is_nothing() {
-            continue;
-        }
+        // The kernel looks through all of its table to find those of UDP.
+        let Some(stale) = Stale::after_change(had, now) else { continue };
         let conntrack = Conntrack::open_in(node.name.as_str(), &runtime)?;
         let gone = conntrack.delete_if(Which::Of(Transport::Udp), |it| stale.is_stale(&it.flow)).await?;
         if gone > 0 {

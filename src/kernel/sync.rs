@@ -1,7 +1,7 @@
 //! From the rules that nodes have to those that they shall have.
 //!
-//! Every node gets one transaction, with what changes and nothing else. If a tool dies over it, the
-//! kernel has either the old rules or the new ones: it is asked which, and told what is missing.
+//! Every node gets one transaction, with what changes and nothing else. If a tool dies over it, or the
+//! kernel refuses it, that has either the old rules or the new ones: it is asked which, and told what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -215,6 +215,5 @@ async fn save(it: Loaded<'_>, means: Means<'_>) -> Result<String> {
 }
 
 async fn load(it: Loaded<'_>, text: String, means: Means<'_>) -> Result<(), Mishap> {
-    let entrance = Entrance::to_netns(it.netns).map_err(|error| Mishap { how: How::NotStarted, error })?;
-    rules::change(entrance, it.rules.mode(), it.length(), text, means.processes).await
+    rules::change_in(it.netns, it.rules.mode(), it.length(), text, means.processes).await
 }

@@ -190,7 +190,7 @@ impl Servers {
         if let Some(names) = &*self.names.lock().unwrap_or_else(PoisonError::into_inner)
             && lab.dns.is_some()
         {
-            names.set(dns::names(lab)?);
+            names.set(dns::names_after(&names.get(), lab)?);
         }
         if let Some(internet) = &*self.internet.lock().unwrap_or_else(PoisonError::into_inner) {
             internet.set(Internet::new(lab));

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    Client, Container, External, Lab, ManualEndpoint, Node, Pod, PodId, Service, ServicePort, UserExpect, UserProbe,
-    UserSource,
+    Client, Common, Container, External, Lab, ManualEndpoint, Node, Pod, PodId, Service, ServicePort, UserExpect,
+    UserProbe, UserSource,
 };
 
 /// One thing that is different.
@@ -73,9 +73,13 @@ pub fn differences(old: &Lab, new: &Lab) -> Vec<Difference> {
     let same_nodes = old.nodes.len() == new.nodes.len()
         && old.nodes.iter().zip(&new.nodes).all(|(one, other)| one.name == other.name);
     let pods = unlike(&old.pods, &new.pods, Pod::full_name, |one, other| same_nodes && one.is_like(other));
-    let services =
-        unlike(&old.services, &new.services, Service::full_name, |one, other| same_nodes && one.is_like(other));
-    let (old, new) = (things(old, pods.0, services.0), things(new, pods.1, services.1));
+    let services = unlike(
+        &old.services,
+        &new.services,
+        |it| it.full_name(),
+        |one, other| Common::is_same(one, other) || same_nodes && one.is_like(other),
+    );
+    let (old, new) = (things(old, pods.0, &services.0), things(new, pods.1, &services.1));
     old.into_iter().zip(new).flat_map(|(old, new)| old.against(&new)).collect()
 }
 
@@ -137,7 +141,7 @@ impl Things {
 }
 
 /// The kinds of things in the order in which they are told; the same for all labs.
-fn things(lab: &Lab, pods: Vec<&Pod>, services: Vec<&Service>) -> Vec<Things> {
+fn things(lab: &Lab, pods: Vec<&Pod>, services: &[&Common<Service>]) -> Vec<Things> {
     let only = |kind, fixed, keys: Keys| Things { kind, fixed, all: [(String::new(), keys)].into() };
     let external = |it: &External| it.name.to_string();
     vec![
@@ -146,7 +150,7 @@ fn things(lab: &Lab, pods: Vec<&Pod>, services: Vec<&Service>) -> Vec<Things> {
         only("load_balancer", &["name", "ip", "engine"], balancer(lab)),
         Things::of("node", &["ip", "pod_subnet", "attach"], &lab.nodes, |it| it.name.to_string(), node),
         Things::of("pod", POD, pods, Pod::full_name, |it| pod(lab, it)),
-        Things::of("service", &[], services, Service::full_name, |it| service(lab, it)),
+        Things::of("service", &[], services.iter().map(|it| &***it), Service::full_name, |it| service(lab, it)),
         Things::of("client", &["ip"], &lab.clients, |it| it.name.to_string(), client),
         Things::of("external", &["ip"], &lab.externals, external, of_external),
         Things::of("probe", &[], &lab.probes, |it| it.name.clone(), |it| probe(lab, it)),

@@ -13,8 +13,9 @@ use super::{
     file::{DnsTable, LabFile},
     kept::Kept,
     model::{
-        Attach, Container, ContainerPort, Dns, DnsEngine, DnsPolicy, ExternalNames, Labels, Node, NodeId, Pod, PodDns,
-        PodRecords, Protocol, Server, Service, ServiceId, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy,
+        Attach, Common, Container, ContainerPort, Dns, DnsEngine, DnsPolicy, ExternalNames, Labels, Node, NodeId, Pod,
+        PodDns, PodRecords, Protocol, Server, Service, ServiceId, ServiceKind, ServicePort, Span, TargetPort,
+        TrafficPolicy,
     },
     name::Name,
     network::Network,
@@ -162,7 +163,7 @@ impl DnsDraft {
         self,
         nodes: &[Node],
         pods: &mut Vec<Pod>,
-        services: &mut Vec<Service>,
+        services: &mut Vec<Common<Service>>,
         externals: &[ExternalDraft],
         kept: &Kept,
         problems: &mut Problems,
@@ -197,7 +198,7 @@ impl DnsDraft {
             };
             pods.push(self.pod(name, &namespace, node, address)?);
         }
-        services.push(self.service(namespace)?);
+        services.push(self.service(namespace)?.into());
         Some(Dns {
             engine: self.engine,
             service: ServiceId(services.len() - 1),

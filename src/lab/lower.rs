@@ -30,21 +30,48 @@ use super::{
     file::LabFile,
     hostnames::check_hostnames,
     kept::Kept,
-    model::Lab,
+    model::{Common, Lab, Service},
     name::Name,
     network::{ClientDraft, Network, NodeDraft},
     pods::Pods,
     probes::{Things, probes},
-    services::{ServiceDraft, services},
+    services::services,
 };
 use crate::diag::Problems;
 
+/// Services that are known already, and not in the file that is read.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// Those before the ones of the file.
+    pub(super) before: Vec<Common<Service>>,
+    /// Those after them.
+    pub(super) after: Vec<Common<Service>>,
+}
+
+impl Beside {
+    /// All of them.
+    pub(super) fn services(&self) -> impl Iterator<Item = &Common<Service>> {
+        self.before.iter().chain(&self.after)
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+}
+
 /// Puts the lab together; `None` if anything of it was refused, and `problems` says what.
-pub(super) fn lower(file: &LabFile, default_name: &Name, kept: &Kept, problems: &mut Problems) -> Option<Lab> {
+pub(super) fn lower(
+    file: &LabFile,
+    default_name: &Name,
+    kept: &Kept,
+    beside: &Beside,
+    problems: &mut Problems,
+) -> Option<Lab> {
     check::sizes(file, problems)?;
     let network = Network::of(file, kept, problems);
     let pods = Pods::of(file, &network, kept, problems);
-    let services = services(file, &network, &pods, kept, problems);
+    let services = services(file, &network, &pods, (kept, beside), problems);
     let balancer = balancer(file, &network, problems);
     let externals = externals(file, &network, problems);
     check_hostnames(file, &pods, problems);
@@ -61,7 +88,8 @@ pub(super) fn lower(file: &LabFile, default_name: &Name, kept: &Kept, problems: 
     let probes = probes(file, &things, problems);
     let nodes = network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<Vec<_>>>()?;
     let mut pods = pods.finish()?;
-    let mut services = services.into_iter().map(ServiceDraft::finish).collect::<Option<Vec<_>>>()?;
+    let read = services.into_iter().map(|draft| draft.finish().map(Common::from)).collect::<Option<Vec<_>>>()?;
+    let mut services = [beside.before.as_slice(), &read, &beside.after].concat();
     let dns = match dns? {
         Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, kept, problems)?),
         None => None,

@@ -13,6 +13,7 @@ mod check;
 mod containers;
 pub mod difference;
 mod dns;
+mod edited;
 mod externals;
 mod file;
 mod grid;
@@ -38,20 +39,24 @@ mod services;
 mod shared;
 mod stated;
 mod table;
+mod turn;
 mod value;
 
 use toml::de::DeTable;
 
 use crate::diag::{Diagnostic, Diagnostics, Problems};
+pub use edited::{is_about_services, load_edited};
 use file::LabFile;
 pub use grid::{Grid, GridError};
 pub use kept::Kept;
+use lower::Beside;
 use model::Lab;
 use name::Name;
 pub use overrides::Overrides;
 pub use scale::{ScaleError, scaled};
 pub use schema::schema;
 pub use stated::{Expectation, expectation, is_meant};
+pub use turn::Turn;
 
 /// A lab file may have so many bytes: the largest lab, written out pod by pod and Service by Service,
 /// has about five million.
@@ -111,6 +116,14 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
 }
 
 fn read(text: &str, default_name: &Name, kept: &Kept, problems: &mut Problems) -> Option<Lab> {
+    read_with(text, problems, |file, problems| lower::lower(file, default_name, kept, &Beside::default(), problems))
+}
+
+fn read_with(
+    text: &str,
+    problems: &mut Problems,
+    lower: impl FnOnce(&LabFile, &mut Problems) -> Option<Lab>,
+) -> Option<Lab> {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());
         problems.push(Diagnostic::new(MOST_BYTES..MOST_BYTES, message).hint("use `replicas` for pods that are alike"));
@@ -132,7 +145,7 @@ fn read(text: &str, default_name: &Name, kept: &Kept, problems: &mut Problems) -
     }
     let document = document.filter(|_| sound)?;
     let file = LabFile::of(document.get_ref(), problems);
-    lower::lower(&file, default_name, kept, problems)
+    lower(&file, problems)
 }
 
 /// The parser's message for a key or table that is there twice.

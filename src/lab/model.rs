@@ -5,6 +5,7 @@
 //! is checked there.
 
 mod balancer;
+mod common;
 mod dns;
 mod external;
 mod node;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use super::name::{Domain, IfName, LabelKey, LabelValue, Name};
 
 pub use balancer::{BalancerEngine, LoadBalancer};
+pub use common::Common;
 pub use dns::{Dns, DnsEngine, DnsOption, DnsPolicy, ExternalNames, PodDns, PodRecords};
 pub use external::{External, ExternalServer};
 pub use node::NodeState;
@@ -50,7 +52,7 @@ pub struct Lab {
     /// Pods, in file order, replicas expanded.
     pub pods: Vec<Pod>,
     /// Services, in file order.
-    pub services: Vec<Service>,
+    pub services: Vec<Common<Service>>,
     /// Machines outside the cluster, in file order.
     pub clients: Vec<Client>,
     /// The machine in front of the nodes; there is one where a Service has an address for it.

@@ -8,6 +8,7 @@ use super::{
     backends::{Index, backends, check_endpoints},
     file::{LabFile, ServicePortTable, ServiceTable},
     kept::Kept,
+    lower::Beside,
     model::{Labels, ManualEndpoint, Protocol, Service, ServiceKind, ServicePort, Span, TargetPort, TrafficPolicy},
     name::{Name, ServiceName},
     network::Network,
@@ -40,11 +41,11 @@ pub(super) fn services(
     file: &LabFile,
     network: &Network,
     pods: &Pods,
-    kept: &Kept,
+    (kept, beside): (&Kept, &Beside),
     problems: &mut Problems,
 ) -> Vec<ServiceDraft> {
     let tables = file.service.list();
-    let mut shared = Shared::claimed_by(file, network, kept, problems);
+    let mut shared = Shared::claimed_by(file, network, (kept, beside), problems);
     let index = Index::of(file, pods, network);
     let drafts: Vec<ServiceDraft> =
         tables.iter().map(|table| draft(table, &mut shared, &index, network, problems)).collect();

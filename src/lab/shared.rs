@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use ipnet::Ipv4Net;
@@ -12,7 +12,8 @@ use super::{
     alloc::Pool,
     file::{LabFile, ServicePortTable, ServiceTable},
     kept::Kept,
-    model::{Protocol, Span},
+    lower::Beside,
+    model::{Protocol, Service, Span},
     name::Name,
     network::Network,
     said::At,
@@ -44,7 +45,12 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 impl Shared {
     /// Everything that the tables ask for is taken, so that the order of the file does not matter
     /// to what is given.
-    pub(super) fn claimed_by(file: &LabFile, network: &Network, kept: &Kept, problems: &mut Problems) -> Self {
+    pub(super) fn claimed_by(
+        file: &LabFile,
+        network: &Network,
+        (kept, beside): (&Kept, &Beside),
+        problems: &mut Problems,
+    ) -> Self {
         let free =
             LOAD_BALANCER_NETS.iter().filter(|net| !network.ranges.iter().any(|range| overlap(range.net, **net)));
         let mut shared = Shared {
@@ -55,6 +61,7 @@ impl Shared {
             ip_owners: BTreeMap::new(),
             port_owners: BTreeMap::new(),
         };
+        beside.services().for_each(|service| shared.has(service));
         for table in file.service.list() {
             shared.claim(table, network, problems);
         }
@@ -65,6 +72,19 @@ impl Shared {
             shared.keep(table, kept);
         }
         shared
+    }
+
+    /// Takes what a Service has that is not in the file.
+    fn has(&mut self, service: &Service) {
+        if let (Some(pool), Some(IpAddr::V4(address))) = (&mut self.cluster_ips, service.cluster_ip) {
+            pool.take(u32::from(address));
+            self.ip_owners.insert(address, service.at.clone());
+        }
+        let ports = service.ports.iter().filter_map(|port| port.node_port).chain(service.health_check_node_port);
+        for port in ports {
+            self.node_ports.take(u32::from(port));
+            self.port_owners.insert(port, service.at.clone());
+        }
     }
 
     /// Takes what a Service asks for by number.

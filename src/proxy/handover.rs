@@ -1,8 +1,8 @@
 //! Two labs → the new pods that a Service needs before it can do without those that go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use super::endpoints::{Endpoint, conditions, endpoints};
+use super::endpoints::{Endpoint, Index, conditions};
 use crate::lab::model::{Lab, PodId, Service};
 
 /// The pods among the `fresh` ones of the new lab that have still to prove themselves, and that are to
@@ -13,18 +13,18 @@ pub fn heirs(old: &Lab, new: &Lab, gone: &BTreeSet<String>, fresh: &[PodId]) -> 
         return BTreeSet::new();
     }
     let leaves = |it: &Endpoint| it.ready && it.pod.is_some_and(|pod| gone.contains(&old.pod(pod).full_name()));
-    let loses = |service: &Service| {
-        let before = old.services.iter().find(|it| it.full_name() == service.full_name());
-        before.is_some_and(|before| of(old, before).iter().any(leaves))
-    };
+    let (before, after) = (conditions(old), conditions(new));
+    let (there, coming) = (Index::of(old, &before), Index::of(new, &after));
+    let had: HashMap<String, &Service> = old.services.iter().map(|it| (it.full_name(), &**it)).collect();
+    let loses =
+        |service: &Service| had.get(&service.full_name()).is_some_and(|before| of(&there, before).iter().any(leaves));
     let losing = new.services.iter().filter(|service| loses(service));
-    losing.flat_map(|service| of(new, service)).filter_map(|it| it.pod).filter(waiting).collect()
+    losing.flat_map(|service| of(&coming, service)).filter_map(|it| it.pod).filter(waiting).collect()
 }
 
 /// All endpoints of a Service.
-fn of(lab: &Lab, service: &Service) -> Vec<Endpoint> {
-    let conditions = conditions(lab);
-    service.ports.iter().flat_map(|port| endpoints(lab, service, port, &conditions)).collect()
+fn of<'a>(pods: &Index<'a>, service: &'a Service) -> Vec<Endpoint> {
+    service.ports.iter().flat_map(|port| pods.endpoints(service, port)).collect()
 }
 
 #[cfg(test)]

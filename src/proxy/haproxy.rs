@@ -98,7 +98,7 @@ mod tests {
     fn of_a_service_with_the_policy_local_and_others() {
         let mut lab = everything();
         lab.load_balancer = Some(balancer(BalancerEngine::Haproxy));
-        for service in &mut lab.services {
+        for service in lab.services.iter_mut().map(|service| &mut **service) {
             for (i, port) in service.ports.iter_mut().enumerate().filter(|_| !service.load_balancer_ips.is_empty()) {
                 port.node_port = port.node_port.or(u16::try_from(30500 + i).ok());
             }

@@ -2,7 +2,7 @@
 //!
 //! [`view`] says what one node must do; a renderer per [`ProxyMode`] says it in rules; [`truth`] says
 //! from the specification alone what a client must see, and [`trace`] from the rendered rules alone.
-//! [`sync`] goes from one set of rules to another.
+//! [`sync`] goes from one set of rules to another, and [`nfnetlink`] says that as the kernel hears it.
 //! [`balancer`] says what stands in front of the nodes, and [`haproxy`] how HAProxy is told so.
 //! [`flow`] is a connection as a node's conntrack knows it, and [`stale`] says which of these must go
 //! when Services change.
@@ -18,6 +18,7 @@ pub mod haproxy;
 pub mod hash;
 pub mod iptables;
 pub mod ladder;
+pub mod nfnetlink;
 pub mod nftables;
 mod rules;
 #[cfg(test)]

@@ -145,7 +145,7 @@ pub(super) fn balancer(engine: BalancerEngine) -> LoadBalancer {
 
 /// A ClusterIP Service without ports.
 pub(super) fn service<'a>(lab: &'a mut Lab, name: &str, cluster_ip: &str, app: &str) -> &'a mut Service {
-    lab.services.push(Service {
+    let service = Service {
         name: parsed(name),
         namespace: parsed("default"),
         kind: ServiceKind::ClusterIp,
@@ -164,7 +164,8 @@ pub(super) fn service<'a>(lab: &'a mut Lab, name: &str, cluster_ip: &str, app: &
         publish_not_ready_addresses: false,
         traffic_distribution: None,
         at: 0..0,
-    });
+    };
+    lab.services.push(service.into());
     lab.services.last_mut().expect("it was just pushed")
 }
 

@@ -14,6 +14,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use super::{
@@ -49,6 +50,14 @@ impl Stale {
         stale
     }
 
+    /// What a change makes stale: `None` if everything that UDP clients may ask is served as it was.
+    pub fn after_change(before: &NodeView, after: &NodeView) -> Option<Self> {
+        let same = before.ip == after.ip
+            && before.pod_gateway == after.pod_gateway
+            && (Arc::ptr_eq(&before.ports, &after.ports) || are_alike(udp(before), udp(after)));
+        (!same).then(|| Stale::of(before, after)).filter(|stale| !stale.is_nothing())
+    }
+
     /// A Service port whose addresses lead to these endpoints.
     fn add(&mut self, port: &PortView, serving: &[SocketAddr]) {
         for ip in std::iter::once(&port.cluster_ip).chain(port.outer_ips()) {
@@ -81,6 +90,11 @@ impl Stale {
 
 fn udp(view: &NodeView) -> impl Iterator<Item = &PortView> {
     view.ports.iter().map(AsRef::as_ref).filter(|port| port.protocol == Protocol::Udp)
+}
+
+fn are_alike<'a>(mut one: impl Iterator<Item = &'a PortView>, other: impl Iterator<Item = &'a PortView>) -> bool {
+    let mut other = other.fuse();
+    one.all(|port| other.next().is_some_and(|it| std::ptr::eq(port, it) || port.is_like(it))) && other.next().is_none()
 }
 
 #[cfg(test)]
@@ -221,6 +235,27 @@ mod tests {
             assert!(stale.is_nothing());
             assert!(!stale.is_stale(&udp_to(VIP, OLD)), "{protocol}");
         }
+    }
+
+    #[test]
+    fn conntrack_is_asked_only_if_udp_is_served_otherwise() {
+        let after = |before: &Lab, after: &Lab| {
+            let views = [before, after].map(|lab| view::view(lab, NodeId(0)));
+            Stale::after_change(&views[0], &views[1])
+        };
+        let lab = lab();
+        assert_eq!(after(&lab, &lab), None);
+        let mut more = lab.clone();
+        sample::service(&mut more, "shop", "10.96.1.80", "cs-pod").ports =
+            vec![sample::port(None, Protocol::Tcp, 80, 80, None)];
+        assert_eq!((after(&lab, &more), after(&more, &lab)), (None, None));
+        // What is said then is said of all UDP Services.
+        let fewer = served_by(&["pod1a"]);
+        assert_eq!(after(&lab, &fewer), Some(on_node1(&lab, &fewer)));
+        assert_eq!(after(&lab, &without_dns()), Some(on_node1(&lab, &without_dns())));
+        let mut moved = lab.clone();
+        moved.nodes[0].ip = parsed("10.30.45.101");
+        assert_eq!(after(&lab, &moved), Some(on_node1(&lab, &moved)));
     }
 
     #[test]

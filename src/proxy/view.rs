@@ -1,6 +1,8 @@
 //! From a lab to what one node must do for its Services: everything a renderer needs, typed, and
 //! nothing of any renderer's language.
 
+mod after;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -18,6 +20,8 @@ use crate::lab::model::{
 };
 use crate::lab::name::{Name, ServiceName};
 use crate::plan::VETH_PREFIX;
+
+pub use after::views_after;
 
 /// The port on which `host` and the clients answer HTTP.
 pub const OUTSIDE_PORT: u16 = 80;
@@ -319,8 +323,13 @@ struct Port<'a> {
 
 /// The ports of all Services that a proxy cares for, with their endpoints, sorted by name.
 fn all_ports<'a>(lab: &'a Lab, conditions: &Conditions) -> Vec<Port<'a>> {
+    ports_of(lab, conditions, |_| true)
+}
+
+/// Those of some Services.
+fn ports_of<'a>(lab: &'a Lab, conditions: &Conditions, takes: impl Fn(&ServiceId) -> bool) -> Vec<Port<'a>> {
     let index = endpoints::Index::of(lab, conditions);
-    let ports = proxied(lab).flat_map(|id| lab.service(id).ports.iter().map(move |port| (id, port)));
+    let ports = proxied(lab).filter(takes).flat_map(|id| lab.service(id).ports.iter().map(move |port| (id, port)));
     let with_endpoints = |(service, port)| {
         let endpoints = index.endpoints(lab.service(service), port);
         Port { service, port, endpoints }

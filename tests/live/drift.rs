@@ -12,7 +12,7 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = tests![
     shared: iptables, nftables, ladder, what_others_have_made, what_cannot_be_put_back, a_large_lab,
-    a_tool_that_is_killed, a_tool_that_cannot_run;
+    a_tool_that_is_killed, a_change_that_is_refused, a_tool_that_cannot_run;
     alone:
 ];
 
@@ -361,30 +361,56 @@ fn up_with(world: &Arc<World>, directory: &std::path::Path, text: &str) -> Lab {
 }
 
 fn a_tool_that_is_killed(world: &Arc<World>) {
-    for (proxy, tool) in [("iptables", "iptables-restore"), ("nftables", "nft")] {
-        let directory = wrapper(world, tool, &[("before", "kill -9 $$"), ("after", "real \"$@\"; kill -9 $$")]);
-        let lab = up_with(world, &directory, &text(proxy, "none"));
-        for (moment, pod, ready, found) in [
-            ("before", "web", "false", "what was missing of its new rules is there now"),
-            ("after", "web", "true", "the kernel had all of its new rules already"),
-        ] {
-            fs::write(directory.join(moment), "").expect("a file can be written");
-            lab.world.netlab(["ready", &format!("{pod}={ready}"), "--lab", &lab.name]).succeeds();
-            assert!(!directory.join(moment).exists(), "nobody was killed");
-            let events = lab.world.netlab(["events", "--lab", &lab.name]).succeeds();
-            events.prints(&format!("{tool} was ended by SIGKILL while it was at the rules")).prints(found);
-            lab.is_right();
-        }
-        lab.verify().args(["--samples", "20"]).succeeds();
-        // One that dies whenever it is started cannot change anything, and says so.
-        let always = directory.join(tool);
-        let script = fs::read_to_string(&always).expect("it was written");
-        fs::write(&always, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
-        lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).fails(4).complains("was ended by SIGKILL");
-        fs::write(&always, script).expect("it can be written");
+    let tool = "iptables-restore";
+    let directory = wrapper(world, tool, &[("before", "kill -9 $$"), ("after", "real \"$@\"; kill -9 $$")]);
+    let lab = up_with(world, &directory, &text("iptables", "none"));
+    for (moment, pod, ready, found) in [
+        ("before", "web", "false", "what was missing of its new rules is there now"),
+        ("after", "web", "true", "the kernel had all of its new rules already"),
+    ] {
+        fs::write(directory.join(moment), "").expect("a file can be written");
+        lab.world.netlab(["ready", &format!("{pod}={ready}"), "--lab", &lab.name]).succeeds();
+        assert!(!directory.join(moment).exists(), "nobody was killed");
+        let events = lab.world.netlab(["events", "--lab", &lab.name]).succeeds();
+        events.prints(&format!("{tool} was ended by SIGKILL while it was at the rules")).prints(found);
         lab.is_right();
-        lab.down();
     }
+    lab.verify().args(["--samples", "20"]).succeeds();
+    // One that dies whenever it is started cannot change anything, and says so.
+    let always = directory.join(tool);
+    let script = fs::read_to_string(&always).expect("it was written");
+    fs::write(&always, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
+    lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).fails(4).complains("was ended by SIGKILL");
+    fs::write(&always, script).expect("it can be written");
+    lab.is_right();
+    lab.down();
+}
+
+/// Rules of nftables change without the tool. Where the kernel does not take a change, because somebody
+/// has taken away what it is about, the tool is asked what is there.
+fn a_change_that_is_refused(world: &Arc<World>) {
+    let directory = wrapper(world, "nft", &[("before", "kill -9 $$")]);
+    let lab = up_with(world, &directory, &text("nftables", "none"));
+    let nft = directory.join("nft");
+    let script = fs::read_to_string(&nft).expect("it was written");
+    fs::write(&nft, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
+    lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).succeeds();
+    fs::write(&nft, &script).expect("it can be written");
+    lab.is_right();
+    lab.script("node1", "PATH=$PATH:/usr/sbin; nft delete table ip kube-proxy").succeeds();
+    lab.world.netlab(["ready", "web=true", "--lab", &lab.name]).succeeds();
+    let events = lab.world.netlab(["events", "--lab", &lab.name]).succeeds();
+    let events = events.prints("the kernel refused the rules: No such file or directory: ");
+    events.prints("what was missing of its new rules is there now");
+    lab.is_right();
+    // The tool dies over the question.
+    lab.script("node1", "PATH=/usr/sbin:$PATH; nft delete table ip kube-proxy").succeeds();
+    fs::write(&nft, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
+    lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).fails(4).complains("was ended by SIGKILL");
+    fs::write(&nft, script).expect("it can be written");
+    lab.repair(&["--no-verify"]).succeeds();
+    lab.is_right();
+    lab.down();
 }
 
 fn a_tool_that_cannot_run(world: &Arc<World>) {

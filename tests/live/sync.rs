@@ -16,8 +16,9 @@ use netlab::{
         model::{NodeId, ProxyMode},
     },
     proxy::{
+        nfnetlink::Batch,
         render,
-        sync::{removal, repair, transaction},
+        sync::{first, removal, repair, transaction},
         view::view,
     },
 };
@@ -30,7 +31,7 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = tests![
-    shared: nftables, iptables, iptables_legacy, ladder, ladder_legacy, another_mode_under_traffic;
+    shared: nftables, nftables_by_netlink, iptables, iptables_legacy, ladder, ladder_legacy, another_mode_under_traffic;
     alone:
 ];
 
@@ -108,6 +109,28 @@ const LADDER: Tool = Tool {
 
 fn nftables(world: &Arc<World>) {
     changes(world, NFT, false);
+}
+
+/// What the kernel is told without the tool is what the tool would tell it.
+fn nftables_by_netlink(world: &Arc<World>) {
+    let mut shell = Shell::start(world, NFT, false);
+    let mut lab = Changing::new(0x5eed);
+    let mut text = rules(ProxyMode::Nftables, &lab);
+    assert_eq!(shell.tell(&first(&text)), "");
+    shell.must_be_as_the_tool_has_it(&text, "the first load");
+    for _ in 0..CHANGES {
+        let (said, next) = change(ProxyMode::Nftables, &mut lab, &text);
+        assert_eq!(shell.tell(&said), "", "{said}");
+        shell.must_be_as_the_tool_has_it(&next, &said);
+        text = next;
+    }
+    // All or nothing, and it is said which statement was wrong.
+    let refused =
+        "add chain ip kube-proxy local-B-a/b\nflush chain ip kube-proxy nowhere\nflush chain ip kube-proxy services\n";
+    assert_eq!(shell.tell(refused), "No such file or directory: flush chain ip kube-proxy nowhere\n");
+    shell.must_be_as_the_tool_has_it(&text, "what was refused");
+    assert_eq!(shell.tell(&removal(ProxyMode::Nftables, &text)), "");
+    assert_eq!(shell.run(NFT.save), "");
 }
 
 fn iptables(world: &Arc<World>) {
@@ -192,6 +215,28 @@ struct Shell {
     is_root: bool,
 }
 
+/// Sends what it reads to nfnetlink, and prints the numbers of messages that were refused, and why.
+const SEND: &str = r#"
+import os, socket, struct, sys
+NETLINK_NETFILTER = 12
+batch = sys.stdin.buffer.read()
+kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(batch) + 65536)
+kernel.send(batch)
+kernel.setblocking(False)
+answers = 0
+while True:
+    try:
+        answer = kernel.recv(65536)
+    except BlockingIOError:
+        break
+    answers += 1
+    number, (code,) = struct.unpack_from("=I", answer, 8)[0], struct.unpack_from("=i", answer, 16)
+    if code:
+        print(number, os.strerror(-code))
+assert answers, "the last message is answered"
+"#;
+
 /// What it prints after each command.
 const END: &str = "==end==";
 
@@ -235,6 +280,35 @@ impl Shell {
     #[track_caller]
     fn feed(&mut self, command: &str, text: &str) -> String {
         self.run(&format!("{command} <<'{END}'\n{text}{END}"))
+    }
+
+    /// Tells the kernel a transaction, and gives back what it refuses.
+    #[track_caller]
+    fn tell(&mut self, text: &str) -> String {
+        let batch = Batch::of(text).unwrap_or_else(|| panic!("only the tool knows\n{text}"));
+        let bytes = data_encoding::BASE64.encode(batch.bytes());
+        self.feed("base64 -d > /run/batch", &format!("{bytes}\n"));
+        let said = self.run(&format!("python3 -c '{SEND}' < /run/batch"));
+        let refusals = said.lines().filter_map(|line| {
+            let (number, why) = line.split_once(' ')?;
+            let statement = batch.statement(number.parse().ok()?)?;
+            Some(format!("{why}: {statement}\n"))
+        });
+        let refusals: String = refusals.collect();
+        if refusals.is_empty() { said } else { refusals }
+    }
+
+    /// Not only what the tool prints, but what the kernel has, is as where the tool has loaded this text.
+    #[track_caller]
+    fn must_be_as_the_tool_has_it(&mut self, text: &str, after: &str) {
+        const LIST: &str = "nft --debug=netlink -s list ruleset";
+        let fresh = self.feed(&format!("unshare --net sh -c 'nft -f - && {LIST}'"), text);
+        let found = self.run(LIST);
+        let (fresh, found) = (plain(&fresh), plain(&found));
+        let differ: Vec<_> = fresh.symmetric_difference(&found).collect();
+        assert!(differ.is_empty(), "{differ:#?}\nafter\n{after}");
+        let wanted = self.fresh(text);
+        self.dump().must_be(&Dump::of(self.tool.mode, &wanted), &std::collections::BTreeMap::new(), after);
     }
 
     fn dump(&mut self) -> Dump {
@@ -284,6 +358,22 @@ impl Drop for Shell {
         // That it has ended already is as good.
         let _ = self.child.wait();
     }
+}
+
+/// What is printed without what the kernel makes up: the numbers of rules and of anonymous sets, and
+/// the order of elements and objects.
+fn plain(printed: &str) -> BTreeSet<String> {
+    let pieces = printed.split(['\n', '\t']).flat_map(|line| line.split("}, {")).flat_map(|line| line.split(" [end]"));
+    let without_numbers = |piece: &str| {
+        let words = piece.split([' ', ',']).filter(|word| !word.is_empty());
+        let mut plain: Vec<&str> = words.map(|word| if word.starts_with("__") { "anonymous" } else { word }).collect();
+        while plain.last().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit())) {
+            plain.pop();
+        }
+        plain.join(" ")
+    };
+    let unlike = |piece: &str| !piece.contains("\"handle\"") && !piece.contains("elem");
+    pieces.filter(|piece| unlike(piece)).map(without_numbers).collect()
 }
 
 /// Two nodes and somebody outside.

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     dns::resolv,
-    lab::model::{Asks, ConnectFailure, Endpoint, Host, Place, PodId, Protocol, UserProbe, UserSource},
+    lab::model::{
+        Asks, Common, ConnectFailure, Endpoint, Host, Place, PodId, Protocol, Service, UserProbe, UserSource,
+    },
     probe::{
         errand::{self, Destination, Errand, Request, Task, Until},
         order::{FailureKind, Order, What},
@@ -297,13 +299,13 @@ fn likely(
 }
 
 fn service_at(scene: &Scene<'_>, address: SocketAddr) -> Option<String> {
-    let serves = |service: &&crate::lab::model::Service| {
+    let serves = |service: &&Common<Service>| {
         let ips = service.cluster_ip.iter().chain(&service.external_ips).chain(&service.load_balancer_ips);
         let at_ip = ips.into_iter().any(|ip| *ip == address.ip())
             && service.ports.iter().any(|port| port.port == address.port());
         at_ip || service.ports.iter().any(|port| port.node_port == Some(address.port()))
     };
-    scene.lab.services.iter().find(serves).map(super::services::rule_name)
+    scene.lab.services.iter().find(serves).map(|service| super::services::rule_name(service))
 }
 
 /// The socket address and the path of an `http:` URL whose host is an IP address.

@@ -72,6 +72,11 @@ pub fn change(old: &Rules, new: &Rules, memo: &mut Memo) -> Option<String> {
     }
 }
 
+/// A rendered set of nftables rules, one statement a line: it does what the set does as it stands.
+pub fn first(rules: &str) -> String {
+    nftables::first(rules)
+}
+
 /// Takes a loaded set of rules away, with their chains, and the jumps to them; `old` is as
 /// [`render`](super::render) gave it. Empty if there are none.
 ///

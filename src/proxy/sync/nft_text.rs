@@ -86,7 +86,7 @@ impl<'a> Element<'a> {
 }
 
 /// Splits at commas that are not in quotes.
-fn split(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |character| {
         quoted ^= character == '"';

@@ -35,6 +35,17 @@ pub(super) fn transaction(old: &str, new: &str) -> Option<String> {
     text(&old, &new, |_| &[])
 }
 
+/// Each table is made anew, whatever was there.
+pub(super) fn first(rules: &str) -> String {
+    let tables = parse(rules);
+    let mut whole = String::new();
+    for table in &tables {
+        whole.push_str(&format!("add table {0}\ndelete table {0}\n", table.head));
+    }
+    whole.push_str(&text(&[], &tables, |_| &[]).unwrap_or_default());
+    whole
+}
+
 pub(super) fn repair(found: &str, wanted: &str) -> Option<String> {
     let (mut found, wanted) = (parse(found), parse(wanted));
     found.retain(|table| ours::table(table.head));

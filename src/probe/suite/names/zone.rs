@@ -6,7 +6,9 @@
 use std::net::IpAddr;
 
 use crate::{
-    lab::model::{Dns, DnsEngine, ExternalNames, Lab, Pod, PodRecords, Service, ServiceKind, ServicePort, TargetPort},
+    lab::model::{
+        Common, Dns, DnsEngine, ExternalNames, Lab, Pod, PodRecords, Service, ServiceKind, ServicePort, TargetPort,
+    },
     probe::{
         judge::in_order,
         question::{Question, Rcode, RecordKind, SCHEMA, Said, reverse},
@@ -104,7 +106,7 @@ impl<'a> Zone<'a> {
             ["svc" | "pod", _] => self.nothing(),
             ["pod", namespace, address] => self.pod(namespace, address, kind),
             ["svc", namespace, service, rest @ ..] => {
-                let is = |it: &&Service| it.namespace.as_str() == *namespace && it.name.as_str() == *service;
+                let is = |it: &&Common<Service>| it.namespace.as_str() == *namespace && it.name.as_str() == *service;
                 match self.lab.services.iter().find(is) {
                     None => self.nobody(),
                     Some(service) => self.service(service, rest, kind, depth),
