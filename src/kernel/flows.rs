@@ -72,7 +72,7 @@ impl Flows {
             }
         }
         if known != self.known {
-            rules::load(&self.netns, ProxyMode::Nftables, table(&known), &self.processes).await?;
+            rules::change_in(&self.netns, ProxyMode::Nftables, 0, table(&known), &self.processes).await?;
             self.known = known;
         }
         for (node, link) in &kept {

@@ -54,7 +54,8 @@ enum Kind {
 }
 
 impl<'a> Batch<'a> {
-    /// Translates a transaction; `None` if there is something in it that only the tool knows.
+    /// Translates a transaction; `None` if there is something in it that only the tool knows, or nothing, to
+    /// which the kernel would answer nothing.
     ///
     /// ```
     /// use netlab::proxy::nfnetlink::Batch;
@@ -69,6 +70,9 @@ impl<'a> Batch<'a> {
         let mut lines = transaction.lines().filter(|line| !line.trim().is_empty()).peekable();
         while let Some(line) = lines.next() {
             draft.statement(line, if lines.peek().is_none() { Place::Last } else { Place::Before })?;
+        }
+        if draft.statements.is_empty() {
+            return None;
         }
         let last = u32::try_from(draft.statements.len()).ok()?.checked_add(1)?;
         draft.end(BATCH_END, last)?;

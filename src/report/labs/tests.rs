@@ -171,3 +171,38 @@ fn exit_codes() {
     assert_eq!(of(&[Found::NothingToTry]), 2);
     assert_eq!(of(&[]), 2);
 }
+
+/// Every lab that is not as it states has one, at its own line; what failed in it has more, while there is room.
+#[test]
+fn annotations() {
+    let text = render(&several(), Form::Github, Colour::Off);
+    let places: Vec<&str> = text
+        .lines()
+        .map(|line| line.split_once("file=").map_or("", |(_, rest)| rest.split("::").next().unwrap_or("")))
+        .collect();
+    assert!(text.lines().all(|line| line.starts_with("::error title=")), "{text}");
+    assert!(places.contains(&"labs/refused.toml,line=2"), "{text}");
+    assert!(places.contains(&"labs/unable.toml,line=1"), "{text}");
+    assert!(text.contains("::error title=wrong on purpose::expected: "), "{text}");
+    assert!(!text.contains("stated.toml") && !text.contains("good.toml") && !text.contains("other.toml"), "{text}");
+    let many = LabsReport::new(
+        (0..30)
+            .map(|nth| lab(&format!("{nth}.toml"), Expectation::Passes, Found::Unable(ErrorKind::Refused)))
+            .collect(),
+        Vec::new(),
+    );
+    let text = render(&many, Form::Github, Colour::Off);
+    assert_eq!(text.lines().count(), 10, "{text}");
+    assert!(
+        text.lines().last().is_some_and(|last| last.contains("21 more labs") && last.contains("%0A29.toml")),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_summary() {
+    let text = render(&several(), Form::Markdown, Colour::Off);
+    assert!(text.starts_with("### netlab test: "), "{text}");
+    assert!(text.contains("\n| labs/good.toml | ok | 7 ms | all 1 probes passed |\n"), "{text}");
+    assert!(text.contains("\n    FAIL  labs/refused.toml: the file is refused"), "{text}");
+}
