@@ -213,6 +213,8 @@ fn cell(probes: &[&ProbeReport], detail: Detail) -> (String, Option<Ink>) {
     let text = match (detail, first.target.silent) {
         (Detail::Verdict, true) => "closed".to_owned(),
         (Detail::Verdict, false) => "ok".to_owned(),
+        // Whom else it has met until then is chance.
+        (Detail::Seen, false) if passed.iter().any(|probe| is_hairpin(probe)) => "itself".to_owned(),
         (Detail::Seen, _) => {
             let union = |of: fn(&ProbeReport) -> &Vec<String>| -> BTreeSet<&String> {
                 passed.iter().flat_map(|probe| of(probe)).collect()
@@ -227,6 +229,11 @@ fn cell(probes: &[&ProbeReport], detail: Detail) -> (String, Option<Ink>) {
         }
     };
     (text, Some(Ink::Good))
+}
+
+/// It is asked until it has met itself.
+fn is_hairpin(probe: &ProbeReport) -> bool {
+    probe.id.ends_with("/itself")
 }
 
 fn counts(probes: &[&ProbeReport]) -> (String, Option<Ink>) {
