@@ -43,7 +43,10 @@ pub(crate) fn dying() -> BTreeSet<i32> {
         let (Some((state, flags)), Some((first, _))) = (state(leader, thread), state(leader, leader)) else {
             return false;
         };
-        let holds = || fs::read_link(format!("/proc/{leader}/task/{thread}/ns/net")).is_ok();
+        // Files, and so the lab's lock, are really closed after the namespaces have gone: it works at that, or waits
+        // for the kernel, and is not asleep as who waits for an orphan is.
+        let is_at_it = state != "S";
+        let holds = || is_at_it || fs::read_link(format!("/proc/{leader}/task/{thread}/ns/net")).is_ok();
         !is_dead(&state) && (flags & PF_EXITING != 0 || is_dead(&first)) && holds()
     };
     let is_netlab = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "netlab\n");
