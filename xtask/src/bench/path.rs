@@ -18,7 +18,7 @@ pub(crate) const RATE: &str = "connections a second: between pods of one node";
 /// Without a Service.
 pub(crate) const PLAIN: &str = "plain, to the pod's address";
 /// By the probes of `netlab verify`.
-pub(crate) const PROBES: &str = "nftables, ClusterIP, HTTP requests by the built-in probes";
+pub(crate) const PROBES: &str = "nftables, ClusterIP, connections counted by the built-in probes";
 
 /// The rules of the ladder are gone through in order, and it is for labs that one can read.
 const MOST_OF_LADDER: u32 = 100;

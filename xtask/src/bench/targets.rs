@@ -120,7 +120,7 @@ pub(crate) fn targets(table: &Table) -> Vec<Target> {
             table.median(path::RATE, "nftables, ClusterIP"),
         ),
         target(
-            "the same, HTTP requests by the built-in probes",
+            "the same, connections counted by the built-in probes",
             AtLeast(10_000.0),
             "/s",
             table.median(path::RATE, path::PROBES),
