@@ -15,7 +15,7 @@ pub(super) struct Options {
     /// Print where the time went, by stage and kind of step
     #[arg(long)]
     timings: bool,
-    /// Write every step with its time into a file that https://ui.perfetto.dev opens
+    /// Write every step with its time into a file that ui.perfetto.dev opens
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     trace: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! Carries out a plan: the one place where [`Step`]s become system calls.
 //!
 //! The steps of a stage are independent of each other. Those of the network are carried out by
-//! [`network`](super::network), rules by their tools, meanwhile, and servers are started in the end.
+//! [`network`], rules by their tools, meanwhile, and servers are started in the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
