@@ -34,8 +34,9 @@ pub(super) fn render(report: &LabsReport) -> String {
 }
 
 fn annotations(lab: &LabReport, most: usize) -> String {
-    if let Some(report) = deciding(lab).filter(|report| !report.passed()) {
-        return probes(report, most);
+    let failed = deciding(lab).map(|report| probes(report, most)).filter(|failed| !failed.is_empty());
+    if let Some(failed) = failed {
+        return failed;
     }
     let details = details(lab, Colour::Off).unwrap_or_default();
     command(&lab.happened, Some((&lab.file, lab.line.unwrap_or(1))), details.trim_end())

@@ -23,12 +23,14 @@ pub(crate) fn ask(to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Says `asking`, and then when it was answered, by the clock of [`now`]. Who changes the lab needs the
-/// processors meanwhile, so it rests between two attempts. What is sent before there are rules is lost, so
-/// an attempt must be short, or the next one would come too late.
+/// Says `asking`, and then when it was answered, by the clock of [`now`]. What is sent before there are rules
+/// is lost, so an attempt must be short, or the next one would come too late.
 pub(crate) fn notice(to: SocketAddr) -> Result<()> {
     println!("asking");
-    until_answered(to, Duration::from_millis(2), || thread::sleep(Duration::from_micros(200)))?;
+    // No event tells another machine that a Service answers now: only asking does. Who changes the lab needs the
+    // processors meanwhile, so it rests between two attempts, for less than what is measured is told in.
+    let rest = || thread::sleep(Duration::from_micros(200));
+    until_answered(to, Duration::from_millis(2), rest)?;
     println!("{}", now()?.as_nanos());
     Ok(())
 }
