@@ -27,9 +27,24 @@ use crate::error::{Context, Error, Result};
 /// # Errors
 ///
 /// When the agent ends before it has answered, reports a problem, or `hear` fails.
-pub fn ask(directory: &Directory, request: &Request, mut hear: impl FnMut(Reply) -> Result<Hearing>) -> Result<()> {
+pub fn ask(directory: &Directory, request: &Request, hear: impl FnMut(Reply) -> Result<Hearing>) -> Result<()> {
+    ask_with(directory, request, "", hear)
+}
+
+/// The same, with the text that the request says will follow.
+///
+/// # Errors
+///
+/// As above.
+pub fn ask_with(
+    directory: &Directory,
+    request: &Request,
+    text: &str,
+    mut hear: impl FnMut(Reply) -> Result<Hearing>,
+) -> Result<()> {
     let mut stream = directory.connect()?;
     say(&mut stream, request)?;
+    stream.write_all(text.as_bytes()).context("cannot talk to the lab")?;
     let lost = || Error::refused(format!("the lab {} ended before it had answered", directory.name));
     for line in BufReader::new(stream).lines() {
         let line = line.map_err(|_| lost())?;

@@ -1,4 +1,5 @@
-//! What the CLI and an agent say to each other: one JSON value a line.
+//! What the CLI and an agent say to each other: one JSON value a line. The text of a lab, which may be long,
+//! follows its line as it is.
 //!
 //! Two channels speak it. The *control* channel exists while `up` waits: the agent reports
 //! [`Event`]s, and ends when the channel closes before it was told to [`Farewell::Stay`]. The
@@ -154,10 +155,10 @@ pub enum Request {
         /// Their names.
         places: Vec<String>,
     },
-    /// Become what this text says. Answered by [`Reply::Applied`].
+    /// Become what a text says, which follows the line as it is. Answered by [`Reply::Applied`].
     Apply {
-        /// The text of a lab file.
-        text: String,
+        /// How many bytes the text of the lab file has.
+        length: usize,
         /// Do not wait until pods that end because of it are gone.
         #[serde(default)]
         no_wait: bool,

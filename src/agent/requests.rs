@@ -36,6 +36,9 @@ use crate::{
 /// No request is longer; a probe of a big lab has some hundred thousand bytes.
 const REQUEST_LIMIT: u64 = 64 << 20;
 
+/// So many bytes of it are read at a time.
+const READ_AT_ONCE: usize = 64 << 10;
+
 /// How many orders may begin at a time, for each processor: with more, each would take as long as all of
 /// them together to hear of an answer that has long been there, and the lab would seem slow.
 const STARTS: usize = 3;
@@ -62,8 +65,9 @@ pub(super) async fn serve(listener: UnixListener, state: Arc<State>, over: mpsc:
 async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()>) -> Result<()> {
     use tokio::io::AsyncReadExt;
     let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::with_capacity(READ_AT_ONCE, reader.take(REQUEST_LIMIT));
     let mut line = String::new();
-    BufReader::new(reader.take(REQUEST_LIMIT)).read_line(&mut line).await.context("cannot read a request")?;
+    reader.read_line(&mut line).await.context("cannot read a request")?;
     let request = match serde_json::from_str(&line) {
         Ok(request) => request,
         Err(error) => {
@@ -109,7 +113,13 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let looked = look::look(&places, lab.cluster.proxy, &state.processes).await;
             say(&mut writer, &looked.map_or_else(|error| Reply::Problem(error.into()), Reply::Looked)).await
         }
-        Request::Apply { text, no_wait, timings } => {
+        Request::Apply { length, no_wait, timings } => {
+            let mut text = String::new();
+            reader.take(length as u64).read_to_string(&mut text).await.context("cannot read a lab's text")?;
+            if text.len() < length {
+                let problem = Error::usage("the text of the lab broke off");
+                return say(&mut writer, &Reply::Problem(problem.into())).await;
+            }
             let watch = if timings { Stopwatch::of(Who::Agent) } else { Stopwatch::default() };
             let applied = changing::apply(Arc::clone(state), text, watch.clone()).await;
             if timings {

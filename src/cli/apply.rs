@@ -51,10 +51,10 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     if !is_small {
         look()?;
     }
-    let request =
-        Request::Apply { text: source.text.clone(), no_wait: args.leaving.no_wait, timings: args.timings.are_wanted() };
+    let (length, no_wait, timings) = (source.text.len(), args.leaving.no_wait, args.timings.are_wanted());
+    let request = Request::Apply { length, no_wait, timings };
     let (begun, mut laps, mut applied) = (watch.begin(), Vec::new(), None);
-    let asked = link::ask(&directory, &request, |reply| match reply {
+    let asked = link::ask_with(&directory, &request, &source.text, |reply| match reply {
         Reply::Timings(told) => {
             laps = told;
             Ok(Hearing::More)

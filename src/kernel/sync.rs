@@ -3,9 +3,13 @@
 //! Every node gets one transaction, with what changes and nothing else. If a tool dies over it, or the
 //! kernel refuses it, that has either the old rules or the new ones: it is asked which, and told what is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZero,
+    thread,
+};
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 
 use super::{
     apply::StepError,
@@ -20,8 +24,8 @@ use crate::{
     proxy::{Rules, sync},
 };
 
-/// So many nodes at a time: a tool is a process.
-const AT_ONCE: usize = 4;
+/// So many nodes at a time where a tool does it, which is a process and waits for the kernel in between.
+const TOOLS_AT_ONCE: usize = 4;
 
 /// The rules of a node, as they are loaded.
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +77,13 @@ pub async fn rules(
     let mut memo = sync::Memo::default();
     let changes = loaded(new).map(|wanted| Change::of(had.get(wanted.netns).copied(), wanted, &mut memo));
     let changes: Vec<Change<'_>> = changes.filter(|it| !it.is_nothing()).collect();
-    let going = changes.iter().map(|it| it.converge(means));
-    let results: Vec<Result<(), Failed>> = stream::iter(going).buffered(AT_ONCE).collect().await;
+    let going = changes.iter().enumerate().map(|(nth, it)| it.converge(means).map(move |result| (nth, result)));
+    let results = stream::iter(going).buffer_unordered(at_once(&changes));
+    let mut results: Vec<(usize, Result<(), Failed>)> = results.collect().await;
+    results.sort_unstable_by_key(|(nth, _)| *nth);
     let touched: Vec<bool> =
-        results.iter().map(|it| it.as_ref().map_or_else(|failed| failed.touched, |()| true)).collect();
-    let failed = changes.iter().zip(results).find_map(|(it, result)| Some((it.wanted, result.err()?)));
+        results.iter().map(|(_, it)| it.as_ref().map_or_else(|failed| failed.touched, |()| true)).collect();
+    let failed = changes.iter().zip(results).find_map(|(it, (_, result))| Some((it.wanted, result.err()?)));
     let Some((wanted, Failed { mut error, .. })) = failed else {
         return Ok(changes.iter().map(|it| it.wanted.netns.to_owned()).collect());
     };
@@ -90,6 +96,15 @@ pub async fn rules(
         }
     }
     Err(step_error(wanted, error))
+}
+
+/// How many nodes change at a time. The kernel takes nftables in one piece: more than there are processors
+/// would only make the first as late as the last.
+fn at_once(changes: &[Change<'_>]) -> usize {
+    match changes.first().map(|it| it.wanted.rules.mode()) {
+        Some(ProxyMode::Nftables) => thread::available_parallelism().map_or(1, NonZero::get),
+        _ => TOOLS_AT_ONCE,
+    }
 }
 
 fn loaded(plan: &Plan) -> impl Iterator<Item = Loaded<'_>> {

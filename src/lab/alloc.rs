@@ -64,6 +64,11 @@ impl Pool {
         self.taken.insert(number);
     }
 
+    /// Takes numbers out.
+    pub(super) fn take_all(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        self.taken.append(&mut numbers.into_iter().collect());
+    }
+
     /// Takes a number that was handed out earlier, if it is one of these and free.
     pub(super) fn keep(&mut self, number: u32) -> bool {
         self.bands.iter().any(|band| band.contains(&number)) && self.taken.insert(number)

@@ -6,7 +6,9 @@
 //! lab is that of [`load_after`](super::load_after). Wherever that is not certain, and wherever there is
 //! something to complain of, there is no answer here, and the whole text is to be read.
 
-use std::{collections::HashSet, ops::Range};
+use std::ops::Range;
+
+use memchr::{memchr_iter, memmem};
 
 use super::{
     Kept, check,
@@ -72,14 +74,14 @@ pub fn load_edited(
     if beside.len() + fresh > check::MOST_SERVICES {
         return None;
     }
-    let blanked = texts.blanked(new);
-    let names: HashSet<(&str, &str)> = beside.services().map(|service| name(service)).collect();
+    let blanked = texts.blanked(new)?;
     let mut problems = Problems::default();
     let lab =
         read_with(&blanked, &mut problems, |file, problems| lower::lower(file, default_name, &kept, &beside, problems));
     let lab = lab.filter(|_| problems.finish().is_none())?;
-    let read = &lab.services[head..head + fresh];
-    let clashes = read.iter().any(|service| names.contains(&name(service)));
+    let mut read: Vec<(&str, &str)> = lab.services[head..head + fresh].iter().map(|service| name(service)).collect();
+    read.sort_unstable();
+    let clashes = beside.services().any(|service| read.binary_search(&name(service)).is_ok());
     (!clashes && lab.load_balancer.is_none()).then_some(lab)
 }
 
@@ -148,35 +150,37 @@ impl Comparison {
     }
 
     /// The new text with blanks for the Services that are the same.
-    fn blanked(&self, new: &str) -> String {
-        let mut text = String::with_capacity(new.len());
-        for (nth, block) in self.new.iter().enumerate() {
-            let stays = !block.is_service || (self.head..self.new.len() - self.tail).contains(&nth);
-            if stays {
-                text.push_str(&new[block.at.clone()]);
-            } else {
-                // What comes next begins on a line of its own.
-                text.extend(std::iter::repeat_n(' ', block.at.len().saturating_sub(1)));
-                text.push('\n');
+    fn blanked(&self, new: &str) -> Option<String> {
+        let mut text = new.as_bytes().to_vec();
+        let middle = self.head..self.new.len() - self.tail;
+        let is_left_out = |(nth, block): &(usize, &Block)| block.is_service && !middle.contains(nth);
+        let (left_out, read): (Vec<_>, Vec<_>) = self.new.iter().enumerate().partition(is_left_out);
+        left_out.into_iter().for_each(|(_, block)| text[block.at.clone()].fill(b' '));
+        // What comes after blanks begins on a line of its own.
+        for (_, block) in read {
+            if let Some(before) = text[..block.at.start].last_mut() {
+                *before = b'\n';
             }
         }
-        text
+        String::from_utf8(text).ok()
     }
 }
 
 /// The tables of a text; what comes before the first header is one as well. `None` where a header cannot
 /// be told from what is between quotes, or a Service is written in some other way.
 fn blocks(text: &str) -> Option<Vec<Block>> {
-    if text.contains("\"\"\"") || text.contains("'''") {
+    let bytes = text.as_bytes();
+    let may_be_long = ["\"\"\"", "'''"].into_iter().any(|quotes| memmem::find(bytes, quotes.as_bytes()).is_some());
+    if may_be_long {
         return None;
     }
     let mut blocks: Vec<Block> = vec![Block { at: 0..0, is_service: false }];
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let words = line.trim_start();
-        let at = start + line.len() - words.len();
-        start += line.len();
-        let Some(header) = words.strip_prefix('[') else { continue };
+    for at in memchr_iter(b'[', bytes) {
+        let before = text[..at].trim_end_matches([' ', '\t']);
+        if !(before.is_empty() || before.ends_with('\n')) {
+            continue;
+        }
+        let header = &text[at + 1..];
         let is_service = match header.strip_prefix("[service]") {
             Some(_) => true,
             None => {

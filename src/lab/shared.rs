@@ -13,7 +13,7 @@ use super::{
     file::{LabFile, ServicePortTable, ServiceTable},
     kept::Kept,
     lower::Beside,
-    model::{Protocol, Service, Span},
+    model::{Protocol, Span},
     name::Name,
     network::Network,
     said::At,
@@ -61,7 +61,7 @@ impl Shared {
             ip_owners: BTreeMap::new(),
             port_owners: BTreeMap::new(),
         };
-        beside.services().for_each(|service| shared.has(service));
+        shared.have(beside);
         for table in file.service.list() {
             shared.claim(table, network, problems);
         }
@@ -74,17 +74,22 @@ impl Shared {
         shared
     }
 
-    /// Takes what a Service has that is not in the file.
-    fn has(&mut self, service: &Service) {
-        if let (Some(pool), Some(IpAddr::V4(address))) = (&mut self.cluster_ips, service.cluster_ip) {
-            pool.take(u32::from(address));
-            self.ip_owners.insert(address, service.at.clone());
+    /// Takes what the Services have that are not in the file: all at once, since there may be many.
+    fn have(&mut self, beside: &Beside) {
+        let addresses = beside.services().filter_map(|service| match service.cluster_ip {
+            Some(IpAddr::V4(address)) => Some((address, service.at.clone())),
+            _ => None,
+        });
+        self.ip_owners.append(&mut addresses.collect());
+        if let Some(pool) = &mut self.cluster_ips {
+            pool.take_all(self.ip_owners.keys().copied().map(u32::from));
         }
-        let ports = service.ports.iter().filter_map(|port| port.node_port).chain(service.health_check_node_port);
-        for port in ports {
-            self.node_ports.take(u32::from(port));
-            self.port_owners.insert(port, service.at.clone());
-        }
+        let ports = beside.services().flat_map(|service| {
+            let ports = service.ports.iter().filter_map(|port| port.node_port).chain(service.health_check_node_port);
+            ports.map(|port| (port, service.at.clone()))
+        });
+        self.port_owners.append(&mut ports.collect());
+        self.node_ports.take_all(self.port_owners.keys().copied().map(u32::from));
     }
 
     /// Takes what a Service asks for by number.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use crate::{
-    lab::model::{NodeId, Protocol},
+    lab::{
+        model::{NodeId, Protocol},
+        name::{Name, ServiceName},
+    },
     proxy::view::{NodeView, PortView},
 };
 
@@ -92,18 +95,19 @@ impl Matters {
     /// All ports of a Service have its ClusterIP, which is one element.
     fn add_siblings(&mut self, old: &Ports, new: &Ports) {
         let ports = self.old.iter().map(|at| &old[*at]).chain(self.new.iter().map(|at| &new[*at]));
-        let services: HashSet<(&str, &str)> = ports.map(|port| service(port)).collect();
-        if services.is_empty() {
-            return;
-        }
-        for (list, all) in [(&mut self.old, old), (&mut self.new, new)] {
-            list.extend((0..all.len()).filter(|at| services.contains(&service(&all[*at]))));
+        let services: HashSet<(&Name, &ServiceName)> = ports.map(|port| (&port.namespace, &port.name)).collect();
+        for (namespace, name) in services {
+            self.old.extend(of_service(old, namespace, name));
+            self.new.extend(of_service(new, namespace, name));
         }
     }
 }
 
-fn service(port: &PortView) -> (&str, &str) {
-    (port.namespace.as_str(), port.name.as_str())
+/// The ports of a Service that has several, as indices: the list is sorted by their labels, and each has a name.
+fn of_service(ports: &Ports, namespace: &Name, name: &ServiceName) -> impl Iterator<Item = usize> {
+    let label = format!("{namespace}/{name}:");
+    let first = ports.partition_point(|port| port.label() < label);
+    (first..).take_while(move |at| ports.get(*at).is_some_and(|port| port.label().starts_with(&label)))
 }
 
 fn name(port: &PortView) -> (&str, &str, &str, Protocol) {
