@@ -220,7 +220,8 @@ impl Turn<'_> {
         if !again.is_empty() {
             // While they end they are terminating: used only where there is nothing else.
             let leaving = Now::after(was, Arc::new(terminating(&was.lab, &again)));
-            synced = sync::rules(&from, &leaving.plan, &BTreeSet::new(), self.means()).await.map_err(problem)?;
+            let watch = state.watch();
+            synced = sync::rules(&from, &leaving.plan, &BTreeSet::new(), self.means(&watch)).await.map_err(problem)?;
             from = leaving.plan;
             self.end(&again).await?;
         }
@@ -268,13 +269,13 @@ impl Turn<'_> {
             from = state.now().plan;
         }
         let begun = watch.begin();
-        synced.extend(sync::rules(&from, &now.plan, &change.gone, self.means()).await.map_err(problem)?);
+        synced.extend(sync::rules(&from, &now.plan, &change.gone, self.means(&watch)).await.map_err(problem)?);
         watch.done(begun, CHANGE, "rules", || format!("{} nodes", synced.len()));
         Ok(now)
     }
 
-    fn means(&self) -> Means<'_> {
-        Means { processes: &self.state.processes, events: self.state.servers.events() }
+    fn means<'b>(&'b self, watch: &'b Stopwatch) -> Means<'b> {
+        Means { processes: &self.state.processes, events: self.state.servers.events(), watch }
     }
 
     /// The nodes whose rules are others now.

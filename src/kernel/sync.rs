@@ -16,6 +16,7 @@ use super::{
     events::Events,
     process::{Entrance, Processes},
     rules::{self, How, Mishap},
+    stopwatch::Stopwatch,
 };
 use crate::{
     error::{Error, Result},
@@ -49,6 +50,8 @@ pub struct Means<'a> {
     pub processes: &'a Processes,
     /// A tool that did not come back is told here.
     pub events: &'a Events,
+    /// Notes what each node takes.
+    pub watch: &'a Stopwatch,
 }
 
 /// What became of a node on which a change went wrong.
@@ -132,9 +135,18 @@ impl<'a> Change<'a> {
         self.text.is_none() && self.had.is_some_and(|had| same_tool(had, self.wanted))
     }
 
-    /// Brings a node from what it has to what it shall have. If a tool does not do it, the kernel is asked
-    /// what is there now, and the tool told once more what is missing: if it dies again, it is left alone.
+    /// Brings a node from what it has to what it shall have, and notes how long that takes.
     async fn converge(&self, means: Means<'_>) -> Result<(), Failed> {
+        let begun = means.watch.begin();
+        let done = self.lead(means).await;
+        let Loaded { netns, rules, .. } = self.wanted;
+        means.watch.done(begun, StageName::Rules.as_str(), rules.mode().as_str(), || netns.to_owned());
+        done
+    }
+
+    /// From what the node has to what it shall have. If a tool does not do it, the kernel is asked
+    /// what is there now, and the tool told once more what is missing: if it dies again, it is left alone.
+    async fn lead(&self, means: Means<'_>) -> Result<(), Failed> {
         let wanted = self.wanted;
         let Err(Mishap { how, error }) = self.go(means).await else { return Ok(()) };
         if how == How::NotStarted {

@@ -26,6 +26,8 @@ pub(crate) const ANSWERED: &str = "from the command to the first answer";
 pub(crate) const ANSWERED_BY_AGENT: &str = "from when the agent has the change to the first answer";
 /// From when the change has reached the agent until every node has its rules.
 pub(crate) const RULES: &str = "from when the agent has the change until the rules are in";
+/// What the rules of a node take, of which nearly all is the kernel's where they are of nftables.
+pub(crate) const NODE: &str = "the rules of one node";
 
 /// `iptables-restore` takes a minute and more for 5,000 Services on ten nodes.
 const MOST_OF_IPTABLES: u32 = 1_000;
@@ -105,12 +107,13 @@ impl Lab {
         }
         let command = now()?.saturating_sub(began);
         let answered = asking.answered()?;
-        let Change { begin, rules } = change(&trace)?;
+        let Change { begin, rules, node } = change(&trace)?;
         Ok(vec![
             (COMMAND, command),
             (ANSWERED, answered.saturating_sub(began)),
             (ANSWERED_BY_AGENT, answered.saturating_sub(begin)),
             (RULES, rules.saturating_sub(begin)),
+            (NODE, node),
         ])
     }
 }
@@ -151,6 +154,8 @@ impl Asking {
 struct Change {
     begin: Duration,
     rules: Duration,
+    /// How long the median node took.
+    node: Duration,
 }
 
 fn change(trace: &Path) -> Result<Change> {
@@ -162,10 +167,15 @@ fn change(trace: &Path) -> Result<Change> {
     let begin = events.iter().filter_map(|it| it["ts"].as_u64()).min();
     let rules = events.iter().filter(|it| it["name"] == "rules");
     let rules = rules.filter_map(|it| Some(it["ts"].as_u64()? + it["dur"].as_u64()?)).max();
-    match (origin, begin, rules) {
-        (Some(origin), Some(begin), Some(rules)) => {
-            Ok(Change { begin: Duration::from_micros(origin + begin), rules: Duration::from_micros(origin + rules) })
-        }
+    let nodes = json["traceEvents"].as_array().into_iter().flatten().filter(|it| it["cat"] == "rules");
+    let mut nodes: Vec<u64> = nodes.filter_map(|it| it["dur"].as_u64()).collect();
+    nodes.sort_unstable();
+    match (origin, begin, rules, nodes.get(nodes.len() / 2)) {
+        (Some(origin), Some(begin), Some(rules), Some(node)) => Ok(Change {
+            begin: Duration::from_micros(origin + begin),
+            rules: Duration::from_micros(origin + rules),
+            node: Duration::from_micros(*node),
+        }),
         _ => Err(Failure("the trace of a change says nothing of its rules".to_owned())),
     }
 }
