@@ -45,7 +45,8 @@ use crate::{
 const CHANGE: &str = "change";
 
 /// Makes the lab what a text says, even if whoever asked for it has gone; says what has changed, and
-/// which pods have to be gone for it to be so. `watch` notes where the time goes.
+/// which pods have to be gone for it to be so. `watch` notes where the time goes. Of a text that nobody has
+/// `looked` at, only Services become others: nothing is done, and nothing said, if it is about more.
 ///
 /// # Errors
 ///
@@ -53,27 +54,35 @@ const CHANGE: &str = "change";
 /// tool refuses half-way; then what was new is gone again.
 pub(super) async fn apply(
     state: Arc<State>,
-    text: String,
+    (text, looked): (String, bool),
     watch: Stopwatch,
-) -> Result<(Applied, BTreeSet<String>), Problem> {
+) -> Result<Option<(Applied, BTreeSet<String>)>, Problem> {
     let change = move |runtime: runtime::Handle, state: Arc<State>| {
         state.watch_with(watch);
-        let became = runtime.block_on(become_what(&state, text));
+        let became = runtime.block_on(become_what(&state, text, looked));
         state.watch_with(Stopwatch::default());
         became
     };
     leaving::in_turn(&state, change).await
 }
 
-async fn become_what(state: &Arc<State>, text: String) -> Result<(Applied, BTreeSet<String>), Problem> {
+async fn become_what(
+    state: &Arc<State>,
+    text: String,
+    looked: bool,
+) -> Result<Option<(Applied, BTreeSet<String>)>, Problem> {
     let was = state.now();
     let before = state.told();
     let watch = state.watch();
-    let whole = Arc::new(watch.lap(CHANGE, "load", || read(&text, &before))?);
+    let whole = watch.lap(CHANGE, "load", || match read_edited(&text, &before) {
+        None if looked => load(&text, &before.whole, &before.kept()).map(Some),
+        edited => Ok(edited),
+    });
+    let Some(whole) = whole?.map(Arc::new) else { return Ok(None) };
     let overrides = before.overrides.after_apply(&change::replaced(&was.lab, &whole));
     let became = become_so(state, Told { text, whole, overrides }).await?;
     // Others may be on their way out since an earlier change.
-    Ok((Applied { differences: became.differences }, state.told().overrides.leaving()))
+    Ok(Some((Applied { differences: became.differences }, state.told().overrides.leaving())))
 }
 
 /// What became of a lab that was told something.
@@ -170,16 +179,21 @@ pub(super) async fn turn_into(
     Ok(differences)
 }
 
-/// Reads a text as what the lab shall be; what was there in any way keeps what it has. Of a text that differs
-/// in some Services only, nothing else is read.
+/// Reads a text as what the lab shall be; what was there in any way keeps what it has.
 pub(super) fn read(text: &str, before: &Told) -> Result<Lab, Problem> {
+    match read_edited(text, before) {
+        Some(lab) => Ok(lab),
+        None => load(text, &before.whole, &before.kept()),
+    }
+}
+
+/// The same for a text that differs in some Services only, of which nothing else is read.
+fn read_edited(text: &str, before: &Told) -> Option<Lab> {
     let (was, overrides) = (&before.whole, &before.overrides);
     let kept = |some: &Lab| overrides.kept(some).besides(&overrides.over(some));
-    if let Some(mut lab) = lab::load_edited((&before.text, was), text, &was.name, kept) {
-        lab.name = was.name.clone();
-        return Ok(lab);
-    }
-    load(text, &before.whole, &before.kept())
+    let mut lab = lab::load_edited((&before.text, was), text, &was.name, kept)?;
+    lab.name = was.name.clone();
+    Some(lab)
 }
 
 /// The same, where the things of the lab keep this.

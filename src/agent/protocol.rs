@@ -159,6 +159,9 @@ pub enum Request {
     Apply {
         /// How many bytes the text of the lab file has.
         length: usize,
+        /// Whether whoever asks has read it, and found the host fit for it. If not, [`Reply::Look`] may be the
+        /// answer.
+        looked: bool,
         /// Do not wait until pods that end because of it are gone.
         #[serde(default)]
         no_wait: bool,
@@ -239,6 +242,8 @@ pub enum Reply {
     Looked(Vec<Look>),
     /// To [`Request::Apply`].
     Applied(Applied),
+    /// To [`Request::Apply`] of a text that nobody has looked at, and that is about more than Services.
+    Look,
     /// What was done when.
     Timings(Vec<Lap>),
     /// To [`Request::Conntrack`].

@@ -113,7 +113,7 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let looked = look::look(&places, lab.cluster.proxy, &state.processes).await;
             say(&mut writer, &looked.map_or_else(|error| Reply::Problem(error.into()), Reply::Looked)).await
         }
-        Request::Apply { length, no_wait, timings } => {
+        Request::Apply { length, looked, no_wait, timings } => {
             let mut text = String::new();
             reader.take(length as u64).read_to_string(&mut text).await.context("cannot read a lab's text")?;
             if text.len() < length {
@@ -121,7 +121,8 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
                 return say(&mut writer, &Reply::Problem(problem.into())).await;
             }
             let watch = if timings { Stopwatch::of(Who::Agent) } else { Stopwatch::default() };
-            let applied = changing::apply(Arc::clone(state), text, watch.clone()).await;
+            let applied = changing::apply(Arc::clone(state), (text, looked), watch.clone()).await;
+            let Some(applied) = applied.transpose() else { return say(&mut writer, &Reply::Look).await };
             if timings {
                 say(&mut writer, &Reply::Timings(watch.take())).await?;
             }

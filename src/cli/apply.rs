@@ -11,14 +11,13 @@ use crate::{
     agent::{
         directory::Directory,
         link::{self, Hearing},
-        protocol::{Reply, Request},
+        protocol::{Applied, Reply, Request},
     },
     error::{Error, Result},
     kernel::requirements,
     lab::{
         Kept, Overrides,
         difference::{Difference, differences},
-        is_about_services,
         model::Lab,
     },
     plan::{
@@ -26,6 +25,7 @@ use crate::{
         change::{self, Change},
         step::{Plan, StageName, Step},
     },
+    report::timings::Lap,
 };
 
 /// The stage of what the command does itself.
@@ -40,36 +40,28 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     let watch = args.timings.watch();
     let began = Instant::now();
     let waits = !args.leaving.no_wait && !directory.overrides().leaving().is_empty();
-    // The agent, which knows how the lab is, reads the text again; what is wrong with it, only this command
-    // can show.
     let look = || -> Result<()> {
         let lab = watch.lap(ASK, "load", || source.load_after(&directory.name, &kept(&directory)?, terminal))?;
         watch.lap(ASK, "requirements", || requirements::check(&lab))
     };
-    // Services need nothing of the host.
-    let is_small = watch.lap(ASK, "compare", || Ok::<_, Error>(is_about_services(&directory.text()?, &source.text)))?;
-    if !is_small {
-        look()?;
-    }
-    let (length, no_wait, timings) = (source.text.len(), args.leaving.no_wait, args.timings.are_wanted());
-    let request = Request::Apply { length, no_wait, timings };
-    let (begun, mut laps, mut applied) = (watch.begin(), Vec::new(), None);
-    let asked = link::ask_with(&directory, &request, &source.text, |reply| match reply {
-        Reply::Timings(told) => {
-            laps = told;
-            Ok(Hearing::More)
+    let ask = |looked: bool| -> Result<Option<Answer>> {
+        let answer = watch.lap(ASK, "answer", || answer(args, &source, &directory, looked));
+        // The agent knows how the lab is, and reads the text itself; what is wrong with it, only this command
+        // can show.
+        if answer.is_err() && !looked {
+            look()?;
         }
-        Reply::Applied(reply) => {
-            applied = Some(reply);
-            Ok(Hearing::Last)
+        answer
+    };
+    // Services need nothing of the host: what is about them only, nobody but the agent needs to look at.
+    let answer = match ask(false)? {
+        None => {
+            look()?;
+            ask(true)?
         }
-        _ => Err(Error::bug("a change was asked for, and something else was given")),
-    });
-    if asked.is_err() && is_small {
-        look()?;
-    }
-    asked?;
-    watch.done(begun, ASK, "answer", String::new);
+        answer => answer,
+    };
+    let Answer { laps, applied } = answer.unwrap_or_default();
     let differences = applied.map(|applied| applied.differences).unwrap_or_default();
     args.timings.tell(&watch, laps)?;
     if differences.is_empty() && !waits {
@@ -81,6 +73,33 @@ pub(super) fn apply(args: &args::Apply, terminal: &Terminal) -> Result<ExitCode>
     }
     terminal.say(format!("{} is as {} says ({} ms)", directory.name, source.name, began.elapsed().as_millis()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an agent says to a change.
+#[derive(Default)]
+struct Answer {
+    laps: Vec<Lap>,
+    applied: Option<Applied>,
+}
+
+/// Asks for the change; no answer means that somebody has to look at the file first.
+fn answer(args: &args::Apply, source: &Source, directory: &Directory, looked: bool) -> Result<Option<Answer>> {
+    let (length, no_wait, timings) = (source.text.len(), args.leaving.no_wait, args.timings.are_wanted());
+    let request = Request::Apply { length, looked, no_wait, timings };
+    let mut answer = Some(Answer::default());
+    link::ask_with(directory, &request, &source.text, |reply| {
+        match (reply, &mut answer) {
+            (Reply::Timings(told), Some(answer)) => {
+                answer.laps = told;
+                return Ok(Hearing::More);
+            }
+            (Reply::Applied(reply), Some(answer)) => answer.applied = Some(reply),
+            (Reply::Look, _) => answer = None,
+            _ => return Err(Error::bug("a change was asked for, and something else was given")),
+        }
+        Ok(Hearing::Last)
+    })?;
+    Ok(answer)
 }
 
 /// What the lab's things keep, as its agent has it.

@@ -1,9 +1,8 @@
 //! A text that differs from that of a lab in some Services only → its lab, without a look at all the
 //! others.
 //!
-//! What is the same in both texts is left out of the one that is read, with blanks in its place, so that
-//! everything keeps its place in the file; the Services that were there are in the lab as they were. The
-//! lab is that of [`load_after`](super::load_after). Wherever that is not certain, and wherever there is
+//! The Services that are the same in both texts are left out of what is read, and are in the lab as they
+//! were. The lab is that of [`load_after`](super::load_after). Wherever that is not certain, and wherever there is
 //! something to complain of, there is no answer here, and the whole text is to be read.
 
 use std::ops::Range;
@@ -11,7 +10,9 @@ use std::ops::Range;
 use memchr::{memchr_iter, memmem};
 
 use super::{
-    Kept, check,
+    Kept, MOST_BYTES, check,
+    excerpt::Excerpt,
+    file::LabFile,
     lower::{self, Beside},
     model::{Common, Lab, Service, Span},
     name::Name,
@@ -32,12 +33,6 @@ struct Comparison {
     new: Vec<Block>,
     head: usize,
     tail: usize,
-}
-
-/// Whether two texts of labs differ in their Services only, as far as that can be told without reading
-/// them.
-pub fn is_about_services(old: &str, new: &str) -> bool {
-    Comparison::of(old, new).is_some()
 }
 
 /// The lab of a text, given a lab and its text. `kept` says what the things of a lab keep: it is asked
@@ -71,22 +66,28 @@ pub fn load_edited(
     let kept = kept(&only(was, &of_file[head..head + gone]));
     let beside = Beside { before, after };
     let fresh = services(texts.new_middle());
-    if beside.len() + fresh > check::MOST_SERVICES {
+    if beside.len() + fresh > check::MOST_SERVICES || new.len() > MOST_BYTES {
         return None;
     }
-    let blanked = texts.blanked(new)?;
+    let excerpt = texts.excerpt(new);
     let mut problems = Problems::default();
-    let lab =
-        read_with(&blanked, &mut problems, |file, problems| lower::lower(file, default_name, &kept, &beside, problems));
+    let lab = read_with(excerpt.text(), &mut problems, |document, problems| {
+        let file = LabFile::of(&excerpt.in_whole(document), problems);
+        lower::lower(&file, default_name, &kept, beside, problems)
+    });
     let lab = lab.filter(|_| problems.finish().is_none())?;
-    let mut read: Vec<(&str, &str)> = lab.services[head..head + fresh].iter().map(|service| name(service)).collect();
-    read.sort_unstable();
-    let clashes = beside.services().any(|service| read.binary_search(&name(service)).is_ok());
+    let read = head..head + fresh;
+    let mut names: Vec<_> = lab.services[read.clone()].iter().map(|service| name(service)).collect();
+    names.sort_unstable();
+    let mut others = lab.services[..read.start].iter().chain(&lab.services[read.end..head + fresh + tail]);
+    let clashes = others.any(|service| names.binary_search(&name(service)).is_ok());
     (!clashes && lab.load_balancer.is_none()).then_some(lab)
 }
 
-fn name(service: &Service) -> (&str, &str) {
-    (service.namespace.as_str(), service.name.as_str())
+/// Of most pairs of Services, the lengths say already that they are not called the same.
+fn name(service: &Service) -> (usize, &str, &str) {
+    let (namespace, name) = (service.namespace.as_str(), service.name.as_str());
+    (name.len(), name, namespace)
 }
 
 /// The lab with no other Services than these.
@@ -149,20 +150,16 @@ impl Comparison {
         &self.new[self.head..self.new.len() - self.tail]
     }
 
-    /// The new text with blanks for the Services that are the same.
-    fn blanked(&self, new: &str) -> Option<String> {
-        let mut text = new.as_bytes().to_vec();
+    /// The new text without the Services that are the same.
+    fn excerpt(&self, new: &str) -> Excerpt {
         let middle = self.head..self.new.len() - self.tail;
-        let is_left_out = |(nth, block): &(usize, &Block)| block.is_service && !middle.contains(nth);
-        let (left_out, read): (Vec<_>, Vec<_>) = self.new.iter().enumerate().partition(is_left_out);
-        left_out.into_iter().for_each(|(_, block)| text[block.at.clone()].fill(b' '));
-        // What comes after blanks begins on a line of its own.
-        for (_, block) in read {
-            if let Some(before) = text[..block.at.start].last_mut() {
-                *before = b'\n';
+        let mut excerpt = Excerpt::default();
+        for (nth, block) in self.new.iter().enumerate() {
+            if !block.is_service || middle.contains(&nth) {
+                excerpt.add(new, block.at.clone());
             }
         }
-        String::from_utf8(text).ok()
+        excerpt
     }
 }
 

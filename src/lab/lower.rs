@@ -58,6 +58,14 @@ impl Beside {
     pub(super) fn len(&self) -> usize {
         self.before.len() + self.after.len()
     }
+
+    /// All of them, with those of the file in their place.
+    fn around(mut self, read: Vec<Common<Service>>) -> Vec<Common<Service>> {
+        self.before.reserve(read.len() + self.after.len());
+        self.before.extend(read);
+        self.before.append(&mut self.after);
+        self.before
+    }
 }
 
 /// Puts the lab together; `None` if anything of it was refused, and `problems` says what.
@@ -65,13 +73,13 @@ pub(super) fn lower(
     file: &LabFile,
     default_name: &Name,
     kept: &Kept,
-    beside: &Beside,
+    beside: Beside,
     problems: &mut Problems,
 ) -> Option<Lab> {
     check::sizes(file, problems)?;
     let network = Network::of(file, kept, problems);
     let pods = Pods::of(file, &network, kept, problems);
-    let services = services(file, &network, &pods, (kept, beside), problems);
+    let services = services(file, &network, &pods, (kept, &beside), problems);
     let balancer = balancer(file, &network, problems);
     let externals = externals(file, &network, problems);
     check_hostnames(file, &pods, problems);
@@ -89,7 +97,7 @@ pub(super) fn lower(
     let nodes = network.nodes.into_iter().map(NodeDraft::finish).collect::<Option<Vec<_>>>()?;
     let mut pods = pods.finish()?;
     let read = services.into_iter().map(|draft| draft.finish().map(Common::from)).collect::<Option<Vec<_>>>()?;
-    let mut services = [beside.before.as_slice(), &read, &beside.after].concat();
+    let mut services = beside.around(read);
     let dns = match dns? {
         Some(draft) => Some(draft.finish(&nodes, &mut pods, &mut services, &externals, kept, problems)?),
         None => None,

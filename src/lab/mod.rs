@@ -14,6 +14,7 @@ mod containers;
 pub mod difference;
 mod dns;
 mod edited;
+mod excerpt;
 mod externals;
 mod file;
 mod grid;
@@ -45,7 +46,7 @@ mod value;
 use toml::de::DeTable;
 
 use crate::diag::{Diagnostic, Diagnostics, Problems};
-pub use edited::{is_about_services, load_edited};
+pub use edited::load_edited;
 use file::LabFile;
 pub use grid::{Grid, GridError};
 pub use kept::Kept;
@@ -116,13 +117,16 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
 }
 
 fn read(text: &str, default_name: &Name, kept: &Kept, problems: &mut Problems) -> Option<Lab> {
-    read_with(text, problems, |file, problems| lower::lower(file, default_name, kept, &Beside::default(), problems))
+    read_with(text, problems, |document, problems| {
+        let file = LabFile::of(&document, problems);
+        lower::lower(&file, default_name, kept, Beside::default(), problems)
+    })
 }
 
-fn read_with(
-    text: &str,
+fn read_with<'t>(
+    text: &'t str,
     problems: &mut Problems,
-    lower: impl FnOnce(&LabFile, &mut Problems) -> Option<Lab>,
+    lower: impl FnOnce(DeTable<'t>, &mut Problems) -> Option<Lab>,
 ) -> Option<Lab> {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, and a lab file may have {MOST_BYTES}", text.len());
@@ -144,8 +148,7 @@ fn read_with(
         problems.push(syntax(text, &error));
     }
     let document = document.filter(|_| sound)?;
-    let file = LabFile::of(document.get_ref(), problems);
-    lower(&file, problems)
+    lower(document.into_inner(), problems)
 }
 
 /// The parser's message for a key or table that is there twice.
