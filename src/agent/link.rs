@@ -15,6 +15,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::Pid,
 };
+use serde::Serialize;
 
 use super::{
     directory::{Directory, process_start},
@@ -40,25 +41,62 @@ pub fn ask_with(
     directory: &Directory,
     request: &Request,
     text: &str,
-    mut hear: impl FnMut(Reply) -> Result<Hearing>,
+    hear: impl FnMut(Reply) -> Result<Hearing>,
 ) -> Result<()> {
-    let mut stream = directory.connect()?;
-    say(&mut stream, request)?;
-    stream.write_all(text.as_bytes()).context("cannot talk to the lab")?;
-    let lost = || Error::refused(format!("the lab {} ended before it had answered", directory.name));
-    for line in BufReader::new(stream).lines() {
-        let line = line.map_err(|_| lost())?;
-        let reply = serde_json::from_str(&line).context("cannot read the agent's reply")?;
-        match reply {
-            Reply::Problem(problem) => return Err(problem.into()),
-            reply => {
-                if hear(reply)? == Hearing::Last {
-                    return Ok(());
+    let mut conversation = Conversation::begin(directory, request)?;
+    conversation.stream.write_all(text.as_bytes()).context("cannot talk to the lab")?;
+    conversation.hear(hear)
+}
+
+/// A request that has been made, of which more may be said while it is answered.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    directory: &'a Directory,
+    stream: UnixStream,
+}
+
+impl<'a> Conversation<'a> {
+    /// Asks an agent something.
+    ///
+    /// # Errors
+    ///
+    /// When the agent has ended.
+    pub fn begin(directory: &'a Directory, request: &Request) -> Result<Self> {
+        let mut stream = directory.connect()?;
+        say(&mut stream, request)?;
+        Ok(Conversation { directory, stream })
+    }
+
+    /// Says what the request could not say yet.
+    ///
+    /// # Errors
+    ///
+    /// When the agent has ended.
+    pub fn add(&self, word: &impl Serialize) -> Result<()> {
+        say(&mut &self.stream, word)
+    }
+
+    /// Hands each reply to `hear` until that says that it was the last.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`].
+    pub fn hear(&self, mut hear: impl FnMut(Reply) -> Result<Hearing>) -> Result<()> {
+        let lost = || Error::refused(format!("the lab {} ended before it had answered", self.directory.name));
+        for line in BufReader::new(&self.stream).lines() {
+            let line = line.map_err(|_| lost())?;
+            let reply = serde_json::from_str(&line).context("cannot read the agent's reply")?;
+            match reply {
+                Reply::Problem(problem) => return Err(problem.into()),
+                reply => {
+                    if hear(reply)? == Hearing::Last {
+                        return Ok(());
+                    }
                 }
             }
         }
+        Err(lost())
     }
-    Err(lost())
 }
 
 /// Whether there is more to hear.
@@ -98,8 +136,8 @@ pub fn answers(directory: &Directory, limit: Duration) -> bool {
     }
 }
 
-fn say(stream: &mut UnixStream, request: &Request) -> Result<()> {
-    let mut line = serde_json::to_vec(request).context("cannot write a request down")?;
+fn say(mut stream: impl Write, word: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(word).context("cannot write a request down")?;
     line.push(b'\n');
     stream.write_all(&line).context("cannot talk to the lab")
 }

@@ -133,6 +133,15 @@ pub enum Request {
         /// How many at a time.
         at_once: usize,
     },
+    /// The same, and most of them will not be answered: how long silence has to last, at most as long as each
+    /// of them says, is said on a second line, a [`Patience`](crate::probe::order::Patience), as soon as it is
+    /// known.
+    Silence {
+        /// What to try.
+        orders: Vec<Order>,
+        /// How many at a time.
+        at_once: usize,
+    },
     /// What differs from the plan? Answered by [`Reply::Drifts`].
     Inspect,
     /// Put right what differs from the plan. Answered by [`Reply::Repaired`].

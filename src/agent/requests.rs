@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, pin::pin, sync::Arc, thread, time::Duration};
 
 use futures::{StreamExt, stream};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
-    sync::{Semaphore, mpsc},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Take},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, mpsc, watch},
     time::timeout,
 };
 
@@ -20,16 +23,18 @@ use super::{
 use crate::{
     error::{Context, Error, Result},
     kernel::{
-        capture, client,
+        capture,
+        client::{self, Circumstances},
         conntrack::{Conntrack, Which},
         inspect, look,
+        patience::Said,
         stopwatch::Stopwatch,
         trace,
         unanswered::Unanswered,
         view,
     },
     lab::model::{NodeId, Place},
-    probe::order::{Order, Outcome},
+    probe::order::{Order, Outcome, Patience},
     report::timings::Who,
 };
 
@@ -63,7 +68,6 @@ pub(super) async fn serve(listener: UnixListener, state: Arc<State>, over: mpsc:
 }
 
 async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()>) -> Result<()> {
-    use tokio::io::AsyncReadExt;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(READ_AT_ONCE, reader.take(REQUEST_LIMIT));
     let mut line = String::new();
@@ -88,7 +92,15 @@ async fn converse(stream: UnixStream, state: &Arc<State>, over: &mpsc::Sender<()
             let problem = Error::usage("the lab is still being built");
             say(&mut writer, &Reply::Problem(problem.into())).await
         }
-        Request::Probe { orders, at_once } => probe(&mut writer, orders, at_once, state).await,
+        Request::Probe { orders, at_once } => {
+            probe(&mut writer, Tries { orders, at_once, patience: None }, state).await
+        }
+        Request::Silence { orders, at_once } => {
+            let (sender, said) = watch::channel(None);
+            let tries = Tries { orders, at_once, patience: Some(&said) };
+            let (probed, ()) = tokio::join!(probe(&mut writer, tries, state), hear_patience(reader, sender));
+            probed
+        }
         Request::Inspect => {
             // Half-way through a change, the kernel is as neither plan says.
             let _turn = state.turn().await;
@@ -197,12 +209,30 @@ async fn events(writer: &mut OwnedWriteHalf, follow: bool, state: &State) -> Res
     }
 }
 
-async fn probe(writer: &mut OwnedWriteHalf, orders: Vec<Order>, at_once: usize, state: &State) -> Result<()> {
+/// What is to be tried, and how.
+struct Tries<'a> {
+    orders: Vec<Order>,
+    at_once: usize,
+    patience: Option<&'a Said>,
+}
+
+/// Hears how long silence has to last, and hands it on.
+async fn hear_patience(mut reader: BufReader<Take<OwnedReadHalf>>, said: watch::Sender<Option<Patience>>) {
+    let mut line = String::new();
+    // Who says nothing, or nothing that can be understood, has no say in it.
+    if reader.read_line(&mut line).await.is_ok() {
+        said.send_replace(serde_json::from_str(&line).ok());
+    }
+}
+
+async fn probe(writer: &mut OwnedWriteHalf, tries: Tries<'_>, state: &State) -> Result<()> {
+    let Tries { orders, at_once, patience } = tries;
     let Now { lab, .. } = state.now();
     let mut unanswered = Unanswered::all(&orders);
-    let events = state.servers.events();
+    let (events, processes) = (state.servers.events(), &state.processes);
+    let circumstances = Circumstances { lab: &lab, processes, events, patience };
     let starts = Semaphore::new(STARTS * thread::available_parallelism().map_or(1, |it| it.get()));
-    let tries = orders.into_iter().map(|order| begin(&starts, client::attempt(order, &lab, &state.processes, events)));
+    let tries = orders.into_iter().map(|order| begin(&starts, client::attempt(order, circumstances)));
     let mut told = Ok(());
     let mut outcomes = stream::iter(tries).buffer_unordered(at_once.clamp(1, 256));
     while let Some(outcome) = outcomes.next().await {

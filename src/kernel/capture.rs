@@ -20,7 +20,12 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{client, events::Events, netns, process::Processes};
+use super::{
+    client::{self, Circumstances},
+    events::Events,
+    netns,
+    process::Processes,
+};
 use crate::{
     error::{Context, Result},
     lab::model::Lab,
@@ -47,13 +52,14 @@ pub async fn capture(order: CaptureOrder, lab: &Lab, processes: &Processes, even
     let (there, missing): (Vec<String>, _) = order.places.into_iter().partition(|netns| netns::open(netns).is_ok());
     let mut ears = there.iter().map(|netns| Ear::open(netns)).collect::<Result<Vec<Ear>>>()?;
     let outcome = {
+        let circumstances = Circumstances { lab, processes, events, patience: None };
         let hearing = async {
             join_all(ears.iter_mut().map(Ear::hear)).await;
             // Whoever hears nothing waits for the outcome.
             pending::<Outcome>().await
         };
         tokio::select! {
-            outcome = client::attempt(order.order, lab, processes, events) => outcome,
+            outcome = client::attempt(order.order, circumstances) => outcome,
             outcome = hearing => outcome,
         }
     };

@@ -12,16 +12,14 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use nix::libc;
-use tokio::{
-    net::{TcpSocket, TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::{
     curl, echo, errand,
     events::Events,
+    hop,
     knock::{self, Counted, Counting},
-    netns,
+    patience::{Limit, Limits, Said},
     process::Processes,
     questions,
 };
@@ -30,41 +28,56 @@ use crate::{
     lab::model::{Lab, Place},
     probe::{
         order::{Answer, CLIENT_HEADER, Failure, FailureKind, Order, Outcome, POD_HEADER, Try, What},
-        question::Resolver,
+        question::{Resolver, Transport},
     },
 };
 
 /// How many connections of one order are open at a time.
 const AT_ONCE: usize = 64;
 /// How many of an order that ends with an answer of a certain pod.
-const UNTIL_AT_ONCE: usize = 6;
+const UNTIL_AT_ONCE: usize = 4;
 /// How much of a body is kept.
 pub(super) const BODY_LIMIT: usize = 4096;
 
+/// Where orders are carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// In this lab.
+    pub lab: &'a Lab,
+    /// Programs that are started belong here.
+    pub processes: &'a Processes,
+    /// What happens meanwhile.
+    pub events: &'a Events,
+    /// Silence is waited for no longer than is said here.
+    pub patience: Option<&'a Said>,
+}
+
 /// Carries out one order. The order may name a pod on the host network instead of its node's
 /// namespace: it then asks as that pod does.
-pub async fn attempt(order: Order, lab: &Lab, processes: &Processes, events: &Events) -> Outcome {
+pub async fn attempt(order: Order, circumstances: Circumstances<'_>) -> Outcome {
+    let Circumstances { lab, processes, events, patience } = circumstances;
     let Order { id, netns: place, what, times, until, connect_ms, counted_by } = order;
     let on_host = lab.pods.iter().find(|pod| pod.host_network && pod.full_name() == place);
     let netns = on_host.map_or_else(|| place.clone(), |pod| lab.netns(Place::Node(pod.node)));
     let tries = match what {
         What::Curl { url, timeout_ms } => {
             let asking = curl::Asking { lab, place: &place, netns: &netns };
-            let limits = Limits::new(timeout_ms, connect_ms);
+            let limits = Limits::of_connection(timeout_ms, connect_ms, None);
             let tries = (0..times).map(|_| curl::get(asking, &url, limits, processes));
             stream::iter(tries).buffer_unordered(curl::AT_ONCE).collect().await
         }
         What::Http { to, path, timeout_ms } => {
-            let limits = Limits::new(timeout_ms, connect_ms);
+            let limits = Limits::of_connection(timeout_ms, connect_ms, patience);
             if let (Some(node), SocketAddr::V4(to)) = (&counted_by, to) {
-                let counting = Counting { netns: &netns, node, to, path: &path, times, limit: limits.answer };
+                let counting = Counting { netns: &netns, node, to, path: &path, times, limit: limits.answer.most };
                 match knock::count(counting).await {
                     Ok(Counted { tries, whole }) => return Outcome { whole, ..Outcome::new(id, tries) },
                     // Then whoever is counted has to say so.
                     Err(error) => eprintln!("connections are counted by their answers: {error}"),
                 }
             }
-            let each = |times| each_socket(&netns, times, || tcp_socket(to), |socket| http(socket, to, &path, limits));
+            let each =
+                |times| each_socket(&netns, times, move || tcp_socket(to), |socket| http(socket, to, &path, limits));
             match until {
                 None => each(times).await,
                 Some(pod) => {
@@ -77,8 +90,8 @@ pub async fn attempt(order: Order, lab: &Lab, processes: &Processes, events: &Ev
             }
         }
         What::Udp { to, timeout_ms } => {
-            let limit = Duration::from_millis(timeout_ms.into());
-            each_socket(&netns, times, || udp_socket(to), |socket| udp(socket, to, limit)).await
+            let limit = Limits::of_datagram(timeout_ms, patience).answer;
+            each_socket(&netns, times, move || udp_socket(to), |socket| udp(socket, to, limit)).await
         }
         What::HttpByName { host, port, path, resolver, timeout_ms } => {
             let limit = Duration::from_millis(timeout_ms.into());
@@ -87,7 +100,11 @@ pub async fn attempt(order: Order, lab: &Lab, processes: &Processes, events: &Ev
             stream::iter(tries).buffer_unordered(AT_ONCE).collect().await
         }
         What::Names { question, timeout_ms } => {
-            questions::ask(&netns, &question, times, Limits::new(timeout_ms, connect_ms)).await
+            let limits = match question.transport {
+                Transport::Tcp => Limits::of_connection(timeout_ms, connect_ms, patience),
+                Transport::Udp => Limits::of_datagram(timeout_ms, patience),
+            };
+            questions::ask(&netns, &question, times, limits).await
         }
         What::Errand(errand) => {
             let asking = curl::Asking { lab, place: &place, netns: &netns };
@@ -102,47 +119,21 @@ fn is_enough(tries: &[Try], pod: &str) -> bool {
     tries.iter().any(|it| it.result.as_ref().map_or(true, |answer| answer.pod.as_deref() == Some(pod)))
 }
 
-/// How long a try may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Until there is a connection.
-    pub(super) connect: Duration,
-    /// In all.
-    pub(super) answer: Duration,
-}
-
-/// It makes no difference.
-impl From<Duration> for Limits {
-    fn from(limit: Duration) -> Self {
-        Limits { connect: limit, answer: limit }
-    }
-}
-
-impl Limits {
-    fn new(answer_ms: u32, connect_ms: Option<u32>) -> Self {
-        let millis = |millis: u32| Duration::from_millis(millis.into());
-        Limits { connect: millis(connect_ms.unwrap_or(answer_ms).min(answer_ms)), answer: millis(answer_ms) }
-    }
-}
-
 /// Opens as many sockets in the namespace as there are tries, and tries with each. They are
 /// opened a batch at a time, so that a long order neither hops into the namespace for every
 /// try nor holds thousands of descriptors.
-pub(super) async fn each_socket<S: Send, F: Future<Output = Try>>(
+pub(super) async fn each_socket<S: Send + 'static, F: Future<Output = Try>>(
     netns: &str,
     times: usize,
-    open: impl Fn() -> io::Result<S> + Sync,
+    open: impl Fn() -> io::Result<S> + Clone + Send + 'static,
     attempt: impl Fn(S) -> F,
 ) -> Vec<Try> {
     let mut tries = Vec::with_capacity(times);
     while tries.len() < times {
         let count = AT_ONCE.min(times - tries.len());
-        let runtime = tokio::runtime::Handle::current();
-        let sockets = netns::inside(netns, || {
-            let _guard = runtime.enter();
-            (0..count).map(|_| open()).collect::<io::Result<Vec<S>>>().context("cannot open a socket")
-        });
-        match sockets {
+        let open = open.clone();
+        let opened = move || (0..count).map(|_| open()).collect::<io::Result<Vec<S>>>().context("cannot open a socket");
+        match hop::inside(netns, opened).await {
             Ok(sockets) => {
                 let batch = stream::iter(sockets.into_iter().map(&attempt));
                 tries.extend(batch.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
@@ -173,14 +164,10 @@ pub(super) fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-pub(super) async fn timed(limit: Duration, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
-    let began = Instant::now();
-    let result = timeout(limit, attempt).await.unwrap_or_else(|_| Err(silence(limit)));
+pub(super) async fn timed(limit: impl Into<Limit<'_>>, attempt: impl Future<Output = Result<Answer, Failure>>) -> Try {
+    let (limit, began) = (limit.into(), Instant::now());
+    let result = limit.on(attempt).await.unwrap_or_else(Err);
     Try { result, micros: micros(began) }
-}
-
-pub(super) fn silence(limit: Duration) -> Failure {
-    Failure { kind: FailureKind::Timeout, text: format!("no answer within {} ms", limit.as_millis()) }
 }
 
 /// How long after the SYN its answer came: the kernel's own measurement, in which the time until this
@@ -200,10 +187,10 @@ pub(super) fn micros(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limits: impl Into<Limits>) -> Try {
+pub(super) async fn http(socket: TcpSocket, to: SocketAddr, path: &str, limits: impl Into<Limits<'_>>) -> Try {
     let limits = limits.into();
     timed(limits.answer, async {
-        let connected = timeout(limits.connect, socket.connect(to)).await.map_err(|_| silence(limits.connect))?;
+        let connected = limits.connect.on(socket.connect(to)).await?;
         let stream = connected.map_err(|error| failure(&error))?;
         let handshake_micros = handshake(&stream);
         let broken = |error: hyper::Error| Failure { kind: FailureKind::Broken, text: error.to_string() };
@@ -240,13 +227,13 @@ async fn http_by_name(netns: &str, named: Named<'_>, limit: Duration) -> Try {
     let Named { host, port, path, resolver } = named;
     timed(limit, async {
         let to = SocketAddr::new(questions::resolve(netns, host, resolver).await?, port);
-        let socket = questions::inside(netns, || tcp_socket(to))?;
+        let socket = questions::inside(netns, move || tcp_socket(to)).await?;
         http(socket, to, path, limit).await.result
     })
     .await
 }
 
-pub(super) async fn udp(socket: UdpSocket, to: SocketAddr, limit: Duration) -> Try {
+pub(super) async fn udp(socket: UdpSocket, to: SocketAddr, limit: Limit<'_>) -> Try {
     timed(limit, async {
         let mut answer = [0; BODY_LIMIT];
         let length = udp_exchange(&socket, to, echo::WHO_ARE_YOU, &mut answer).await?;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    client::{BODY_LIMIT, Limits, micros},
+    client::{BODY_LIMIT, micros},
     errand,
+    patience::Limits,
     process::{Entrance, Output, Processes},
     rules, view,
 };
@@ -41,7 +42,7 @@ pub(super) struct Asking<'a> {
 
 /// GETs a URL from a place. A name in it means what the place's own `/etc/resolv.conf` and
 /// `/etc/hosts` say; without one, the network namespace is all that matters.
-pub(super) async fn get(asking: Asking<'_>, url: &str, limits: Limits, processes: &Processes) -> Try {
+pub(super) async fn get(asking: Asking<'_>, url: &str, limits: Limits<'_>, processes: &Processes) -> Try {
     let began = Instant::now();
     let result = match run(asking, url, limits, processes).await {
         Ok(output) => read(&output, BODY_LIMIT).map(|answer| Answer { headers: Vec::new(), ..answer }),
@@ -50,24 +51,24 @@ pub(super) async fn get(asking: Asking<'_>, url: &str, limits: Limits, processes
     Try { result, micros: micros(began) }
 }
 
-async fn run(asking: Asking<'_>, url: &str, limits: Limits, processes: &Processes) -> Result<Output> {
+async fn run(asking: Asking<'_>, url: &str, limits: Limits<'_>, processes: &Processes) -> Result<Output> {
     // What has gone before the transfer, the process's own start above all, is no part of these.
     let options = ["-w", "%{stderr}\n* netlab: %{time_connect} s\n"].map(str::to_owned);
     let (command, entrance) = prepared(asking, &options, url, limits)?;
     processes.run(command, entrance, Vec::new()).await
 }
 
-fn prepared(
+fn prepared<'l>(
     asking: Asking<'_>,
     options: &[String],
     url: &str,
-    limits: impl Into<Limits>,
+    limits: impl Into<Limits<'l>>,
 ) -> Result<(Command, Entrance)> {
     let limits = limits.into();
     let mut command = Command::new(rules::find("curl")?);
     let seconds = |limit: Duration| format!("{}.{:03}", limit.as_secs(), limit.subsec_millis());
     command.env_clear().env("LC_ALL", "C").args(ARGUMENTS);
-    command.args(["--connect-timeout", &seconds(limits.connect), "--max-time", &seconds(limits.answer)]);
+    command.args(["--connect-timeout", &seconds(limits.connect.most), "--max-time", &seconds(limits.answer.most)]);
     command.args(options).args(["--", url]);
     let entrance = match has_name(url) {
         true => view::entrance(&view::find(asking.lab, asking.place)?)?,

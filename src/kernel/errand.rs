@@ -69,11 +69,11 @@ async fn round(errand: &Errand, times: usize, means: Means<'_>) -> Vec<Try> {
     let netns = means.asking.netns;
     match (&errand.task, place(&errand.task)) {
         (Task::Http(Engine::Builtin, request), Some(to)) => {
-            each_socket(netns, times, || tcp_socket(to), |socket| http::once(socket, to, request, limit)).await
+            each_socket(netns, times, move || tcp_socket(to), |socket| http::once(socket, to, request, limit)).await
         }
         (Task::Udp { send, .. }, Some(to)) => {
             let send = send.as_deref().map(str::as_bytes);
-            each_socket(netns, times, || udp_socket(to), |socket| udp(socket, to, send, limit)).await
+            each_socket(netns, times, move || udp_socket(to), |socket| udp(socket, to, send, limit)).await
         }
         (Task::Names(question), _) => questions::ask(netns, question, times, limit).await,
         _ => {
@@ -104,14 +104,14 @@ async fn once(errand: &Errand, limit: Duration, means: Means<'_>) -> Try {
         Task::Exec(command) => run::command(asking, command, limit, processes).await,
         Task::Http(Engine::Builtin, request) => {
             found(netns, &request.to, limit, |to| async move {
-                let socket = questions::inside(netns, || tcp_socket(to))?;
+                let socket = questions::inside(netns, move || tcp_socket(to)).await?;
                 http::once(socket, to, request, limit).await.result
             })
             .await
         }
         Task::Tcp(to) => {
             found(netns, to, limit, |to| async move {
-                let socket = questions::inside(netns, || tcp_socket(to))?;
+                let socket = questions::inside(netns, move || tcp_socket(to)).await?;
                 socket.connect(to).await.map_err(|error| failure(&error))?;
                 Ok(Answer::default())
             })
@@ -119,7 +119,7 @@ async fn once(errand: &Errand, limit: Duration, means: Means<'_>) -> Try {
         }
         Task::Udp { to, send } => {
             found(netns, to, limit, |to| async move {
-                let socket = questions::inside(netns, || udp_socket(to))?;
+                let socket = questions::inside(netns, move || udp_socket(to)).await?;
                 udp(socket, to, send.as_deref().map(str::as_bytes), limit).await.result
             })
             .await

@@ -31,7 +31,7 @@ use tokio::{
 use super::{
     client::{failure, http, micros},
     conntrack::Conntrack,
-    netns,
+    hop,
 };
 use crate::{
     error::{Context, Result},
@@ -86,11 +86,8 @@ pub(super) struct Counted {
 pub(super) async fn count(counting: Counting<'_>) -> Result<Counted> {
     let Counting { netns, node, to, times, limit, .. } = counting;
     let runtime = runtime::Handle::current();
-    let table = Conntrack::open_in(node, &runtime)?;
-    let door = netns::inside(netns, || {
-        let _guard = runtime.enter();
-        Door::open(to).context("cannot open a raw socket")
-    })?;
+    let table = hop::inside(node, move || Conntrack::open(&runtime)).await?;
+    let door = hop::inside(netns, move || Door::open(to).context("cannot open a raw socket")).await?;
     let door = match door {
         Ok(door) => door,
         // What `connect` says (there is no route) is the end of every try.
@@ -160,11 +157,8 @@ async fn whole(counting: Counting<'_>, table: &Conntrack, door: &Door, tries: &[
     let mut left: BTreeSet<SocketAddr> = tries.iter().filter_map(led_to).collect();
     let mut whole = Vec::new();
     while !left.is_empty() && whole.len() < times.max(WHOLE_AT_ONCE) {
-        let runtime = runtime::Handle::current();
-        let sockets = netns::inside(netns, || {
-            let _guard = runtime.enter();
-            (0..WHOLE_AT_ONCE).map(|_| bound()).collect::<io::Result<Vec<_>>>().context("cannot open a socket")
-        })?;
+        let open = || (0..WHOLE_AT_ONCE).map(|_| bound()).collect::<io::Result<Vec<_>>>();
+        let sockets = hop::inside(netns, move || open().context("cannot open a socket")).await?;
         let requests = stream::iter(sockets).map(|(socket, port)| async move {
             let mut it = http(socket, to.into(), path, limit).await;
             if let Ok(answer) = &mut it.result {

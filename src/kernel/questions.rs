@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use super::{
-    client::{Limits, failure, silence, tcp_socket, timed, udp_socket},
-    netns,
+    client::{failure, tcp_socket, timed, udp_socket},
+    hop,
+    patience::{Limit, Limits},
 };
 use crate::{
     error::Context,
@@ -38,13 +39,13 @@ const AGAIN: Duration = Duration::from_millis(1200);
 const LARGEST: usize = 1 << 16;
 
 /// Asks so often.
-pub(super) async fn ask(netns: &str, question: &Question, times: usize, limits: impl Into<Limits>) -> Vec<Try> {
+pub(super) async fn ask(netns: &str, question: &Question, times: usize, limits: impl Into<Limits<'_>>) -> Vec<Try> {
     let limits = limits.into();
     let tries = (0..times).map(|_| once(netns, question, limits));
     stream::iter(tries).buffer_unordered(AT_ONCE).collect().await
 }
 
-async fn once(netns: &str, question: &Question, limits: Limits) -> Try {
+async fn once(netns: &str, question: &Question, limits: Limits<'_>) -> Try {
     timed(limits.answer, async { search(netns, question, limits.connect).await.map(answer) }).await
 }
 
@@ -53,7 +54,7 @@ pub(super) async fn resolve(netns: &str, host: &str, resolver: &Resolver) -> Res
     let (kind, transport) = (RecordKind::A, Transport::Udp);
     let question = Question { name: host.to_owned(), kind, transport, resolver: resolver.clone() };
     let unnamed = |text| Failure { kind: FailureKind::Unnamed, text };
-    let response = search(netns, &question, Duration::MAX).await.map_err(|failure| unnamed(failure.text))?;
+    let response = search(netns, &question, Duration::MAX.into()).await.map_err(|failure| unnamed(failure.text))?;
     let address = response.answers.iter().find_map(|found| match found.data {
         Said::Address(ip) => Some(ip),
         _ => None,
@@ -67,7 +68,7 @@ fn answer(response: Response) -> Answer {
 
 /// Tries the candidates until one is found. If none is, the answer is that of the first one whose
 /// name is there at all, or else of one that the server could not tell anything of, or else the last.
-async fn search(netns: &str, question: &Question, connect: Duration) -> Result<Response, Failure> {
+async fn search(netns: &str, question: &Question, connect: Limit<'_>) -> Result<Response, Failure> {
     let mut best: Option<Response> = None;
     for name in question.resolver.candidates(&question.name) {
         let response = of_servers(netns, question, &name, connect).await?;
@@ -92,7 +93,7 @@ fn rank(response: &Response) -> u8 {
 }
 
 /// Asks the servers until one knows.
-async fn of_servers(netns: &str, question: &Question, name: &str, connect: Duration) -> Result<Response, Failure> {
+async fn of_servers(netns: &str, question: &Question, name: &str, connect: Limit<'_>) -> Result<Response, Failure> {
     let text = "there is no name server to ask".to_owned();
     let mut last = Err(Failure { kind: FailureKind::Unnamed, text });
     for server in &question.resolver.servers {
@@ -109,7 +110,7 @@ async fn of_server(
     server: SocketAddr,
     question: &Question,
     name: &str,
-    connect: Duration,
+    connect: Limit<'_>,
 ) -> Result<Response, Failure> {
     // Chance keeps the answers to different questions apart, as the kernel's choice of ports does.
     let id = RandomState::new().hash_one(name) as u16;
@@ -133,13 +134,13 @@ struct Asked<'a> {
     id: u16,
     bytes: &'a [u8],
     /// A connection that has not come about by then will not.
-    connect: Duration,
+    connect: Limit<'a>,
 }
 
 /// `None` where the answer did not fit.
 async fn over_udp(asked: Asked<'_>) -> Result<Option<Response>, Failure> {
     let Asked { netns, server, name, id, bytes, .. } = asked;
-    let socket = inside(netns, || udp_socket(server))?;
+    let socket = inside(netns, move || udp_socket(server)).await?;
     socket.connect(server).await.map_err(|error| failure(&error))?;
     let mut buffer = vec![0; LARGEST];
     loop {
@@ -168,10 +169,9 @@ async fn over_udp(asked: Asked<'_>) -> Result<Option<Response>, Failure> {
 
 async fn over_tcp(asked: Asked<'_>) -> Result<Response, Failure> {
     let Asked { netns, server, name, id, bytes, connect } = asked;
-    let socket = inside(netns, || tcp_socket(server))?;
+    let socket = inside(netns, move || tcp_socket(server)).await?;
     let io = |error: io::Error| failure(&error);
-    let connected = timeout(connect, socket.connect(server)).await.map_err(|_| silence(connect))?;
-    let mut stream = connected.map_err(io)?;
+    let mut stream = connect.on(socket.connect(server)).await?.map_err(io)?;
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await.map_err(io)?;
     let mut reply = vec![0; stream.read_u16().await.map_err(io)?.into()];
@@ -185,13 +185,12 @@ async fn over_tcp(asked: Asked<'_>) -> Result<Response, Failure> {
 }
 
 /// Opens a socket in a namespace.
-pub(super) fn inside<S: Send>(netns: &str, open: impl FnOnce() -> io::Result<S> + Send) -> Result<S, Failure> {
-    let runtime = tokio::runtime::Handle::current();
-    netns::inside(netns, || {
-        let _guard = runtime.enter();
-        open().context("cannot open a socket")
-    })
-    .map_err(|error| other(error.to_string()))
+pub(super) async fn inside<S: Send + 'static>(
+    netns: &str,
+    open: impl FnOnce() -> io::Result<S> + Send + 'static,
+) -> Result<S, Failure> {
+    let opened = hop::inside(netns, || open().context("cannot open a socket")).await;
+    opened.map_err(|error| other(error.to_string()))
 }
 
 fn other(text: String) -> Failure {

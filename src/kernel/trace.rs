@@ -124,7 +124,7 @@ impl Client {
     async fn connect(self) -> (u16, Try) {
         match self {
             Client::Tcp { socket, port, to, path, limit } => (port, client::http(socket, to, &path, limit).await),
-            Client::Udp { socket, port, to, limit } => (port, client::udp(socket, to, limit).await),
+            Client::Udp { socket, port, to, limit } => (port, client::udp(socket, to, limit.into()).await),
         }
     }
 }

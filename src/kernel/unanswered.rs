@@ -15,7 +15,7 @@ use tokio::runtime;
 
 use super::{
     conntrack::{Conntrack, Which},
-    netns,
+    hop,
 };
 use crate::{
     error::{Context, Result},
@@ -59,15 +59,19 @@ impl Unanswered {
     ///
     /// When the kernel refuses.
     pub async fn forget(self, nodes: impl IntoIterator<Item = String>) -> Result<usize> {
-        let asked: BTreeSet<Tuple> =
-            self.0.values().filter_map(|asked| Some((asked.transport, source(asked).ok()?, asked.to))).collect();
+        let mut asked: BTreeSet<Tuple> = BTreeSet::new();
+        for Asked { netns, transport, to } in self.0.into_values() {
+            // Where there is no way, nothing has gone.
+            asked.extend(source(&netns, to).await.ok().map(|from| (transport, from, to)));
+        }
         let mut deleted = 0;
         if asked.is_empty() {
             return Ok(deleted);
         }
         let (mut tables, mut known) = (Vec::new(), Vec::new());
         for node in nodes {
-            let table = Conntrack::open_in(&node, &runtime::Handle::current())?;
+            let runtime = runtime::Handle::current();
+            let table = hop::inside(&node, move || Conntrack::open(&runtime)).await?;
             let flows = table.connections(Which::Unanswered).await?.into_iter().map(|it| it.flow);
             known.extend(flows.map(|flow| (tables.len(), flow)));
             tables.push(table);
@@ -105,16 +109,17 @@ fn theirs(asked: &BTreeSet<Tuple>, known: Vec<(usize, Flow)>) -> Vec<(usize, Flo
 }
 
 /// The address that the kernel gives to who asks; no packet is sent.
-fn source(asked: &Asked) -> Result<IpAddr> {
-    let any = match asked.to {
+async fn source(netns: &str, to: SocketAddr) -> Result<IpAddr> {
+    let any = match to {
         SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
     };
-    netns::inside(&asked.netns, || {
+    hop::inside(netns, move || {
         let socket = UdpSocket::bind((any, 0)).context("cannot open a socket")?;
-        socket.connect(asked.to).context(format!("no way to {}", asked.to))?;
+        socket.connect(to).context(format!("no way to {to}"))?;
         Ok(socket.local_addr().context("a socket without an address")?.ip())
     })
+    .await
 }
 
 #[cfg(test)]

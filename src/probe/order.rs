@@ -63,6 +63,12 @@ impl Order {
         }
     }
 
+    /// It can begin before it is known how long silence has to last, and hear of that while it waits; curl
+    /// has to know at its start.
+    pub fn can_be_hastened_on_its_way(&self) -> bool {
+        matches!(self.what, What::Http { .. } | What::Udp { .. } | What::Names { .. })
+    }
+
     /// It sends datagrams, and programs answer them.
     pub fn is_of_datagrams(&self) -> bool {
         match &self.what {
@@ -74,7 +80,7 @@ impl Order {
 }
 
 /// How long silence has to last to be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patience {
     /// Where a TCP connection should come about: the kernels' own work, be the server as busy as it may.
     pub handshake_ms: u32,

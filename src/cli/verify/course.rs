@@ -2,7 +2,8 @@
 //!
 //! First come the probes of which each is answered at once. From the slowest of their answers it is
 //! known how long this lab takes on this machine at this moment, and so how long silence has to last
-//! to be believed. Then those that wait for silence do so, while load is measured beside them.
+//! to be believed. Those that wait for silence begin with them, and are told then how long they have
+//! to, while load is measured beside them; only curl has to know before it begins.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     agent::{
         directory::Directory,
-        link::{self, Hearing},
+        link::{Conversation, Hearing},
         protocol::{Reply, Request},
     },
     cli::output::Terminal,
@@ -27,7 +28,7 @@ use crate::{
     probe::{
         judge::{self, Verdict},
         order::{FailureKind, Order, Outcome, Patience},
-        suite::{Group, Probe, Suite},
+        suite::{Probe, Suite},
     },
 };
 
@@ -79,19 +80,31 @@ impl Course<'_> {
     /// Tries everything once.
     pub(super) fn run(self, terminal: &Terminal) -> Result<Vec<Outcome>> {
         let (silent, first): (Vec<Order>, Vec<Order>) = self.first_orders();
-        let (crowds, first): (Vec<Order>, Vec<Order>) = first.into_iter().partition(|order| order.times > 1);
+        let (mut crowds, first): (Vec<Order>, Vec<Order>) = first.into_iter().partition(|order| order.times > 1);
+        // Those that make all of their tries take longest, and others have an end beside them.
+        crowds.sort_by_key(|order| order.until.is_some());
         let progress = Progress::new(self.suite, terminal, silent.len() + first.len() + crowds.len());
-        self.carry_out(first, PROBES_AT_ONCE, &progress)?;
-        let silent = progress.hasten(silent);
+        let (early, silent): (Vec<Order>, Vec<Order>) = silent.into_iter().partition(Order::can_be_hastened_on_its_way);
+        let request = (!early.is_empty()).then_some(Request::Silence { orders: early, at_once: SILENT_AT_ONCE });
+        let early = request.map(|request| Conversation::begin(self.directory, &request)).transpose()?;
         thread::scope(|scope| {
-            let silent = scope.spawn(|| self.carry_out(silent, SILENT_AT_ONCE, &progress));
-            let measured = self.carry_out(crowds, CROWDS_AT_ONCE, &progress).and_then(|()| {
-                let second = self.suite.second_orders(&progress.so_far());
-                progress.measure(second.len());
-                self.carry_out(second, MEASUREMENTS_AT_ONCE, &progress)
+            let early = early.as_ref();
+            let heard = early.map(|early| scope.spawn(|| hear_outcomes(early, &progress)));
+            let answered = self.carry_out(first, PROBES_AT_ONCE, &progress);
+            let patience = progress.patience();
+            // Whoever has heard all, or that the lab has ended, hears nothing more.
+            let _ = early.map(|early| early.add(&patience));
+            let rest = answered.and_then(|()| {
+                let silent = hasten(silent, patience);
+                let silent = scope.spawn(|| self.carry_out(silent, SILENT_AT_ONCE, &progress));
+                let measured = self.carry_out(crowds, CROWDS_AT_ONCE, &progress).and_then(|()| {
+                    let second = self.suite.second_orders(&progress.so_far());
+                    progress.measure(second.len());
+                    self.carry_out(second, MEASUREMENTS_AT_ONCE, &progress)
+                });
+                measured.and(joined(silent))
             });
-            let silent = silent.join().map_err(|_| Error::bug("a thread has panicked"))?;
-            measured.and(silent)
+            rest.and(heard.map_or(Ok(()), joined))
         })?;
         Ok(progress.finish())
     }
@@ -110,12 +123,28 @@ impl Course<'_> {
         if orders.is_empty() || progress.is_over() {
             return Ok(());
         }
-        link::ask(self.directory, &Request::Probe { orders, at_once }, |reply| match reply {
-            Reply::Outcome(outcome) => Ok(progress.hear(outcome)),
-            Reply::Done => Ok(Hearing::Last),
-            _ => Err(Error::bug("outcomes were asked for, and something else was given")),
-        })
+        hear_outcomes(&Conversation::begin(self.directory, &Request::Probe { orders, at_once })?, progress)
     }
+}
+
+/// Collects what came of what was asked for.
+fn hear_outcomes(conversation: &Conversation<'_>, progress: &Progress<'_>) -> Result<()> {
+    conversation.hear(|reply| match reply {
+        Reply::Outcome(outcome) => Ok(progress.hear(outcome)),
+        Reply::Done => Ok(Hearing::Last),
+        _ => Err(Error::bug("outcomes were asked for, and something else was given")),
+    })
+}
+
+/// What came of another thread.
+fn joined(thread: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread.join().map_err(|_| Error::bug("a thread has panicked"))?
+}
+
+/// Has orders wait no longer for silence than they must.
+fn hasten(mut orders: Vec<Order>, patience: Patience) -> Vec<Order> {
+    orders.iter_mut().for_each(|order| order.hasten(patience));
+    orders
 }
 
 impl<'a> Progress<'a> {
@@ -163,23 +192,17 @@ impl<'a> Progress<'a> {
         complete && matches!(judge::judge(probe, &own, self.suite.alpha_each()).verdict, Verdict::Fail(_))
     }
 
-    /// Has orders wait no longer for silence than they must. The user's own wait as long as they say.
-    fn hasten(&self, mut orders: Vec<Order>) -> Vec<Order> {
+    /// How long silence has to last.
+    fn patience(&self) -> Patience {
         let slowest = self.slowest();
         let millis = |micros: u64| {
             let patience = (Duration::from_micros(micros) * LONGER).max(LEAST_SILENCE);
             u32::try_from(patience.as_millis()).unwrap_or(u32::MAX)
         };
-        let patience = Patience {
+        Patience {
             handshake_ms: slowest.handshake.or(slowest.answer).map_or(u32::MAX, millis),
             answer_ms: slowest.answer.or(slowest.handshake).map_or(u32::MAX, millis),
-        };
-        for order in &mut orders {
-            if self.probes.get(&order.id).is_some_and(|probe| probe.group != Group::Yours) {
-                order.hasten(patience);
-            }
         }
-        orders
     }
 
     /// What took longest of that which was answered; a refusal is an answer too, if there is no other.

@@ -31,7 +31,7 @@ pub(super) async fn once(netns: &str, to: IpAddr) -> Result<Answer, Failure> {
         return Err(Failure { kind: FailureKind::Other, text: format!("{to} is no IPv4 address") });
     };
     // What `connect` says (there is no route) is an end like any other.
-    let socket = questions::inside(netns, || Ok(open(to)))?.map_err(|error| failure(&error))?;
+    let socket = questions::inside(netns, move || Ok(open(to))).await?.map_err(|error| failure(&error))?;
     // Chance keeps the answers to different requests apart: every raw socket of a namespace hears all.
     let chance = RandomState::new().hash_one(to);
     let request = request(chance);
