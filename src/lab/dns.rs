@@ -14,8 +14,7 @@ use super::{
     kept::Kept,
     model::{
         Attach, Common, Container, ContainerPort, Dns, DnsEngine, DnsPolicy, ExternalNames, Labels, Node, NodeId, Pod,
-        PodDns, PodRecords, Protocol, Server, Service, ServiceId, ServiceKind, ServicePort, Span, TargetPort,
-        TrafficPolicy,
+        PodDns, PodRecords, Protocol, Server, Service, ServiceId, ServicePort, Span, TargetPort,
     },
     name::Name,
     network::Network,
@@ -258,26 +257,11 @@ impl DnsDraft {
                 at: self.at.clone(),
             })
         });
-        Some(Service {
-            name: SERVICE.parse().ok()?,
-            namespace,
-            kind: ServiceKind::ClusterIp,
-            labels: labels()?,
-            cluster_ip: Some(ip(self.ip)),
-            selector: labels()?,
-            endpoints: Vec::new(),
-            ports: ports.collect::<Option<_>>()?,
-            session_affinity: None,
-            internal_traffic_policy: TrafficPolicy::Cluster,
-            external_traffic_policy: TrafficPolicy::Cluster,
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
-            source_ranges: Vec::new(),
-            health_check_node_port: None,
-            publish_not_ready_addresses: false,
-            traffic_distribution: None,
-            at: self.at.clone(),
-        })
+        let mut service = Service::new(SERVICE.parse().ok()?, namespace, self.at.clone());
+        service.cluster_ip = Some(ip(self.ip));
+        (service.labels, service.selector) = (labels()?, labels()?);
+        service.ports = ports.collect::<Option<_>>()?;
+        Some(service)
     }
 }
 

@@ -60,6 +60,18 @@ pub(crate) fn book_with(server: Server) -> Lab {
         enable_service_links: true,
         at: 0..0,
     };
+    let mut service = Service::new(parsed("http-server-svc"), parsed("default"), 0..0);
+    service.kind = ServiceKind::NodePort;
+    service.cluster_ip = Some(parsed("10.96.1.100"));
+    service.selector = BTreeMap::from([(parsed("app"), parsed("cs-pod"))]);
+    service.ports = vec![ServicePort {
+        name: None,
+        protocol: Protocol::Tcp,
+        port: 8080,
+        target_port: TargetPort::Number(80),
+        node_port: Some(30080),
+        at: 0..0,
+    }];
     Lab {
         name: parsed("nodeport"),
         cluster: Cluster {
@@ -78,36 +90,7 @@ pub(crate) fn book_with(server: Server) -> Lab {
             node("node2", "10.30.45.200", "192.168.2.0/24", "192.168.2.1"),
         ],
         pods: vec![pod("pod1a", 0, "192.168.1.10"), pod("pod1b", 0, "192.168.1.20"), pod("pod2", 1, "192.168.2.20")],
-        services: vec![
-            Service {
-                name: parsed("http-server-svc"),
-                namespace: parsed("default"),
-                kind: ServiceKind::NodePort,
-                labels: BTreeMap::new(),
-                cluster_ip: Some(parsed("10.96.1.100")),
-                selector: BTreeMap::from([(parsed("app"), parsed("cs-pod"))]),
-                endpoints: Vec::new(),
-                ports: vec![ServicePort {
-                    name: None,
-                    protocol: Protocol::Tcp,
-                    port: 8080,
-                    target_port: TargetPort::Number(80),
-                    node_port: Some(30080),
-                    at: 0..0,
-                }],
-                session_affinity: None,
-                internal_traffic_policy: TrafficPolicy::Cluster,
-                external_traffic_policy: TrafficPolicy::Cluster,
-                external_ips: Vec::new(),
-                load_balancer_ips: Vec::new(),
-                source_ranges: Vec::new(),
-                health_check_node_port: None,
-                publish_not_ready_addresses: false,
-                traffic_distribution: None,
-                at: 0..0,
-            }
-            .into(),
-        ],
+        services: vec![service.into()],
         clients: vec![Client { name: parsed("laptop"), ip: parsed("192.0.2.10/24"), at: 0..0 }],
         load_balancer: None,
         externals: Vec::new(),

@@ -145,26 +145,9 @@ pub(super) fn balancer(engine: BalancerEngine) -> LoadBalancer {
 
 /// A ClusterIP Service without ports.
 pub(super) fn service<'a>(lab: &'a mut Lab, name: &str, cluster_ip: &str, app: &str) -> &'a mut Service {
-    let service = Service {
-        name: parsed(name),
-        namespace: parsed("default"),
-        kind: ServiceKind::ClusterIp,
-        labels: BTreeMap::new(),
-        cluster_ip: Some(parsed(cluster_ip)),
-        selector: BTreeMap::from([(parsed("app"), parsed(app))]),
-        endpoints: Vec::new(),
-        ports: Vec::new(),
-        session_affinity: None,
-        internal_traffic_policy: TrafficPolicy::Cluster,
-        external_traffic_policy: TrafficPolicy::Cluster,
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        health_check_node_port: None,
-        publish_not_ready_addresses: false,
-        traffic_distribution: None,
-        at: 0..0,
-    };
+    let mut service = Service::new(parsed(name), parsed("default"), 0..0);
+    service.cluster_ip = Some(parsed(cluster_ip));
+    service.selector = BTreeMap::from([(parsed("app"), parsed(app))]);
     lab.services.push(service.into());
     lab.services.last_mut().expect("it was just pushed")
 }

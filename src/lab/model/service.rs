@@ -141,6 +141,30 @@ impl ServicePort {
 }
 
 impl Service {
+    /// One of the type ClusterIP that says nothing else yet: neither an address nor a port.
+    pub(crate) fn new(name: ServiceName, namespace: Name, at: Span) -> Self {
+        Service {
+            name,
+            namespace,
+            kind: ServiceKind::ClusterIp,
+            labels: Labels::new(),
+            cluster_ip: None,
+            selector: Labels::new(),
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            session_affinity: None,
+            internal_traffic_policy: TrafficPolicy::Cluster,
+            external_traffic_policy: TrafficPolicy::Cluster,
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            health_check_node_port: None,
+            publish_not_ready_addresses: false,
+            traffic_distribution: None,
+            at,
+        }
+    }
+
     /// The same but for where the file says so. Nodes are compared by their ids.
     pub fn is_like(&self, other: &Service) -> bool {
         let Service {
