@@ -48,7 +48,7 @@ enum Task {
     },
     /// What `bench` has a release build of this program do
     #[command(hide = true)]
-    Measure(bench::Options),
+    Measure(bench::Measurement),
     /// Make the network of a plan with the kernel's own calls; prints nanoseconds
     #[command(hide = true)]
     Floor {
@@ -105,5 +105,21 @@ fn main() -> ExitCode {
             eprintln!("error: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `bench` has that build do is to measure, and nothing else.
+    #[test]
+    fn who_measures_reads_no_numbers_of_before() {
+        let understood = |words: &[&str]| Cli::try_parse_from([&["xtask"], words].concat()).is_ok();
+        assert!(understood(&["bench", "--from", "bench.json", "--with-mininet"]));
+        assert!(understood(&["measure", "--case", "book", "--runs", "3", "--quick", "--markdown", "--out", "x"]));
+        assert!(!understood(&["measure", "--from", "bench.json"]));
+        assert!(!understood(&["measure", "--with-mininet"]));
+        assert!(!understood(&["bench", "--from", "bench.json", "--out", "x"]));
     }
 }

@@ -37,9 +37,22 @@ use machine::Machine;
 use program::Bench;
 use table::Table;
 
-/// How the measurements are made and shown.
+/// What to measure, or to show.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
+    #[command(flatten)]
+    measurement: Measurement,
+    /// Install Mininet if it is missing; it takes part wherever it is installed, if root measures
+    #[arg(long)]
+    with_mininet: bool,
+    /// Measure nothing, and print what such files of numbers have
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    from: Vec<PathBuf>,
+}
+
+/// How the measurements are made and shown.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Measurement {
     /// Rounds: how often each contender has its turn
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
@@ -49,25 +62,19 @@ pub(crate) struct Options {
     /// Two rounds of the small cases: a few minutes
     #[arg(long)]
     quick: bool,
-    /// Install Mininet if it is missing; it takes part wherever it is installed, if root measures
-    #[arg(long)]
-    with_mininet: bool,
     /// Where the numbers go, as JSON [default: target/bench.json]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print the tables as docs/performance.md has them
     #[arg(long)]
     markdown: bool,
-    /// Measure nothing, and print what such files of numbers have
-    #[arg(long, value_name = "FILE", conflicts_with = "out")]
-    from: Vec<PathBuf>,
 }
 
 /// What is measured when nothing is said, and what is when it must be quick.
 const OTHERS: [&str; 4] = ["book", "idle", "add", "path"];
 const QUICK: [&str; 4] = ["book", "10x10", "add", "path"];
 
-impl Options {
+impl Measurement {
     fn rounds(&self) -> usize {
         if self.quick { 2 } else { self.runs }
     }
@@ -95,19 +102,20 @@ impl Options {
 
 /// A release build of this program and of netlab: then [`measure`], by that build.
 pub(crate) fn bench(options: &Options) -> Result<()> {
-    options.check()?;
-    if !options.from.is_empty() {
-        return again(options);
+    let Options { measurement, with_mininet, from } = options;
+    measurement.check()?;
+    if !from.is_empty() {
+        return again(from, measurement);
     }
     tools::install_packages(tools::Need::Labs)?;
-    if options.with_mininet {
+    if *with_mininet {
         tools::install_packages(tools::Need::Mininet)?;
     }
     run(cargo(), ["build", "--release", "--workspace", "--bins"])?;
-    let mut words = vec!["measure".to_owned(), "--runs".to_owned(), options.runs.to_string()];
-    words.extend(options.cases.iter().flat_map(|case| ["--case".to_owned(), case.clone()]));
-    words.extend(options.out.iter().flat_map(|file| ["--out".to_owned(), absolute(file)]));
-    let flags = [(options.quick, "--quick"), (options.markdown, "--markdown")];
+    let mut words = vec!["measure".to_owned(), "--runs".to_owned(), measurement.runs.to_string()];
+    words.extend(measurement.cases.iter().flat_map(|case| ["--case".to_owned(), case.clone()]));
+    words.extend(measurement.out.iter().flat_map(|file| ["--out".to_owned(), absolute(file)]));
+    let flags = [(measurement.quick, "--quick"), (measurement.markdown, "--markdown")];
     words.extend(flags.into_iter().filter(|it| it.0).map(|it| it.1.to_owned()));
     run_with(release("xtask")?, words, &[])
 }
@@ -118,7 +126,7 @@ fn absolute(file: &Path) -> String {
 }
 
 /// Measures, prints the tables, and writes the numbers into a file.
-pub(crate) fn measure(options: &Options) -> Result<()> {
+pub(crate) fn measure(options: &Measurement) -> Result<()> {
     options.check()?;
     let own = |error| Failure(format!("cannot find xtask itself: {error}"));
     let bench = Bench::new(release("netlab")?, env::current_exe().map_err(own)?)?;
@@ -172,9 +180,9 @@ fn write(out: &Path, machine: &Machine, rounds: usize, table: &Table) -> Result<
 }
 
 /// Prints what was measured before.
-fn again(options: &Options) -> Result<()> {
+fn again(from: &[PathBuf], options: &Measurement) -> Result<()> {
     let (mut table, mut machines) = (Table::default(), Vec::new());
-    for file in &options.from {
+    for file in from {
         let text = fs::read_to_string(file).map_err(|error| Failure(format!("{}: {error}", file.display())))?;
         let numbers = program::json(&text)?;
         let wrong = || Failure(format!("{} has no numbers of a bench", file.display()));
@@ -186,7 +194,7 @@ fn again(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn print(options: &Options, machines: &[String], table: &Table) {
+fn print(options: &Measurement, machines: &[String], table: &Table) {
     let (targets, machines) = (targets::targets(table), machines.join("\n"));
     match options.markdown {
         true => print!("{machines}\n\n{}\n{}", targets::markdown(&targets), table.markdown()),
