@@ -104,7 +104,7 @@ pub(super) fn end(directory: &Directory, patience: Patience) -> Result<Took> {
         directory.sweep()?;
         let freed = match leftovers {
             Some(leftovers) => {
-                leftovers.wait(Duration::from_secs(30))?;
+                leftovers.wait()?;
                 Some(began.elapsed())
             }
             None => None,
