@@ -5,11 +5,12 @@
 //! [`Event`]s, and ends when the channel closes before it was told to [`Farewell::Stay`]. The
 //! *socket* exists as long as the lab: one [`Request`] a connection, answered by [`Reply`]s.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dns::environment::Environment,
     error::ErrorKind,
     lab::difference::Difference,
     probe::{
@@ -448,5 +449,5 @@ pub struct View {
     pub binds: Vec<(String, String)>,
     /// Variables of their environment, besides those of whoever starts them.
     #[serde(default)]
-    pub env: BTreeMap<String, String>,
+    pub env: Environment,
 }

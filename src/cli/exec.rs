@@ -13,25 +13,32 @@ use crate::{
         link::{self, Handle},
         protocol::{Reply, Request, View},
     },
+    dns::environment::Fitted,
     error::{Error, Result},
-    kernel::{apart, join},
+    kernel::{apart, join, limits},
 };
 
-pub(super) fn exec(args: &args::Exec) -> Result<ExitCode> {
+pub(super) fn exec(args: &args::Exec, terminal: &Terminal) -> Result<ExitCode> {
     let directory = labs::choose(args.lab.lab.as_deref())?;
     let [program, arguments @ ..] = args.command.as_slice() else {
         return Err(Error::bug("a command without a program"));
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    inside(&directory, &args.who, command)
+    inside(&directory, &args.who, command, terminal)
 }
 
 /// Runs a command in a place of a running lab.
-pub(super) fn inside(directory: &Directory, who: &str, mut command: Command) -> Result<ExitCode> {
+pub(super) fn inside(directory: &Directory, who: &str, mut command: Command, terminal: &Terminal) -> Result<ExitCode> {
     let view = view(directory, who)?;
     let agent = Handle::of_agent(directory)?;
     set_environment(&mut command, &directory.name);
+    let Fitted { variables, left_out } = view.env.within(limits::room_for_services());
+    if left_out > 0 {
+        let what = format!("{left_out} environment variables about Services are left out: they take too much room");
+        terminal.warn(what, "`enable_service_links = false` in the pod's table does without them");
+    }
+    command.envs(variables);
     let status = join::run(&agent, &view, command)?;
     Ok(ExitCode::from(join::exit_code(status)))
 }

@@ -78,6 +78,17 @@ impl Terminal {
         }
     }
 
+    /// Says what is not as one would think, unless nobody wants to know.
+    pub(super) fn warn(&self, what: impl std::fmt::Display, hint: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            let style = |style: Style| if self.stderr_colour == Colour::On { style } else { Style::new() };
+            let yellow = style(AnsiColor::Yellow.on_default().bold());
+            let cyan = style(AnsiColor::Cyan.on_default().bold());
+            eprintln!("{yellow}warning{yellow:#}: {what}");
+            eprintln!("{cyan}hint{cyan:#}: {hint}");
+        }
+    }
+
     /// Says what went wrong.
     pub(super) fn complain(&self, error: &Error) {
         let style = |style: Style| if self.stderr_colour == Colour::On { style } else { Style::new() };

@@ -1,7 +1,6 @@
 //! `netlab run FILE -- CMD`: a lab that lives as long as a command.
 
 use std::{
-    collections::BTreeMap,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     agent::protocol::View,
+    dns::environment::Environment,
     error::{Error, Result},
     kernel::{join, netns, stopwatch::Stopwatch},
 };
@@ -36,7 +36,7 @@ pub(super) fn run(args: &args::Run, terminal: &Terminal) -> Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(arguments);
     exec::set_environment(&mut command, lab.name.as_str());
-    let view = View { netns: netns::HOST.to_owned(), hostname: None, binds: Vec::new(), env: BTreeMap::new() };
+    let view = View { netns: netns::HOST.to_owned(), hostname: None, binds: Vec::new(), env: Environment::default() };
     // Whoever joins is in the lab's namespaces ever after, where the directory to sweep is
     // not; so a child joins.
     let status = exec::apart(|| join::run(&building.agent, &view, command).map(join::exit_code))?;

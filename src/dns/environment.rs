@@ -3,28 +3,65 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::hosts;
 use crate::lab::model::{Lab, PodId, Service};
 
 /// The API server's Service, which every pod is told about.
 const MASTER: (&str, &str) = ("default", "kubernetes");
 
-/// What the programs of a container find in their environment. What the container says itself wins.
-pub fn of_container(lab: &Lab, pod: PodId, container: usize) -> BTreeMap<String, String> {
-    let mut environment = BTreeMap::from([("HOSTNAME".to_owned(), hosts::hostname(lab, pod).to_owned())]);
-    environment.extend(of_services(lab, pod));
-    environment.extend(lab.pod(pod).containers[container].env.clone());
-    environment
+/// What the programs of a place find in their environment, besides what is there anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Environment {
+    /// What they find in any case. What the container says itself wins.
+    own: BTreeMap<String, String>,
+    /// Where the Services of their namespace are.
+    links: BTreeMap<String, String>,
 }
 
-/// The variables about Services, as the kubelet sets them.
-fn of_services(lab: &Lab, pod: PodId) -> impl Iterator<Item = (String, String)> + '_ {
-    let pod = lab.pod(pod);
-    let own = |service: &Service| pod.enable_service_links && service.namespace == pod.namespace;
-    let master = |service: &Service| (service.namespace.as_str(), service.name.as_str()) == MASTER;
-    // What is said last wins: a pod's own namespace may have a Service of the API server's name.
-    let masters = lab.services.iter().filter(move |service| master(service));
-    masters.chain(lab.services.iter().filter(move |service| own(service))).flat_map(|service| of_service(service))
+/// An environment that a program can be started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fitted {
+    /// Names and values.
+    pub variables: BTreeMap<String, String>,
+    /// How many variables about Services there was no room for: none, or all but those of the API server.
+    pub left_out: usize,
+}
+
+impl Environment {
+    /// That of a container.
+    pub fn of_container(lab: &Lab, id: PodId, container: usize) -> Self {
+        let pod = lab.pod(id);
+        let said = &pod.containers[container].env;
+        let mut own = BTreeMap::from([("HOSTNAME".to_owned(), hosts::hostname(lab, id).to_owned())]);
+        let is_master = |service: &Service| (service.namespace.as_str(), service.name.as_str()) == MASTER;
+        own.extend(lab.services.iter().filter(|service| is_master(service)).flat_map(|service| of_service(service)));
+        own.extend(said.clone());
+        let is_own = |service: &Service| pod.enable_service_links && service.namespace == pod.namespace;
+        let mut links: BTreeMap<String, String> =
+            lab.services.iter().filter(|service| is_own(service)).flat_map(|service| of_service(service)).collect();
+        // A pod's own namespace may have a Service of the API server's name, and that wins; what is the
+        // same is there in any case.
+        links.retain(|name, value| !said.contains_key(name) && own.get(name) != Some(value));
+        Environment { own, links }
+    }
+
+    /// All of it if its Services take at most `room` bytes of what the kernel passes to a program, and without them otherwise.
+    pub fn within(&self, room: usize) -> Fitted {
+        let mut variables = self.own.clone();
+        let needed: usize = self.links.iter().map(|(name, value)| passed(name, value)).sum();
+        let left_out = if needed > room { self.links.len() } else { 0 };
+        if left_out == 0 {
+            variables.extend(self.links.clone());
+        }
+        Fitted { variables, left_out }
+    }
+}
+
+/// What a variable takes of what execve(2) passes on: `NAME=VALUE`, a NUL, and a pointer to it.
+fn passed(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 2 + size_of::<usize>()
 }
 
 fn of_service(service: &Service) -> Vec<(String, String)> {
@@ -100,8 +137,9 @@ mod tests {
         "#;
 
     fn said(lab: &Lab, pod: usize) -> Vec<String> {
-        let environment = of_container(lab, PodId(pod), 0);
-        environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+        let fitted = Environment::of_container(lab, PodId(pod), 0).within(usize::MAX);
+        assert_eq!(fitted.left_out, 0);
+        fitted.variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     #[test]
@@ -148,8 +186,25 @@ mod tests {
     #[test]
     fn ones_own_namespace_wins() {
         let lab = load(LAB).unwrap();
-        let environment = of_container(&lab, PodId(2), 0);
+        let environment = Environment::of_container(&lab, PodId(2), 0).within(usize::MAX).variables;
         assert_eq!(environment["KUBERNETES_SERVICE_HOST"], "10.96.1.9");
         assert!(!environment.keys().any(|name| name.starts_with("MY_SHOP")), "{environment:?}");
+    }
+
+    #[test]
+    fn services_that_do_not_fit_are_left_out() {
+        let lab = load(LAB).unwrap();
+        let environment = Environment::of_container(&lab, PodId(0), 0);
+        let needed: usize = environment.links.iter().map(|(name, value)| passed(name, value)).sum();
+        let whole = environment.within(needed);
+        assert_eq!((whole.variables.len(), whole.left_out), (23, 0));
+        let fitted = environment.within(needed - 1);
+        // One of them is the container's own.
+        assert_eq!(fitted.left_out, 12);
+        let names: Vec<&str> = fitted.variables.keys().map(String::as_str).collect();
+        assert_eq!(names.len(), 11, "{names:?}");
+        assert!(
+            names.iter().all(|it| it.starts_with("KUBERNETES_") || ["HOSTNAME", "OWN", "MY_SHOP_PORT"].contains(it))
+        );
     }
 }

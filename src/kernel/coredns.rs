@@ -26,10 +26,7 @@ use super::{
     view,
 };
 use crate::{
-    dns::{
-        corefile::{self, COREFILE, DIRECTORY},
-        environment,
-    },
+    dns::corefile::{self, COREFILE, DIRECTORY},
     error::{Context, Error, Result},
     lab::model::{DnsEngine, Lab},
     probe::drift::{self, Drift},
@@ -114,7 +111,7 @@ impl Servers {
             what: format!("the DNS server of {}", lab.pod(pod).full_name()),
             program: find()?,
             arguments: vec!["-conf".to_owned(), Path::new(DIRECTORY).join(COREFILE).to_string_lossy().into_owned()],
-            environment: environment::of_container(lab, pod, container),
+            environment: view::environment(lab, (pod, container), &self.events),
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes().of(&lab.pod(pod).full_name()).kept,

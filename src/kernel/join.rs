@@ -31,8 +31,8 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWIPC);
 
-/// Runs a command in a place of a lab, with this process's terminal, environment (and what the place adds to it) and working
-/// directory, and waits for its end. The calling process must have one thread only, and is in
+/// Runs a command in a place of a lab, with this process's terminal, environment (what the place adds to it, the command has
+/// already) and working directory, and waits for its end. The calling process must have one thread only, and is in
 /// the lab ever after.
 ///
 /// # Errors
@@ -42,7 +42,6 @@ pub fn run(agent: &Handle, view: &View, mut command: Command) -> Result<ExitStat
     let directory = std::env::current_dir();
     enter(agent)?;
     let entrance = view::entrance(view)?;
-    command.envs(&view.env);
     // Joining a mount namespace goes to its root; the same files are there.
     if let Ok(directory) = directory
         && directory.is_dir()

@@ -87,6 +87,19 @@ impl Limits {
     }
 }
 
+/// How much of what a program is started with may be about Services: half of what the kernel passes to
+/// one that this process starts. The rest is for arguments, and for whatever else is in the environment.
+pub fn room_for_services() -> usize {
+    // Who cannot read the limit has the least there is.
+    of_stack(getrlimit(Resource::RLIMIT_STACK).map_or(0, |(soft, _)| soft)) / 2
+}
+
+/// execve(2): a quarter of the stack's limit, but not less than 32 pages; and since Linux 4.13 not more than
+/// three quarters of 8 MiB.
+fn of_stack(limit: u64) -> usize {
+    usize::try_from((limit / 4).clamp(128 << 10, 6 << 20)).unwrap_or(128 << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +111,11 @@ mod tests {
         let grid = Grid { nodes: 10, pods: 100, services: 1, endpoints: 1, node_ports: 0, proxy: ProxyMode::Iptables };
         let text = grid.text().unwrap() + "\n[dns]\nengine = \"none\"\n[[pod]]\nname = \"py\"\nserver = \"python\"\n";
         Need::of(&load(&text).unwrap())
+    }
+
+    #[test]
+    fn what_programs_are_started_with_follows_from_the_stack() {
+        assert_eq!([0, 8 << 20, u64::MAX].map(of_stack), [128 << 10, 2 << 20, 6 << 20]);
     }
 
     #[test]

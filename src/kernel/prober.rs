@@ -1,6 +1,7 @@
 //! Asks containers whether they are ready, as a kubelet does: from the pod's node, again and again.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     os::unix::process::CommandExt,
     path::PathBuf,
@@ -22,6 +23,7 @@ use tokio::{
 use super::{
     client,
     events::Events,
+    limits::room_for_services,
     netns,
     ports::tcp_socket,
     process::{Processes, Spawned},
@@ -32,9 +34,9 @@ use super::{
 };
 use crate::{
     agent::protocol::View,
-    dns::environment,
+    dns::environment::Environment,
     error::Result,
-    lab::model::{Handler, Lab, Place, PodId, Readiness},
+    lab::model::{self, Handler, Lab, Place, PodId, Readiness},
     probe::order::FailureKind,
 };
 
@@ -61,6 +63,7 @@ enum Way {
 #[derive(Debug)]
 struct Exec {
     command: Vec<String>,
+    environment: BTreeMap<String, String>,
     view: View,
     processes: Processes,
 }
@@ -96,9 +99,13 @@ impl Prober {
             }
             Handler::TcpSocket { port } => Way::Tcp { netns, to: SocketAddr::new(it.ip, *port) },
             Handler::Exec { command } => {
-                let env = environment::of_container(lab, pod, container);
-                let view = View { env, ..view::of_pod(lab, pod)? };
-                Way::Exec(Box::new(Exec { command: command.clone(), view, processes: processes.clone() }))
+                let environment = match it.containers[container].server {
+                    // No program of its own has told of what there is no room for.
+                    model::Server::Echo => view::environment(lab, (pod, container), &events),
+                    _ => Environment::of_container(lab, pod, container).within(room_for_services()).variables,
+                };
+                let view = view::of_pod(lab, pod)?;
+                Way::Exec(Box::new(Exec { command: command.clone(), environment, view, processes: processes.clone() }))
             }
         };
         let thresholds = Thresholds { success: readiness.success_threshold, failure: readiness.failure_threshold };
@@ -181,7 +188,7 @@ impl Exec {
         let found: PathBuf =
             rules::find(program).map_err(|_| format!("exec: {program:?}: executable file not found in $PATH"))?;
         let mut command = Command::new(found);
-        command.arg0(program).args(arguments).envs(&self.view.env).process_group(0);
+        command.arg0(program).args(arguments).envs(&self.environment).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let entrance = view::entrance(&self.view).map_err(|error| error.to_string())?;
         let Spawned { pid, stdout, stderr, ended, .. } =

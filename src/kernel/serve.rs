@@ -38,7 +38,7 @@ use super::{
     view,
 };
 use crate::{
-    dns::{Cluster, Internet, environment},
+    dns::{Cluster, Internet},
     error::{Context, Error, Result},
     lab::model::{Container, DnsEngine, ExternalServer, Lab, PodId, Protocol, Server},
     plan::step::Check,
@@ -404,7 +404,7 @@ impl Servers {
             what: format!("the server of the container {of} of {name}"),
             program: rules::find(program)?,
             arguments: arguments.to_vec(),
-            environment: environment::of_container(lab, pod, container),
+            environment: view::environment(lab, (pod, container), &self.events),
             view: view::of_pod(lab, pod)?,
             log: self.log(lab, pod, container),
             scope: self.scopes.of(&name).kept,

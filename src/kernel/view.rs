@@ -13,12 +13,17 @@ use std::{
 use nix::mount::{MsFlags, mount};
 
 use super::{
-    netns,
+    events::Events,
+    limits, netns,
     process::{Entrance, PrivateView},
 };
 use crate::{
     agent::protocol::View,
-    dns::{environment, hosts, resolv::Resolver},
+    dns::{
+        environment::{Environment, Fitted},
+        hosts,
+        resolv::Resolver,
+    },
     error::{Context, Error, Result},
     lab::model::{Lab, Place, PodId},
 };
@@ -198,7 +203,7 @@ pub fn find(lab: &Lab, name: &str) -> Result<View> {
     let resolver = Resolver::of(lab, place);
     let own = (resolver != Resolver::of(lab, Place::Host)).then(|| ("resolv.conf", resolver.to_string()));
     let binds = binds(&Path::new(DIRECTORY).join("machines").join(name), own)?;
-    Ok(View { netns: lab.netns(place), hostname, binds, env: BTreeMap::new() })
+    Ok(View { netns: lab.netns(place), hostname, binds, env: Environment::default() })
 }
 
 /// The machine of a place is not powered off.
@@ -231,8 +236,19 @@ pub fn of_pod(lab: &Lab, id: PodId) -> Result<View> {
         netns: lab.netns(lab.pod_place(id)),
         hostname: Some(hosts::hostname(lab, id).to_owned()),
         binds: binds(&Path::new(DIRECTORY).join("pods").join(lab.pod(id).full_name()), files)?,
-        env: environment::of_container(lab, id, 0),
+        env: Environment::of_container(lab, id, 0),
     })
+}
+
+/// What a program of a container finds in its environment. What there is no room for is told of.
+pub(super) fn environment(lab: &Lab, (pod, container): (PodId, usize), events: &Events) -> BTreeMap<String, String> {
+    let environment = Environment::of_container(lab, pod, container);
+    let Fitted { variables, left_out } = environment.within(limits::room_for_services());
+    if left_out > 0 {
+        let message = format!("{left_out} environment variables about Services are left out: they take too much room");
+        events.warning(format!("pod/{}", lab.pod(pod).full_name()), "ServiceLinksLeftOut", message);
+    }
+    variables
 }
 
 /// The way into a place, for a process that is to see it like this.

@@ -7,8 +7,7 @@ use crate::{
     tests,
 };
 
-pub(crate) const TESTS: &[Test] =
-    tests![shared: ten_copies_of_one_lab, a_hundred_pods, more_services_than_fit_a_transaction; alone: ];
+pub(crate) const TESTS: &[Test] = tests![shared: ten_copies_of_one_lab, a_hundred_pods, more_services_than_fit_a_transaction, more_services_than_fit_an_environment; alone: ];
 
 /// The same addresses, the same names inside, ten times, and no clash.
 fn ten_copies_of_one_lab(world: &Arc<World>) {
@@ -66,5 +65,54 @@ fn more_services_than_fit_a_transaction(world: &Arc<World>) {
             .prints("HTTP Server IP address");
     }
     lab.verify().args(["--engine", "builtin", "--samples", "20"]).succeeds();
+    lab.down();
+}
+
+/// The kernel passes a quarter of the stack's limit to a program: with 1 MiB of stack and long names, 200
+/// Services are too many for that, as 10,000 are with the usual 8 MiB.
+fn more_services_than_fit_an_environment(world: &Arc<World>) {
+    const LITTLE: &str = r#"ulimit -s 1024; exec "$@""#;
+    let mut text = r#"
+[[pod]]
+name = "web"
+command = ["sh", "-c", "env; exec sleep 1000"]
+env = { OWN = "yes" }
+[[pod]]
+name = "plain"
+readiness = { exec = ["true"], period = "1s" }
+[[pod]]
+name = "silent"
+enable_service_links = false
+[[probe]]
+name = "a program runs"
+from = "plain"
+exec = ["true"]
+"#
+    .to_owned();
+    for service in 0..200 {
+        let _ = writeln!(
+            text,
+            "[[service]]\nname = \"s{service:x<50}\"\nendpoints = []\nports = [{{ name = \"http\", port = 80 }}]"
+        );
+    }
+    let (file, name) = (world.file("links.toml", &text), world.name("links"));
+    let program = world.netlab_path().to_string_lossy();
+    let up = ["-ec", LITTLE, "sh", &program, "up", &file.to_string_lossy(), "--name", &name];
+    world.program("sh").args(up).succeeds();
+    let lab = world.found(name.clone());
+    let log = world.netlab(["logs", "web", "--lab", &name]).succeeds().prints("OWN=yes\n").prints("HOSTNAME=web\n");
+    log.does_not_print("_SERVICE_HOST");
+    let told = world.netlab(["events", "--lab", &name]).succeeds();
+    assert_eq!(told.stdout.matches("ServiceLinksLeftOut").count(), 2, "{told}");
+    told.prints("pod/web ").prints("pod/plain ").does_not_print("pod/silent  ServiceLinksLeftOut");
+    lab.verify().args(["--only", "yours"]).succeeds();
+    let exec = ["exec", "--lab", &name, "plain", "--", "sh", "-c", "env | grep -c _SERVICE_HOST; hostname"];
+    let little = ["-ec", LITTLE, "sh", &program];
+    let done =
+        world.program("sh").args(little).args(exec).succeeds().complains("variables about Services are left out");
+    done.prints_exactly("0\nplain\n");
+    // With the stack that is usual, there is room for them.
+    let usual = lab.exec("plain", ["sh", "-c", "env | grep -c _SERVICE_HOST"]).succeeds().prints_exactly("200\n");
+    assert_eq!(usual.stderr, "");
     lab.down();
 }

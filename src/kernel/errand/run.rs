@@ -20,6 +20,7 @@ use super::{
     super::{
         client::micros,
         curl::Asking,
+        limits,
         process::{Entrance, Output, Processes},
         view,
     },
@@ -60,7 +61,10 @@ fn prepared(asking: Asking<'_>, words: &[String]) -> Result<(Command, Entrance)>
     let [program, arguments @ ..] = words else { return Err(Error::bug("a command without a program")) };
     let view = view::find(asking.lab, asking.place)?;
     let mut command = Command::new(super::super::rules::find_for_users(program)?);
-    command.args(arguments).envs(&view.env).env("NETLAB", asking.lab.name.as_str());
+    command
+        .args(arguments)
+        .envs(view.env.within(limits::room_for_services()).variables)
+        .env("NETLAB", asking.lab.name.as_str());
     Ok((command, view::entrance(&view)?))
 }
 
