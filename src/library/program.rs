@@ -58,6 +58,8 @@ impl Program {
     pub(super) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.0);
         command.args(arguments);
+        // The report is the caller's, and so is whether GitHub Actions reads of it.
+        command.env_remove("GITHUB_ACTIONS").env_remove("GITHUB_STEP_SUMMARY");
         command
     }
 

@@ -111,7 +111,14 @@ fn labs_of_one_name(world: &Arc<World>) {
     let mine = world.up(QUICK);
     let text = format!("name = \"{}\"\n{QUICK}", mine.name);
     let folder = folder(world, "twins", &[("a.toml", &text), ("b.toml", &text), ("c.toml", &text)]);
-    let done = world.netlab(["test", &folder.to_string_lossy(), "-j", "3"]).succeeds();
+    let mut call = world.netlab(["test", &folder.to_string_lossy(), "-j", "3"]);
+    let summary = world.program("mktemp").args(["/tmp/netlab-summary-XXXXXX"]).succeeds().stdout.trim().to_owned();
+    call.command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &summary);
+    let done = call.succeeds();
+    // There is one summary of all, and none of each.
+    let said = std::fs::read_to_string(&summary).expect("it was written");
+    std::fs::remove_file(&summary).expect("it is ours");
+    assert!(said.starts_with("### netlab test: ") && said.matches("###").count() == 1, "{said}");
     assert!(done.stdout.contains("3 of 3 labs are as they state"), "{done}");
     mine.exec("web", ["true"]).succeeds();
     mine.down();
