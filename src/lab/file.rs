@@ -401,6 +401,6 @@ record! {
 impl LabFile {
     /// Reads the whole document.
     pub(super) fn of(document: &DeTable<'_>, problems: &mut Problems) -> Self {
-        LabFile::read(&Table::root("lab", document), problems)
+        LabFile::read(Table::root("lab", document), problems)
     }
 }

@@ -49,8 +49,8 @@ record! {
         /// A program and its arguments, run as `netlab exec` runs them.
         optional exec: Vec<At<String>>,
         /// What must come back: "answered", "refused", "timeout", "unreachable", "unresolved", for `dns`
-        /// also "nxdomain" and "servfail"; or more of it in a table. Default: an answer; of a program,
-        /// exit code 0.
+        /// instead of that "nxdomain" and "servfail"; or more of it in a table. Default: an answer; of a
+        /// program, exit code 0.
         optional expect: Expectation,
         /// Many connections are made, and how they are spread over the backends is tested: "even", or a
         /// table.

@@ -199,7 +199,7 @@ impl Value for Shares {
         let sum: f64 = good.iter().map(|(_, share)| share).sum();
         // Thirds that are written with three digits are thirds.
         if (sum - 1.0).abs() > 0.005 {
-            let problem = invalid(key, format!("{sum:.3}"), value.span(), "all shares together must be 1");
+            let problem = invalid(key, format!("{:.3}", sum.abs()), value.span(), "all shares together must be 1");
             problems.push(problem.hint("name every pod that shall get something, and nobody else"));
             return None;
         }

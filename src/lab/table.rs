@@ -12,12 +12,17 @@ use super::{
     said::{At, Said},
     value::{Value, listed, wrong_type},
 };
-use crate::diag::{Diagnostic, Problems, quoted};
+use crate::diag::{Diagnostic, Problems, nearest, quoted};
+
+/// So many misspelt keys of a table are understood.
+const MISSPELT: usize = 16;
 
 /// A table that is being read.
 pub(super) struct Table<'t, 'i> {
     what: &'static str,
     table: &'t DeTable<'i>,
+    /// The known keys that others are misspellings of.
+    meant: Vec<&'static str>,
     at: Span,
 }
 
@@ -31,7 +36,7 @@ impl<'t, 'i> Table<'t, 'i> {
         problems: &mut Problems,
     ) -> Option<Self> {
         match value.get_ref() {
-            DeValue::Table(table) => Some(Table { what, table, at: value.span() }),
+            DeValue::Table(table) => Some(Table { what, table, meant: Vec::new(), at: value.span() }),
             DeValue::Array(_) if matches!(key, "cluster" | "load_balancer" | "dns") => {
                 problems.push(wrong_type(key, "a table", value).hint(format!("write `[{key}]`, and only once")));
                 None
@@ -46,7 +51,7 @@ impl<'t, 'i> Table<'t, 'i> {
 
     /// The document itself.
     pub(super) fn root(what: &'static str, table: &'t DeTable<'i>) -> Self {
-        Table { what, table, at: 0..0 }
+        Table { what, table, meant: Vec::new(), at: 0..0 }
     }
 
     /// Where it stands: its header or its braces.
@@ -54,9 +59,19 @@ impl<'t, 'i> Table<'t, 'i> {
         self.at.clone()
     }
 
+    /// With the keys that it knows. What another key is a misspelling of was said, though badly: that it is
+    /// not there is no problem besides.
+    pub(super) fn of_keys(mut self, known: &[&'static str]) -> Self {
+        let others = self.table.keys().filter(|word| !known.contains(&word.get_ref().as_ref()));
+        // Who misspells more than that, hears enough.
+        self.meant = others.take(MISSPELT).filter_map(|word| nearest(word.get_ref(), known.iter().copied())).collect();
+        self
+    }
+
     /// A key that may be left out.
     pub(super) fn optional<T: Value>(&self, key: &str, problems: &mut Problems) -> Said<T> {
         match self.table.get(key) {
+            None if self.meant.contains(&key) => Said::Nonsense,
             None => Said::Nothing,
             Some(value) => match T::decode(key, value, problems) {
                 Some(good) => Said::Value(At { value: good, at: value.span() }),
@@ -118,7 +133,8 @@ macro_rules! record {
             /// The key that a hint shows: the first one.
             const EXAMPLE: &'static str = first(&[$((stringify!($need), plain(stringify!($key)))),+]);
 
-            fn read(table: &Table<'_, '_>, problems: &mut Problems) -> Self {
+            fn read(table: Table<'_, '_>, problems: &mut Problems) -> Self {
+                let table = table.of_keys(Self::KEYS);
                 let record = $name {
                     at: table.at(),
                     $( $key: table.$need(plain(stringify!($key)), problems), )+
@@ -130,7 +146,7 @@ macro_rules! record {
 
         impl Value for $name {
             fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
-                Table::open($what, Self::EXAMPLE, key, value, problems).map(|table| Self::read(&table, problems))
+                Table::open($what, Self::EXAMPLE, key, value, problems).map(|table| Self::read(table, problems))
             }
 
             fn schema() -> Json {

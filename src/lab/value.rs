@@ -266,6 +266,11 @@ macro_rules! integers {
 
 impl Value for Period {
     fn decode(key: &str, value: &Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Self> {
+        if let DeValue::Integer(number) = value.get_ref() {
+            let hint = format!("a time is a number with a unit: \"{number}s\", \"500ms\" or \"2m\"");
+            problems.push(wrong_type(key, "a string", value).hint(hint));
+            return None;
+        }
         let text = text(key, value, problems)?;
         let period = period(text);
         if period.is_none() {

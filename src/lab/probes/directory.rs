@@ -181,7 +181,7 @@ impl<'l> Directory<'l> {
         }
         let message = format!("there is no node, pod, client or external machine {}", quoted(text));
         let problem = Diagnostic::new(said.at.clone(), message);
-        let names = self.places.keys().map(String::as_str).chain(KINDS);
+        let names = self.groups.keys().chain(self.places.keys()).map(String::as_str).chain(KINDS);
         problems.push_nearest(problem, text, names, || Some(ASKERS.to_owned()));
     }
 

@@ -72,6 +72,10 @@ fn word(kind: &str, ending: Ending, at: &Span, problems: &mut Problems) -> Optio
             problems.push(problem.hint("write a table, such as `expect = { exit_code = 0 }`"));
             None
         }
+        "dns" if failure == Some(ConnectFailure::Unresolved) => {
+            problems.push(unresolved(at));
+            None
+        }
         "dns" => Some(UserExpect { failure, rcode, ..UserExpect::default() }),
         _ if rcode.is_some() => {
             let problem = Diagnostic::new(at.clone(), format!("a probe with `{kind}` has no such end"));
@@ -83,6 +87,12 @@ fn word(kind: &str, ending: Ending, at: &Span, problems: &mut Problems) -> Optio
         }
         _ => Some(UserExpect { failure, ..UserExpect::default() }),
     }
+}
+
+/// A name server is asked at its address, and that it knows nothing is an answer.
+fn unresolved(at: &Span) -> Diagnostic {
+    let problem = Diagnostic::new(at.clone(), "a probe with `dns` has no such end");
+    problem.hint("of a name that is not there it is \"nxdomain\"; of one without such records, `{ records = [] }`")
 }
 
 fn table(
@@ -122,6 +132,11 @@ fn table(
                 problem.hint("leave one of the two out: without `send`, the echo servers answer with their name"),
             );
         }
+    }
+    if let (Some(at), "dns", Some(Some(ConnectFailure::Unresolved))) =
+        (place(&table.failure), kind, table.failure.maybe())
+    {
+        problems.push(unresolved(at));
     }
     if says_nothing(table) {
         let problem = Diagnostic::new(table.at.clone(), "this expectation says nothing");
@@ -175,6 +190,11 @@ fn says_nothing(table: &ExpectTable) -> bool {
 
 fn backends(said: &Said<Vec<At<String>>>, directory: &Directory<'_>, problems: &mut Problems) -> Option<Vec<PodId>> {
     let mut backends = Some(Vec::new());
+    if let (Some(at), Some(Some([]))) = (place(said), said.maybe_list()) {
+        let problem = invalid("backends", "[]", at.clone(), "must name somebody");
+        problems.push(problem.hint("if nobody shall answer: `expect = \"refused\"` or `\"timeout\"`"));
+        return None;
+    }
     for said in said.maybe_list()?.unwrap_or_default() {
         match (directory.pods(said, problems), &mut backends) {
             (Some(found), Some(backends)) => {
