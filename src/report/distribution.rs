@@ -41,9 +41,10 @@ fn test(test: &Distribution, colour: Colour) -> String {
         false => paint(colour, Ink::Bad, "NOT as it must be"),
     };
     let mut text = format!(
-        "{} by {}, {} connections from {}: p = {}, {verdict}\n",
+        "{}{}, {} connections from {}: p = {}, {verdict}\n",
         test.service_port,
-        test.node,
+        // What a user asks by name, no node in particular balances.
+        if test.node.is_empty() { String::new() } else { format!(" by {}", test.node) },
         test.connections,
         places(&test.from),
         p_text(test.p_value)
@@ -189,6 +190,19 @@ mod tests {
             text.contains("\nan endpoint left out or an endpoint that is there twice\nis noticed in more"),
             "{text}"
         );
+    }
+
+    /// A probe of the user's that goes to a Service's name has no node that it names.
+    #[test]
+    fn what_nobody_in_particular_balances_is_told_without() {
+        let lab = book();
+        let suite = suite(&lab, &SuiteOptions::default());
+        let report = crate::probe::judge::report(&suite, &perform(&lab, &suite, &Breakage::NONE), &[]);
+        let by_node = report.distributions.first().expect("a Service is balanced").clone();
+        let told = |test: &Distribution| super::test(test, Colour::Off);
+        assert!(told(&by_node).starts_with("http-server-svc:8080 by node1, "), "{}", told(&by_node));
+        let mine = Distribution { service_port: "mine".to_owned(), node: String::new(), connections: 100, ..by_node };
+        assert!(told(&mine).starts_with("mine, 100 connections from "), "{}", told(&mine));
     }
 
     #[test]
