@@ -87,4 +87,5 @@ fn a_folder_that_is_used_is_refused(world: &Arc<World>) {
     let words = ["verify", &lab.name, "--evidence", &folder];
     world.netlab(words).fails(2).complains("is not empty");
     assert_eq!(fs::read_to_string(file).expect("it is there"), "precious");
+    world.netlab(["verify", &lab.name, "--evidence", "/proc/evidence"]).fails(2).complains("cannot make the folder");
 }

@@ -33,7 +33,10 @@ use crate::{
 ///
 /// When there is something in it, or it cannot be made.
 pub(super) fn folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).context(format!("cannot make the folder {}", path.display()))?;
+    fs::create_dir_all(path).map_err(|error| {
+        Error::usage(format!("cannot make the folder {}: {error}", path.display()))
+            .hint("name a folder in one that exists and that you may write to")
+    })?;
     let mut entries = fs::read_dir(path).context(format!("cannot read the folder {}", path.display()))?;
     if entries.next().is_some() {
         let error = Error::usage(format!("the folder {} is not empty", path.display()));
