@@ -93,6 +93,27 @@ pub const TOOLS: &[Tool] = &[
         purpose: "looking at packets in netlab shell",
         need: Need::Useful,
     },
+    Tool {
+        program: "nc",
+        package: Some("netcat-openbsd"),
+        version: &["-h"],
+        purpose: "the commands that netlab verify prints for TCP and UDP",
+        need: Need::Useful,
+    },
+    Tool {
+        program: "dig",
+        package: Some("bind9-dnsutils"),
+        version: &["-v"],
+        purpose: "the commands that netlab verify prints for names",
+        need: Need::Useful,
+    },
+    Tool {
+        program: "ping",
+        package: Some("iputils-ping"),
+        version: &["-V"],
+        purpose: "the commands that netlab verify prints for pings",
+        need: Need::Useful,
+    },
 ];
 
 impl Tool {
