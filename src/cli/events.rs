@@ -68,5 +68,5 @@ fn print(events: &[Happening], format: PlainFormat, first: bool) -> Result<()> {
 
 /// Columns of fixed width: what comes later is not known yet.
 fn line([seen, tone, reason, object, message]: [&str; 5]) -> String {
-    format!("{seen:<11}{tone:<9}{reason:<15}{object:<27} {message}\n")
+    format!("{seen:<11}{tone:<9}{reason:<14} {object:<27} {message}\n")
 }

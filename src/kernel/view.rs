@@ -246,7 +246,7 @@ pub(super) fn environment(lab: &Lab, (pod, container): (PodId, usize), events: &
     let Fitted { variables, left_out } = environment.within(limits::room_for_services());
     if left_out > 0 {
         let message = format!("{left_out} environment variables about Services are left out: they take too much room");
-        events.warning(format!("pod/{}", lab.pod(pod).full_name()), "ServiceLinksLeftOut", message);
+        events.warning(format!("pod/{}", lab.pod(pod).full_name()), "NoServiceLinks", message);
     }
     variables
 }

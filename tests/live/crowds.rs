@@ -103,8 +103,8 @@ exec = ["true"]
     let log = world.netlab(["logs", "web", "--lab", &name]).succeeds().prints("OWN=yes\n").prints("HOSTNAME=web\n");
     log.does_not_print("_SERVICE_HOST");
     let told = world.netlab(["events", "--lab", &name]).succeeds();
-    assert_eq!(told.stdout.matches("ServiceLinksLeftOut").count(), 2, "{told}");
-    told.prints("pod/web ").prints("pod/plain ").does_not_print("pod/silent  ServiceLinksLeftOut");
+    assert_eq!(told.stdout.matches("NoServiceLinks").count(), 2, "{told}");
+    told.prints("pod/web ").prints("pod/plain ").does_not_print("pod/silent  NoServiceLinks");
     lab.verify().args(["--only", "yours"]).succeeds();
     let exec = ["exec", "--lab", &name, "plain", "--", "sh", "-c", "env | grep -c _SERVICE_HOST; hostname"];
     let little = ["-ec", LITTLE, "sh", &program];
