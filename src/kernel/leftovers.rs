@@ -291,6 +291,22 @@ mod tests {
         assert!(News::new(ours, patience).is_err(), "nobody tells anything");
     }
 
+    /// A busy observer does not hear of every link, but that it has not.
+    #[tokio::test]
+    async fn what_the_kernel_had_no_room_to_tell_is_looked_up() {
+        let (connection, links, _) = rtnetlink::new_connection().unwrap();
+        let connection = tokio::spawn(connection);
+        let (sender, messages) = futures::channel::mpsc::unbounded();
+        let left = left("node1", &[(u32::MAX >> 1, "veth-gone")]);
+        let watch = Watch { left: Rc::clone(&left), links, messages, connection };
+        let overrun = NetlinkMessage::new(Default::default(), NetlinkPayload::Overrun(Vec::new()));
+        sender.unbounded_send((overrun, SocketAddr::new(0, 0))).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), watch.until_gone()).await.expect("nothing is left").unwrap();
+        assert!(left.links.borrow().is_empty());
+        // There was more to hear, had it gone on.
+        assert!(sender.is_closed());
+    }
+
     #[test]
     fn more_links_may_take_longer() {
         assert_eq!((patience(0), patience(3000)), (Duration::from_secs(30), Duration::from_secs(180)));
