@@ -29,8 +29,8 @@ const UPLINK: &str = "eth0";
 pub const VETH_PREFIX: &str = "veth-";
 /// `lo`, in every namespace.
 const LOOPBACK: IfIndex = IfIndex(1);
-/// Labs with more pods than this get permanent neighbours between pods and their nodes. In
-/// smaller ones ARP is left to do its work, as in a real cluster.
+/// Labs with more pods than this get permanent neighbours between pods and their nodes, those with more
+/// nodes between all machines of the LAN. In smaller ones ARP is left to do its work, as in a real cluster.
 const NEIGHBOURS_LEARNED: usize = 16;
 
 /// Collects the steps of one lab.
@@ -53,6 +53,7 @@ pub(super) fn wire(lab: &Lab, allotted: Allotted) -> Vec<(StageName, PlannedStep
     if let Some(balancer) = &lab.load_balancer {
         wiring.balancer(balancer, &lan);
     }
+    wiring.acquaint_lan(&lan);
     for external in &lab.externals {
         wiring.external(external);
     }
@@ -167,6 +168,30 @@ impl Wiring<'_> {
             let (link, mac) = node;
             for (link, ip, mac) in [(link, pod.ip, addressing::mac_of(pod.ip)), (uplink, gateway, mac)] {
                 self.add(StageName::Routes, &pod.at, Step::Neighbour { link: link.clone(), ip, mac });
+            }
+        }
+    }
+
+    /// Makes all machines of the LAN permanent neighbours, if they are too many for ARP: what each has to know
+    /// grows with their number, and so all of it with the square. Of one that is off, or has no cable, nobody
+    /// knows where it is.
+    fn acquaint_lan(&mut self, lan: &Link) {
+        let lab = self.lab;
+        if lab.nodes.len() <= NEIGHBOURS_LEARNED {
+            return;
+        }
+        let mut machines = vec![(lan.clone(), lab.cluster.gateway, &lab.cluster.at)];
+        let there = |id: &NodeId| !lab.is_off(Place::Node(*id)) && !lab.node(*id).state.unplugged;
+        for node in lab.node_ids().filter(there).map(|id| lab.node(id)) {
+            machines.push((self.link(node.name.as_str(), UPLINK), node.ip, &node.at));
+        }
+        if let Some(balancer) = &lab.load_balancer {
+            machines.push((self.link(balancer.name.as_str(), UPLINK), balancer.ip, &balancer.at));
+        }
+        for (link, own, at) in &machines {
+            for (_, ip, _) in machines.iter().filter(|(_, ip, _)| ip != own) {
+                let step = Step::Neighbour { link: link.clone(), ip: *ip, mac: addressing::mac_of(*ip) };
+                self.add(StageName::Routes, at, step);
             }
         }
     }
@@ -340,7 +365,46 @@ fn near_name(netns: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::near_name;
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{
+        lab::{Grid, load, model::ProxyMode},
+        plan::plan,
+    };
+
+    /// Who knows whose address on the LAN for good, by name and address.
+    fn acquaintances(lab: &Lab) -> BTreeSet<(String, IpAddr)> {
+        let steps = plan(lab).stages.into_iter().flat_map(|stage| stage.steps);
+        let on_lan = steps.filter_map(|planned| match planned.step {
+            Step::Neighbour { link, ip, mac } if link.name == UPLINK || link.name == LAN => {
+                assert_eq!(mac, addressing::mac_of(ip));
+                Some((link.netns, ip))
+            }
+            _ => None,
+        });
+        on_lan
+            .filter(|(netns, _)| netns == "host" || lab.nodes.iter().any(|node| node.name.as_str() == netns))
+            .collect()
+    }
+
+    #[test]
+    fn the_machines_of_a_large_lan_are_permanent_neighbours() {
+        let lab = |nodes: usize| {
+            let grid = Grid { nodes, pods: 1, services: 0, endpoints: 0, node_ports: 0, proxy: ProxyMode::Nftables };
+            load(&grid.text().expect("there can be such a lab")).expect("it is good")
+        };
+        assert!(acquaintances(&lab(NEIGHBOURS_LEARNED)).is_empty());
+        let mut large = lab(NEIGHBOURS_LEARNED + 1);
+        let machines = large.nodes.len() + 1;
+        assert_eq!(acquaintances(&large).len(), machines * (machines - 1));
+        large.nodes[1].state.stopped = true;
+        large.nodes[2].state.unplugged = true;
+        let (gone, names) = ([large.nodes[1].ip, large.nodes[2].ip], ["node2", "node3"]);
+        let left = acquaintances(&large);
+        assert_eq!(left.len(), (machines - 2) * (machines - 3));
+        assert!(left.iter().all(|(netns, ip)| !names.contains(&netns.as_str()) && !gone.contains(ip)));
+    }
 
     #[test]
     fn near_names_fit_the_kernel() {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = tests![
-    shared: a_pulled_cable, a_pull_is_noticed, a_node_without_power, a_change_while_a_node_is_off, no_start_without_servers,
+    shared: a_pulled_cable, a_pull_is_noticed, a_node_without_power, many_nodes, a_change_while_a_node_is_off, no_start_without_servers,
         cordoned_and_drained, what_cannot_be_done, killed_while_a_node_is_off;
     alone:
 ];
@@ -192,6 +192,36 @@ fn a_node_without_power(world: &Arc<World>) {
         load.has_not_failed();
         lab.down();
     }
+}
+
+/// All machines of a large LAN know each other's addresses for good, but those that are not there.
+fn many_nodes(world: &Arc<World>) {
+    let nodes: String = (1..=18).map(|nth| format!("[[node]]\nname = \"n{nth}\"\n")).collect();
+    let services =
+        "[[service]]\nname = \"web\"\ntype = \"LoadBalancer\"\nselector = { app = \"web\" }\nports = [{ port = 80 }]\n";
+    let pods = "[[pod]]\nname = \"web\"\nreplicas = 2\nlabels = { app = \"web\" }\n";
+    let lab = world.up(&format!("[dns]\nengine = \"none\"\n{nodes}{pods}{services}"));
+    // 17 others, `host` and `lb`.
+    let known = |place: &str, device: &str| {
+        let listed = lab.exec(place, ["ip", "neighbour", "show", "dev", device, "nud", "permanent"]).succeeds();
+        listed.stdout.lines().count()
+    };
+    let all = |there: usize| {
+        assert_eq!((known("n1", "eth0"), known("lb", "eth0"), known("host", "lan0")), (there, there, there));
+    };
+    all(19);
+    lab.verb("link down n4").succeeds();
+    all(18);
+    lab.verb("node stop n5").succeeds();
+    all(17);
+    lab.is_as_planned();
+    lab.verb("node start n5").succeeds();
+    lab.verb("link up n4").succeeds();
+    all(19);
+    assert_eq!((known("n4", "eth0"), known("n5", "eth0")), (19, 19));
+    lab.is_as_planned();
+    lab.verify().succeeds();
+    lab.down();
 }
 
 fn a_change_while_a_node_is_off(world: &Arc<World>) {
