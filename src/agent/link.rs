@@ -44,7 +44,8 @@ pub fn ask_with(
     hear: impl FnMut(Reply) -> Result<Hearing>,
 ) -> Result<()> {
     let mut conversation = Conversation::begin(directory, request)?;
-    conversation.stream.write_all(text.as_bytes()).context("cannot talk to the lab")?;
+    // An agent that does not want it hangs up, but not before it has said why.
+    let _ = conversation.stream.write_all(text.as_bytes());
     conversation.hear(hear)
 }
 
@@ -221,4 +222,31 @@ pub enum Ended {
     Yes,
     /// Not yet.
     NotYet,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// A text that no buffer holds, for an agent that answers without having read it.
+    #[test]
+    fn who_does_not_want_a_text_is_heard() {
+        let path = tempfile::tempdir().expect("a directory can be made");
+        let listener = UnixListener::bind(path.path().join("agent.sock")).expect("a socket can be made");
+        let directory = Directory { name: "lab".to_owned(), path: path.path().to_owned() };
+        let agent = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let mut line = [0; 1];
+            std::io::Read::read_exact(&mut stream, &mut line).expect("there is a request");
+            let problem = Error::usage("the lab is still being built");
+            say(&mut stream, &Reply::Problem(problem.into())).expect("there is somebody to tell");
+        });
+        let text = "x".repeat(8 << 20);
+        let request = Request::Apply { length: text.len(), looked: true, no_wait: true, timings: false };
+        let heard = ask_with(&directory, &request, &text, |_| Ok(Hearing::Last));
+        agent.join().expect("it ends");
+        assert_eq!(heard.expect_err("it was refused").message, "the lab is still being built");
+    }
 }
