@@ -98,6 +98,12 @@ fn recipes_are_good() {
         }
         verbs.extend(line.split_whitespace().nth(1));
     }
+    // The repository has other programs as well, and cargo takes none of them unless one is named.
+    let installs: Vec<&str> =
+        commands.iter().flat_map(|text| text.lines()).filter(|it| it.contains("cargo install")).collect();
+    let of_repository = |line: &&&str| line.contains("--git");
+    assert_eq!(installs.iter().filter(of_repository).count(), 2, "{installs:?}");
+    assert!(installs.iter().filter(of_repository).all(|line| line.trim().ends_with(" netlab")), "{installs:?}");
     // Twice each in the recipes, and once in the plain shell.
     assert!(["test", "doctor"].iter().all(|verb| verbs.iter().filter(|it| it == &verb).count() >= 3), "{verbs:?}");
 }
