@@ -1,6 +1,9 @@
 //! Labs in a test, as a user of the library has them.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+#[path = "executable/mod.rs"]
+mod executable;
+
+use std::process::Command;
 
 use netlab::{Error, ErrorKind, Lab, Options};
 
@@ -96,8 +99,7 @@ fn another_program() -> Result<(), Error> {
     assert_eq!(missing.kind(), ErrorKind::Host);
     // One from before there were libraries; and what one from later on will be told.
     let old = folder.path().join("old");
-    fs::write(&old, "#!/bin/sh\necho \"error: unrecognized subcommand 'hold'\" >&2\nexit 2\n").expect("a script");
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    executable::script(&old, "#!/bin/sh\necho \"error: unrecognized subcommand 'hold'\" >&2\nexit 2\n");
     let error = Lab::from_toml(SHOP)?.with_program(&old).up().expect_err("too old");
     assert!(error.to_string().contains(&format!("is not netlab {}", env!("CARGO_PKG_VERSION"))), "{error}");
     let later = "echo '{\"version\": \"999.0.0\", \"what\": 1}' | \"$0\" hold";

@@ -1,14 +1,7 @@
 //! What conntrack knows: it is listed as the kernel lists it, what is stale is deleted and nothing
 //! else, and probes that nobody answered leave nothing in it.
 
-use std::{
-    collections::BTreeSet,
-    env, fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, env, fs, path::Path, process::ExitCode, sync::Arc};
 
 use netlab::{
     kernel::conntrack::{Conntrack, Which},
@@ -110,13 +103,13 @@ fn listed(lab: &Lab, node: &str) -> Vec<Value> {
 }
 
 fn a_stale_entry_steers_until_it_is_deleted(world: &Arc<World>) {
-    let helper = helper_for(world);
+    let helper = &world.run.helper;
     for proxy in ["iptables", "nftables"] {
         let file = |served: &str| world.file(&format!("{proxy}-{served}.toml"), &served_by(proxy, served));
         let (old, new, nobody) = (file("old"), file("new"), file("nobody"));
         let lab = world.up(&served_by(proxy, "old"));
         let delete_stale = |before: &Path, after: &Path| {
-            let words = [&helper, Path::new(DELETE_STALE), before, after].map(|word| word.to_string_lossy());
+            let words = [helper, Path::new(DELETE_STALE), before, after].map(|word| word.to_string_lossy());
             lab.exec("node1", words).succeeds().stdout.trim().to_owned()
         };
         let vias = [("client", VIP), ("client", "10.30.45.11"), ("node1", "127.0.0.1")];
@@ -146,14 +139,6 @@ fn a_stale_entry_steers_until_it_is_deleted(world: &Arc<World>) {
         delete_stale(&nobody, &old);
         assert_eq!(ask(), only("old"), "{proxy}");
     }
-}
-
-/// This program where every user may run it.
-pub(crate) fn helper_for(world: &World) -> PathBuf {
-    let helper = world.file("helper", "");
-    fs::copy(env::current_exe().expect("there is this program"), &helper).expect("it can be copied");
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("the copy is ours");
-    helper
 }
 
 /// What this program does if it is started as a helper: `delete-stale BEFORE AFTER` deletes what is

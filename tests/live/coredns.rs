@@ -1,9 +1,9 @@
 //! The cluster's DNS by the real CoreDNS, and what pods are told about names.
 
-use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    support::{Lab, Test, World, call::Done, process::a_moment},
+    support::{Lab, Test, World, call::Done, executable, process::a_moment},
     tests,
 };
 
@@ -304,8 +304,8 @@ ports = [{ name = "http", port = 8080, target_port = 80 }]
 
 /// Tries to bring the lab up with a script in the place of CoreDNS.
 fn with_another(world: &Arc<World>, script: &str) -> Done {
-    let program = world.file("coredns", script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let program = world.file("coredns", "");
+    executable::script(&program, script);
     let directory = program.parent().expect("a file is in a directory").display().to_string();
     let (file, name) = (world.file("other.toml", LAB), world.name("other"));
     let up = world.program("env").args([format!("PATH={directory}:/usr/bin:/bin")]);

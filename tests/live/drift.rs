@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    support::{Lab, Test, User, World, call::Call, process::a_moment},
+    support::{Lab, Test, User, World, call::Call, executable, process::a_moment},
     tests,
 };
 
@@ -343,9 +343,7 @@ fn wrapper(world: &World, tool: &str, cases: &[(&str, &str)]) -> PathBuf {
         .collect();
     let path = directory.join(tool);
     let real = "real() { PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin TOOL \"$@\"; }";
-    fs::write(&path, format!("#!/bin/sh\n{}\n{cases}real \"$@\"\n", real.replace("TOOL", tool)))
-        .expect("a file can be written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+    executable::script(&path, &format!("#!/bin/sh\n{}\n{cases}real \"$@\"\n", real.replace("TOOL", tool)));
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("the directory is ours");
     directory
 }
@@ -379,9 +377,9 @@ fn a_tool_that_is_killed(world: &Arc<World>) {
     // One that dies whenever it is started cannot change anything, and says so.
     let always = directory.join(tool);
     let script = fs::read_to_string(&always).expect("it was written");
-    fs::write(&always, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
+    executable::script(&always, "#!/bin/sh\nkill -9 $$\n");
     lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).fails(4).complains("was ended by SIGKILL");
-    fs::write(&always, script).expect("it can be written");
+    executable::script(&always, &script);
     lab.is_right();
     lab.down();
 }
@@ -393,9 +391,9 @@ fn a_change_that_is_refused(world: &Arc<World>) {
     let lab = up_with(world, &directory, &text("nftables", "none"));
     let nft = directory.join("nft");
     let script = fs::read_to_string(&nft).expect("it was written");
-    fs::write(&nft, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
+    executable::script(&nft, "#!/bin/sh\nkill -9 $$\n");
     lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).succeeds();
-    fs::write(&nft, &script).expect("it can be written");
+    executable::script(&nft, &script);
     lab.is_right();
     lab.script("node1", "PATH=$PATH:/usr/sbin; nft delete table ip kube-proxy").succeeds();
     lab.world.netlab(["ready", "web=true", "--lab", &lab.name]).succeeds();
@@ -405,9 +403,9 @@ fn a_change_that_is_refused(world: &Arc<World>) {
     lab.is_right();
     // The tool dies over the question.
     lab.script("node1", "PATH=/usr/sbin:$PATH; nft delete table ip kube-proxy").succeeds();
-    fs::write(&nft, "#!/bin/sh\nkill -9 $$\n").expect("it can be written");
+    executable::script(&nft, "#!/bin/sh\nkill -9 $$\n");
     lab.world.netlab(["ready", "web=false", "--lab", &lab.name]).fails(4).complains("was ended by SIGKILL");
-    fs::write(&nft, script).expect("it can be written");
+    executable::script(&nft, &script);
     lab.repair(&["--no-verify"]).succeeds();
     lab.is_right();
     lab.down();
@@ -419,12 +417,12 @@ fn a_tool_that_cannot_run(world: &Arc<World>) {
     let lab = up_with(world, &directory, &text);
     let tool = directory.join("iptables-restore");
     let script = fs::read_to_string(&tool).expect("it was written");
-    fs::write(&tool, "#!/nonexistent/interpreter\n").expect("it can be written");
+    executable::script(&tool, "#!/nonexistent/interpreter\n");
     let before = lab.script("node1", "iptables-save | grep -v '^[#:]'; ip route; ip -br link").succeeds().stdout;
     let more = "[[pod]]\nname = \"more\"\nlabels = { app = \"web\" }\n";
     let file = lab.world.file("more.toml", &format!("{text}\n{more}"));
     lab.world.netlab(["apply", &file.to_string_lossy(), "--lab", &lab.name]).fails(4).complains("cannot start");
-    fs::write(&tool, script).expect("it can be written");
+    executable::script(&tool, &script);
     let after = lab.script("node1", "iptables-save | grep -v '^[#:]'; ip route; ip -br link").succeeds().stdout;
     assert_eq!(before, after, "the lab is what it was");
     lab.is_right();

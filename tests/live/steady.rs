@@ -25,7 +25,6 @@ use tokio::{
 };
 
 use crate::{
-    conntrack::helper_for,
     support::{Lab, Test, World, call::Done, process::a_moment},
     tests,
 };
@@ -53,12 +52,13 @@ struct Load {
 
 impl Lab {
     /// Begins to ask, and comes back when the first have been answered.
-    fn steady(&self, helper: &Path, place: &str, pace: u32, targets: &[&str]) -> Load {
+    fn steady(&self, place: &str, pace: u32, targets: &[&str]) -> Load {
         let name = format!("{}-{place}", self.name);
         // Written by the helper; its user may be another one than ours.
         let [started, stop] = ["started", "stop"].map(|what| self.world.file(&format!("{name}.{what}"), ""));
         fs::remove_file(&stop).expect("it was just made");
         open_to_all(&started);
+        let helper = &self.world.run.helper;
         let [helper, began, end] = [helper, &started, &stop].map(|path| path.to_string_lossy().into_owned());
         let call = self.exec(place, [helper, LOAD.to_owned(), began, end, pace.to_string()]).args(targets);
         let asking = thread::spawn(move || call.done());
@@ -237,10 +237,9 @@ fn nobody_notices_with_haproxy(world: &Arc<World>) {
 
 fn under_load(world: &Arc<World>, [one, other]: [&str; 2], engine: &str) {
     let lab = world.up(&text(one, engine, 1, ""));
-    let helper = helper_for(world);
-    let from_pod = lab.steady(&helper, "client", PACE[0], &["10.96.1.10:80", "10.96.1.11:80"]);
+    let from_pod = lab.steady("client", PACE[0], &["10.96.1.10:80", "10.96.1.11:80"]);
     let outside = ["10.30.45.100:30080", "203.0.113.10:80", "203.0.113.11:80"];
-    let from_laptop = lab.steady(&helper, "laptop", PACE[1], &outside);
+    let from_laptop = lab.steady("laptop", PACE[1], &outside);
     // Another version in the place of each; the second time, one node has no edge pod any more.
     lab.apply(&text(one, engine, 3, "")).succeeds().prints("+ pod web-v3-0").prints("- pod web-v1-0");
     lab.apply(&text(one, engine, 2, "")).succeeds().prints("- pod edge-v3-1");
@@ -270,11 +269,10 @@ fn nobody_notices_the_end_of_another_node(world: &Arc<World>) {
                    ports = [{ port = 80, node_port = 30080 }]\n";
     let pods = "[[pod]]\nname = \"web\"\nreplicas = 2\nnode = \"node1\"\nlabels = { app = \"web\" }\n\
                 [[pod]]\nname = \"far\"\nnode = \"node2\"\n";
-    let helper = helper_for(world);
     for proxy in ["iptables", "nftables"] {
         let lab = world.up(&on_two_nodes(proxy, &format!("{pods}{service}")));
-        let from_pod = lab.steady(&helper, "client", PACE[0], &["10.96.1.10:80"]);
-        let from_laptop = lab.steady(&helper, "laptop", PACE[1], &["10.30.45.100:30080"]);
+        let from_pod = lab.steady("client", PACE[0], &["10.96.1.10:80"]);
+        let from_laptop = lab.steady("laptop", PACE[1], &["10.30.45.100:30080"]);
         for _ in 0..2 {
             world.netlab(["node", "stop", "node2", "--lab", &lab.name]).succeeds().prints("node2 is stopped");
             world.netlab(["node", "start", "node2", "--lab", &lab.name]).succeeds().prints("node2 runs");
@@ -389,15 +387,14 @@ pub(crate) fn datagrams() -> Option<ExitCode> {
 /// A client that always sends from the same port is answered by whoever serves now: after its backend was
 /// replaced, or was gone for a while, or its Service was, in every order, and while it sends all the time.
 fn datagrams_find_their_way_in_every_order(world: &Arc<World>) {
-    let helper = helper_for(world);
     let orders = ["iptables", "nftables"].map(|proxy| {
-        let (world, helper) = (Arc::clone(world), helper.clone());
-        thread::spawn(move || in_every_order(&world, &helper, proxy))
+        let world = Arc::clone(world);
+        thread::spawn(move || in_every_order(&world, proxy))
     });
     orders.into_iter().for_each(|it| it.join().expect("datagrams find their way"));
 }
 
-fn in_every_order(world: &Arc<World>, helper: &Path, proxy: &str) {
+fn in_every_order(world: &Arc<World>, proxy: &str) {
     let text = |backend: Option<usize>, service: bool| {
         let pod = backend.map(|number| {
             format!(
@@ -422,7 +419,7 @@ fn in_every_order(world: &Arc<World>, helper: &Path, proxy: &str) {
     let clients = [("client", "10.96.1.10:53"), ("laptop", "10.30.45.100:30053")].map(|(place, to)| {
         let last = world.file(&format!("{}-{place}.last", lab.name), "");
         open_to_all(&last);
-        let words = [helper, &last, &stop].map(|path| path.to_string_lossy().into_owned());
+        let words = [&world.run.helper, &last, &stop].map(|path| path.to_string_lossy().into_owned());
         let [helper, last_words, stop] = words;
         let asking = lab.exec(place, [helper, DATAGRAMS.to_owned(), last_words, stop, to.to_owned()]);
         (last, thread::spawn(move || asking.done()))

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod clients;
+#[path = "../executable/mod.rs"]
+mod executable;
 
 use std::{
     fs,
@@ -69,7 +71,7 @@ impl Program {
             User::Nobody => {
                 // Nobody may not look into the target directory.
                 let path = folder.path().join("netlab");
-                fs::copy(built, &path).expect("the program can be copied");
+                executable::copy(&built, &path);
                 fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
                 chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
                 path

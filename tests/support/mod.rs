@@ -1,6 +1,9 @@
 //! What several tests need: a shell in which only the test's own labs are, and files of
 //! expected output that `NETLAB_BLESS=1` rewrites.
 
+#[path = "../executable/mod.rs"]
+mod executable;
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown},
@@ -37,12 +40,11 @@ pub(crate) fn run(commands: &[&str], who: Who) -> Vec<Vec<String>> {
     let script = script(commands);
     fs::write(path.join("script.sh"), &script).expect("the script can be written");
     fs::create_dir(path.join("bin")).expect("a directory for programs");
-    fs::copy(env!("CARGO_BIN_EXE_netlab"), path.join("bin/netlab")).expect("netlab can be copied");
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_netlab")), &path.join("bin/netlab"));
     if let Ok(coredns) = netlab::kernel::coredns::find() {
         // Not everybody may be able to look into the home directory that Go puts it in.
         let brought = path.join("bin/coredns");
-        let linked = fs::hard_link(&coredns, &brought).or_else(|_| fs::copy(&coredns, &brought).map(drop));
-        linked.expect("coredns can be brought along");
+        fs::hard_link(&coredns, &brought).unwrap_or_else(|_| executable::copy(&coredns, &brought));
     }
     fs::create_dir(path.join("labs")).expect("a directory for labs");
     for lab in fs::read_dir(top().join("labs")).expect("there are labs") {

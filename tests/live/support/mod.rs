@@ -1,13 +1,15 @@
 //! What live tests are made of: who calls netlab, from which surroundings, and what came of it.
 
 pub(crate) mod call;
+#[path = "../../executable/mod.rs"]
+pub(crate) mod executable;
 pub(crate) mod host;
 pub(crate) mod lab;
 pub(crate) mod process;
 pub(crate) mod world;
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -106,6 +108,8 @@ impl fmt::Display for User {
 pub(crate) struct Run {
     /// The program under test.
     pub(crate) netlab: PathBuf,
+    /// These tests themselves, for what they do inside of a lab: see each `helper`.
+    pub(crate) helper: PathBuf,
     /// Every process of the run has it in its environment, in the variable [`MARK`].
     pub(crate) mark: String,
     directory: PathBuf,
@@ -120,13 +124,14 @@ impl Run {
         static RUN: OnceLock<Run> = OnceLock::new();
         RUN.get_or_init(|| {
             let mark = format!("run{}.", std::process::id());
-            let directory = std::env::temp_dir().join(format!("netlab-live-{}", std::process::id()));
+            let directory = env::temp_dir().join(format!("netlab-live-{}", std::process::id()));
             make_for(&directory, geteuid().as_raw());
             let netlab = directory.join("netlab");
-            fs::copy(env!("CARGO_BIN_EXE_netlab"), &netlab).expect("the program under test can be copied");
-            fs::set_permissions(&netlab, fs::Permissions::from_mode(0o755)).expect("the copy is ours");
+            executable::copy(Path::new(env!("CARGO_BIN_EXE_netlab")), &netlab);
+            let helper = directory.join("helper");
+            executable::copy(&env::current_exe().expect("there is this program"), &helper);
             bring_coredns(&directory);
-            Run { netlab, mark, directory }
+            Run { netlab, helper, mark, directory }
         })
     }
 
@@ -158,8 +163,7 @@ fn bring_coredns(directory: &Path) {
     make_for(&programs, geteuid().as_raw());
     if let Ok(coredns) = coredns::find() {
         let brought = programs.join(coredns::PROGRAM);
-        let linked = fs::hard_link(&coredns, &brought).or_else(|_| fs::copy(&coredns, &brought).map(drop));
-        linked.expect("coredns can be brought along");
+        fs::hard_link(&coredns, &brought).unwrap_or_else(|_| executable::copy(&coredns, &brought));
     }
 }
 
