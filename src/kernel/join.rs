@@ -7,6 +7,7 @@
 use std::{
     fs, io,
     os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
     process::{Command, ExitStatus},
 };
 
@@ -60,11 +61,18 @@ pub fn run(agent: &Handle, view: &View, mut command: Command) -> Result<ExitStat
     // Ctrl-C and Ctrl-\ are the command's; what becomes of it is this process's answer.
     ignore_interrupts().context("cannot ignore SIGINT")?;
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::usage(format!("there is no program {program}")),
+        io::ErrorKind::NotFound if !is_there(&command) => Error::usage(format!("there is no program {program}")),
         io::ErrorKind::PermissionDenied => Error::usage(format!("cannot run {program}: {error}")),
         _ => Error::refused(format!("cannot run {program}: {error}")),
     })?;
     child.wait().context(format!("cannot wait for {program}"))
+}
+
+/// The command's program can be found; what else could not be is its interpreter, or the place.
+fn is_there(command: &Command) -> bool {
+    let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value);
+    let directory = command.get_current_dir().unwrap_or(Path::new("/"));
+    which::which_in(command.get_program(), path, directory).is_ok()
 }
 
 /// A shell's number for how a command ended.

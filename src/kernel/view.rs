@@ -97,9 +97,8 @@ pub fn know_again(lab: &Lab) -> Result<()> {
             fs::write(&path, text).context(format!("cannot write {}", path.display()))?;
         }
     }
-    // Those that differ are written anew when they are next needed; there may be none.
-    let _ = fs::remove_dir_all(Path::new(DIRECTORY).join("machines"));
-    // Pods that stay may have other neighbours on their node now, or another name server.
+    // Pods that stay may have other neighbours on their node now, or another name server. Nothing is taken
+    // away: somebody may be on the way in, and has been told which files to lay over others.
     for given in given(lab).iter().filter(|given| given.found().is_some_and(|found| found != given.text)) {
         given.write()?;
     }
@@ -147,11 +146,14 @@ pub fn given(lab: &Lab) -> Vec<Given> {
     let mut all: Vec<Given> =
         common(lab).into_iter().map(|(file, text)| etc(netns::HOST.to_owned(), directory, file, text)).collect();
     for place in lab.present_places() {
-        let own = Resolver::of(lab, place);
-        if !matches!(place, Place::Pod(_)) && own != Resolver::of(lab, Place::Host) {
-            let netns = lab.netns(place);
-            let directory = directory.join("machines").join(&netns);
-            all.push(etc(netns, &directory, "resolv.conf", own.to_string()));
+        if matches!(place, Place::Pod(_)) {
+            continue;
+        }
+        let (own, netns) = (Resolver::of(lab, place), lab.netns(place));
+        let machine = etc(netns.clone(), &directory.join("machines").join(netns), "resolv.conf", own.to_string());
+        // One that used to be different may still be laid over the others' for somebody.
+        if own != Resolver::of(lab, Place::Host) || machine.path.exists() {
+            all.push(machine);
         }
     }
     for pod in lab.pod_ids().filter(|pod| !lab.is_off(lab.pod_place(*pod))) {

@@ -1,14 +1,16 @@
 //! Commands in the places of a lab: `exec`, `shell`, `logs`, and netlab inside of them.
 
-use std::sync::Arc;
+use std::{fs, io::Write, sync::Arc, thread};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use crate::{
-    support::{Test, World, world::book},
+    support::{Test, World, executable, world::book},
     tests,
 };
 
 pub(crate) const TESTS: &[Test] = tests![
-    shared: streams_and_exit_codes_pass_through, places_that_are_not_there, programs_that_are_not_there,
+    shared: streams_and_exit_codes_pass_through, places_that_are_not_there, programs_that_are_not_there, the_way_in_while_the_lab_changes,
     a_place_has_its_own_view, netlab_inside_a_lab, shells_are_shells, logs_are_printed, followed_logs_end_with_the_lab,
     commands_end_with_the_lab;
     alone:
@@ -34,6 +36,38 @@ fn programs_that_are_not_there(world: &Arc<World>) {
     let lab = world.up(&book("minimal.toml"));
     lab.exec("web-0", ["no-such-program"]).fails(2).complains("there is no program no-such-program");
     lab.exec("web-0", ["/etc/passwd"]).fails(2).complains("cannot run /etc/passwd: Permission denied");
+    let script = world.file("script", "");
+    executable::script(&script, "#!/no/such/interpreter\n");
+    let script = script.to_string_lossy();
+    lab.exec("web-0", [&*script]).fails(4).complains(&format!("cannot run {script}: No such file or directory"));
+}
+
+/// A machine that is no node has a file of its own; a change of the lab must not take it away from those who
+/// are in, or on their way in.
+fn the_way_in_while_the_lab_changes(world: &Arc<World>) {
+    let text = format!("{}\n[[client]]\nname = \"laptop\"\nip = \"192.0.2.10/24\"\n", book("minimal.toml"));
+    let lab = world.up(&text);
+    let (changes, name) = (Arc::clone(world), lab.name.clone());
+    let changing = thread::spawn(move || {
+        for nth in 0..40 {
+            let ready = format!("web-0={}", nth % 2 == 1);
+            changes.netlab(["ready", &ready, "--lab", &name]).succeeds();
+        }
+    });
+    while !changing.is_finished() {
+        lab.exec("laptop", ["cat", "/etc/resolv.conf"]).succeeds().prints_exactly("nameserver 192.0.2.1\n");
+    }
+    changing.join().expect("it does not panic");
+    // The shell says when it is in by reading what it is given through a pipe.
+    let pipe = world.file("pipe", "");
+    fs::remove_file(&pipe).expect("it was just written");
+    mkfifo(&pipe, Mode::from_bits_truncate(0o666)).expect("a pipe can be made");
+    let told = "read -r _ <$0; timeout 20 sh -c 'until grep -q \"no DNS\" /etc/resolv.conf; do sleep 0.01; done'";
+    let inside = lab.exec("laptop", ["sh", "-c", told, &pipe.to_string_lossy()]).start();
+    let mut pipe = fs::OpenOptions::new().write(true).open(pipe).expect("the shell reads it");
+    lab.apply(&format!("[dns]\nengine = \"none\"\n{text}")).succeeds();
+    writeln!(pipe).expect("the shell reads it");
+    inside.done().with_code(0);
 }
 
 fn a_place_has_its_own_view(world: &Arc<World>) {
