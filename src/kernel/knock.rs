@@ -48,6 +48,9 @@ const ROUNDS: usize = 3;
 const IN_A_ROW: usize = 32;
 /// What is lost is sent once more after this, as the kernel does.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Whoever remembers an older connection from the same port answers a SYN with an ACK of that; the kernel's RST
+/// has him forget it, and after this long the kernel, too, sends its own SYNs once more.
+const SOON: Duration = Duration::from_millis(8);
 /// A refusal by ICMP does not say which connection is meant; after this, all that are left are.
 const GRACE: Duration = Duration::from_millis(200);
 /// How many whole requests are made at a time until everybody has answered one.
@@ -233,6 +236,7 @@ impl Door {
         let mut heard = BTreeMap::new();
         let mut refusal = None;
         let mut waiting: Vec<u16> = ports.to_vec();
+        let mut older: BTreeSet<u16> = BTreeSet::new();
         while !waiting.is_empty() && refusal.is_none() && began.elapsed() < limit {
             for ports in waiting.chunks(IN_A_ROW) {
                 for port in ports {
@@ -242,14 +246,19 @@ impl Door {
                     }
                 }
                 while let Some(Ok(word)) = self.receive_now() {
-                    settle(word, &mut left, &mut heard);
+                    older.extend(settle(word, &mut left, &mut heard));
                 }
             }
             let again = Instant::now() + AGAIN.min(limit.saturating_sub(began.elapsed()));
-            let mut until = again;
+            let mut until = if older.is_empty() { again } else { again.min(Instant::now() + SOON) };
             while !left.is_empty() {
                 match timeout(until.saturating_duration_since(Instant::now()), self.receive()).await {
-                    Ok(Ok(word)) => settle(word, &mut left, &mut heard),
+                    Ok(Ok(word)) => {
+                        if let Some(port) = settle(word, &mut left, &mut heard) {
+                            older.insert(port);
+                            until = until.min(Instant::now() + SOON);
+                        }
+                    }
                     Ok(Err(error)) => {
                         refusal = Some(failure(&error));
                         until = again.min(Instant::now() + GRACE);
@@ -257,7 +266,9 @@ impl Door {
                     Err(_) => break,
                 }
             }
-            waiting = left.keys().copied().collect();
+            let is_late = older.is_empty() || Instant::now() >= again;
+            waiting = left.keys().copied().filter(|port| is_late || older.contains(port)).collect();
+            older.clear();
         }
         let text = || format!("no answer within {} ms", limit.as_millis());
         let refusal = refusal.unwrap_or_else(|| Failure { kind: FailureKind::Timeout, text: text() });
@@ -312,24 +323,44 @@ impl Door {
 struct Word {
     /// The port that it came from.
     port: u16,
-    /// Whether somebody listens there.
-    listens: bool,
+    says: Says,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// Somebody listens there.
+    Listens,
+    /// Nobody does.
+    Refused,
+    /// There was a connection from that port a moment ago.
+    Older,
 }
 
 /// What an IPv4 packet says, if it is an answer to a SYN of ours.
 fn word(to: SocketAddrV4, packet: &[u8]) -> Option<Word> {
     let Some(TransportSlice::Tcp(tcp)) = SlicedPacket::from_ip(packet).ok()?.transport else { return None };
-    let is_answer = tcp.source_port() == to.port() && tcp.ack() && (tcp.syn() || tcp.rst());
-    is_answer.then(|| Word { port: tcp.destination_port(), listens: tcp.syn() })
+    let is_answer = tcp.source_port() == to.port() && tcp.ack();
+    let says = match (tcp.syn(), tcp.rst()) {
+        (true, _) => Says::Listens,
+        (false, true) => Says::Refused,
+        (false, false) => Says::Older,
+    };
+    is_answer.then(|| Word { port: tcp.destination_port(), says })
 }
 
-fn settle(word: Option<Word>, left: &mut BTreeMap<u16, Instant>, heard: &mut BTreeMap<u16, Heard>) {
-    let Some(Word { port, listens }) = word else { return };
+/// Gives back the port if it has to be tried once more.
+fn settle(word: Option<Word>, left: &mut BTreeMap<u16, Instant>, heard: &mut BTreeMap<u16, Heard>) -> Option<u16> {
+    let Word { port, says } = word?;
     // What belongs to others, and what is said twice, is passed over.
-    let Some(since) = left.remove(&port) else { return };
-    let refused = || Failure { kind: FailureKind::Refused, text: "Connection refused".to_owned() };
-    let result = if listens { Ok(()) } else { Err(refused()) };
+    let since = *left.get(&port)?;
+    let result = match says {
+        Says::Listens => Ok(()),
+        Says::Refused => Err(Failure { kind: FailureKind::Refused, text: "Connection refused".to_owned() }),
+        Says::Older => return Some(port),
+    };
+    left.remove(&port);
     heard.insert(port, Heard { result, micros: micros(since) });
+    None
 }
 
 #[cfg(test)]
@@ -353,10 +384,14 @@ mod tests {
     fn answers_are_told_from_other_packets() {
         let accepts = |tcp: &mut TcpHeader| (tcp.syn, tcp.ack) = (true, true);
         let refuses = |tcp: &mut TcpHeader| (tcp.rst, tcp.ack) = (true, true);
-        assert_eq!(word(TO, &packet(8080, accepts)), Some(Word { port: 10_240, listens: true }));
-        assert_eq!(word(TO, &packet(8080, refuses)), Some(Word { port: 10_240, listens: false }));
+        assert_eq!(word(TO, &packet(8080, accepts)), Some(Word { port: 10_240, says: Says::Listens }));
+        assert_eq!(word(TO, &packet(8080, refuses)), Some(Word { port: 10_240, says: Says::Refused }));
         assert_eq!(word(TO, &packet(8081, accepts)), None, "from another port");
-        assert_eq!(word(TO, &packet(8080, |tcp| tcp.ack = true)), None, "of another's connection");
+        assert_eq!(
+            word(TO, &packet(8080, |tcp| tcp.ack = true)),
+            Some(Word { port: 10_240, says: Says::Older }),
+            "of a connection that was"
+        );
         assert_eq!(word(TO, &packet(8080, |tcp| tcp.syn = true)), None, "a hairpin's own SYN");
         assert_eq!(word(TO, &packet(8080, accepts)[..30]), None, "cut off");
     }
@@ -364,10 +399,18 @@ mod tests {
     #[test]
     fn each_is_settled_once() {
         let (mut left, mut heard) = (BTreeMap::from([(1, Instant::now()), (2, Instant::now())]), BTreeMap::new());
-        for word in [Some(Word { port: 1, listens: true }), Some(Word { port: 1, listens: false }), None] {
-            settle(word, &mut left, &mut heard);
+        let mut hear = |port, says| settle(Some(Word { port, says }), &mut left, &mut heard);
+        for (port, says, again) in [
+            (1, Says::Older, Some(1)),
+            (1, Says::Listens, None),
+            (1, Says::Refused, None),
+            (1, Says::Older, None),
+            (3, Says::Listens, None),
+            (3, Says::Older, None),
+        ] {
+            assert_eq!(hear(port, says), again, "{says:?} of {port}");
         }
-        settle(Some(Word { port: 3, listens: true }), &mut left, &mut heard);
+        assert_eq!(settle(None, &mut left, &mut heard), None);
         assert_eq!(left.keys().copied().collect::<Vec<_>>(), [2]);
         assert!(heard.len() == 1 && heard[&1].result.is_ok());
     }
