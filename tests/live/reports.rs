@@ -12,7 +12,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = tests![
     shared: reports_go_to_files_and_to_github, a_failure_points_to_the_file, runs_and_failures_are_counted,
     a_hundred_tests_of_a_good_lab, servers_are_not_counted_on, conntrack_is_held_against_answers, what_is_pasted_runs;
-    alone:
+    alone: old_connections_cost_no_second
 ];
 
 /// Several reports at once, each of what was asked for.
@@ -139,4 +139,29 @@ fn what_is_pasted_runs(world: &Arc<World>) {
     let netlab = world.netlab_path().display().to_string();
     world.program("sh").args(["-ec", &script, &netlab]).succeeds().prints("HTTP Server IP address");
     lab.verify().args(["--list", "-o", "json", "--only", "pods"]).succeeds().prints("\"kind\": \"probes\"");
+}
+
+/// Asks from each port, and has the server close, so that it is the one that remembers the connection.
+const REMEMBERED: &str = r#"
+import socket, sys
+for port in range(int(sys.argv[1]), int(sys.argv[2])):
+    with socket.socket() as asking:
+        asking.bind(("", port))
+        asking.connect((sys.argv[3], int(sys.argv[4])))
+        asking.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while asking.recv(4096):
+            pass
+"#;
+
+/// A SYN from a port that a server remembers (TIME_WAIT) is answered by an ACK of the old connection. Half of
+/// them are: those whose random number lies before the old ones.
+fn old_connections_cost_no_second(world: &Arc<World>) {
+    let lab = world.up(&book("nodeport.toml"));
+    // Connections are counted from these ports, the lowest first.
+    lab.exec("pod1a", ["python3", "-c", REMEMBERED, "10240", "12240", "10.96.1.100", "8080"]).succeeds();
+    let done = lab.verify().args(["--engine", "builtin", "--only", "balance/node1/*", "-o", "json"]).succeeds();
+    let report: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error} in {done}"));
+    let slowest =
+        report["probes"].as_array().and_then(|probes| probes.iter().filter_map(|it| it["micros"].as_u64()).max());
+    assert!(slowest.expect("some were made") < 900_000, "{report}");
 }
