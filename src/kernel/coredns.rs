@@ -18,6 +18,7 @@ use tokio::{net::UdpSocket, sync::watch, time::timeout};
 
 use super::{
     client::{self, tcp_socket},
+    hop,
     kept::Kept,
     netns,
     process::Processes,
@@ -235,7 +236,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 async fn is_ready(netns: &str, ip: IpAddr) -> Result<bool> {
     let (port, path) = READY;
     let to = SocketAddr::new(ip, port);
-    let socket = netns::inside(netns, || tcp_socket(to).context("cannot make a socket"))?;
+    let socket = hop::inside(netns, move || tcp_socket(to).context("cannot make a socket")).await?;
     let answer = client::http(socket, to, path, PATIENCE).await;
     Ok(answer.result.is_ok_and(|answer| answer.status == 200))
 }
@@ -243,12 +244,13 @@ async fn is_ready(netns: &str, ip: IpAddr) -> Result<bool> {
 /// The serial number of the zone, if it is told.
 async fn answered(netns: &str, ip: IpAddr, domain: &str) -> Result<Option<u32>> {
     let to = SocketAddr::new(ip, 53);
-    let socket = netns::inside(netns, || {
+    let socket = hop::inside(netns, move || {
         let any = SocketAddr::new(if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
         std::net::UdpSocket::bind(any)
             .and_then(|it| it.set_nonblocking(true).map(|()| it))
             .context("cannot make a socket")
-    })?;
+    })
+    .await?;
     let socket = UdpSocket::from_std(socket).context("cannot make a socket")?;
     let question = question(domain);
     let ask = async {

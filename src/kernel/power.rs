@@ -14,8 +14,8 @@ use nix::{
 use tokio::{runtime, sync::watch, time::timeout};
 
 use super::{
+    hop,
     netlink::Netlink,
-    netns,
     ports::tcp_socket,
     serve::{ServerState, Servers, key},
 };
@@ -65,7 +65,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// When there is no such machine.
 pub async fn greet(netns: &str, neighbours: &[IpAddr]) -> Result<()> {
     let to: Vec<SocketAddr> = neighbours.iter().map(|ip| SocketAddr::new(*ip, DISCARD)).collect();
-    let sockets = netns::inside(netns, || to.iter().map(|to| tcp_socket(*to)).collect::<Result<Vec<_>>>())?;
+    let asked = to.clone();
+    let open = move || asked.into_iter().map(tcp_socket).collect::<Result<Vec<_>>>();
+    let sockets = hop::inside(netns, open).await?;
     // What comes of it is the neighbour's business.
     let greetings = to.into_iter().zip(sockets).map(|(to, socket)| timeout(PATIENCE, socket.connect(to)));
     future::join_all(greetings).await;

@@ -23,8 +23,8 @@ use tokio::{
 use super::{
     client,
     events::Events,
+    hop,
     limits::room_for_services,
-    netns,
     ports::tcp_socket,
     process::{Processes, Spawned},
     rules,
@@ -156,7 +156,7 @@ impl Way {
 }
 
 async fn http(netns: &str, to: SocketAddr, path: &str, limit: Duration) -> Result<(), String> {
-    let socket = netns::inside(netns, || tcp_socket(to)).map_err(|error| error.to_string())?;
+    let socket = hop::inside(netns, move || tcp_socket(to)).await.map_err(|error| error.to_string())?;
     let failure = match client::http(socket, to, path, limit).await.result {
         Ok(answer) if (200..400).contains(&answer.status) => return Ok(()),
         Ok(answer) => return Err(format!("HTTP probe failed with statuscode: {}", answer.status)),
@@ -171,7 +171,7 @@ async fn http(netns: &str, to: SocketAddr, path: &str, limit: Duration) -> Resul
 }
 
 async fn tcp(netns: &str, to: SocketAddr, limit: Duration) -> Result<(), String> {
-    let socket = netns::inside(netns, || tcp_socket(to)).map_err(|error| error.to_string())?;
+    let socket = hop::inside(netns, move || tcp_socket(to)).await.map_err(|error| error.to_string())?;
     match timeout(limit, socket.connect(to)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {

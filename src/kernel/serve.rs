@@ -26,9 +26,9 @@ use super::{
     fallen::Fallen,
     front::Haproxy,
     health::{self, Health},
-    http,
+    hop, http,
     kept::{Kept, KnownAs, Past, when},
-    my_ip, netns,
+    my_ip,
     ports::{Ports, tcp_listener, tcp_socket},
     prober::{Prober, Told},
     process::{Processes, Spawned},
@@ -489,7 +489,7 @@ pub(super) async fn opened(netns: &str, ip: IpAddr, port: u16) -> Result<()> {
     let to = SocketAddr::new(ip, port);
     let mut pause = Duration::from_millis(2);
     loop {
-        let socket = netns::inside(netns, || tcp_socket(to))?;
+        let socket = hop::inside(netns, move || tcp_socket(to)).await?;
         if socket.connect(to).await.is_ok() {
             return Ok(());
         }

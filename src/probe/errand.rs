@@ -118,7 +118,7 @@ impl Errand {
                 words(["sh", "-c", &script])
             }
             Task::Ping(host) => words(["ping", "-c", "1", "-W", &seconds.to_string(), &host.text()]),
-            Task::Exec(command) => words(command),
+            Task::Exec(command) => format!("timeout {seconds} {}", words(command)),
             Task::Names(question) => dig(question),
         };
         match times {
@@ -261,12 +261,12 @@ mod tests {
             r#"sh -c "printf '%s' 'a "'$b'"' | nc -u -w 2 10.96.0.1 53""#
         );
         assert_eq!(by_hand(Task::Ping(Target::Address([10, 0, 0, 1].into())), 1), "ping -c 1 -W 2 10.0.0.1");
-        assert_eq!(by_hand(Task::Exec(vec!["ip".to_owned(), "a b".to_owned()]), 1), "ip 'a b'");
+        assert_eq!(by_hand(Task::Exec(vec!["ip".to_owned(), "a b".to_owned()]), 1), "timeout 2 ip 'a b'");
     }
 
     #[test]
     fn a_try_that_is_repeated_is_counted() {
         let command = by_hand(Task::Exec(vec!["true".to_owned()]), 400);
-        assert_eq!(command, "sh -c 'for i in $(seq 60); do true; done | sort | uniq -c'");
+        assert_eq!(command, "sh -c 'for i in $(seq 60); do timeout 2 true; done | sort | uniq -c'");
     }
 }

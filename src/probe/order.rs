@@ -63,10 +63,10 @@ impl Order {
         }
     }
 
-    /// It can begin before it is known how long silence has to last, and hear of that while it waits; curl
-    /// has to know at its start.
-    pub fn can_be_hastened_on_its_way(&self) -> bool {
-        matches!(self.what, What::Http { .. } | What::Udp { .. } | What::Names { .. })
+    /// It can begin before it is known how long silence has to last: it hears of that while it waits, or waits as
+    /// long as its user says. curl has to know at its start.
+    pub fn can_wait_from_the_start(&self) -> bool {
+        matches!(self.what, What::Http { .. } | What::Udp { .. } | What::Names { .. } | What::Errand(_))
     }
 
     /// It sends datagrams, and programs answer them.

@@ -84,7 +84,7 @@ impl Course<'_> {
         // Those that make all of their tries take longest, and others have an end beside them.
         crowds.sort_by_key(|order| order.until.is_some());
         let progress = Progress::new(self.suite, terminal, silent.len() + first.len() + crowds.len());
-        let (early, silent): (Vec<Order>, Vec<Order>) = silent.into_iter().partition(Order::can_be_hastened_on_its_way);
+        let (early, silent): (Vec<Order>, Vec<Order>) = silent.into_iter().partition(Order::can_wait_from_the_start);
         let request = (!early.is_empty()).then_some(Request::Silence { orders: early, at_once: SILENT_AT_ONCE });
         let early = request.map(|request| Conversation::begin(self.directory, &request)).transpose()?;
         thread::scope(|scope| {

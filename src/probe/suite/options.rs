@@ -110,5 +110,8 @@ pub fn means(text: &str, probe: &Probe) -> bool {
 ///
 /// Why not, in a few words.
 pub fn understand(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("an empty text is part of every name".to_owned());
+    }
     Pattern::new(text).map(drop).map_err(|error| format!("no pattern: {}", error.msg))
 }

@@ -149,7 +149,7 @@ fn patterns_take_and_leave_probes() {
     assert_eq!(with(&["pods"], &["pod2"]), ["pods/pod1a/pod/pod1b:80", "pods/pod1b/pod/pod1a:80"]);
     assert_eq!(with(&["pods", "egress"], &["*"]).len(), 0);
     assert_eq!(with(&["pods", "pods/pod1a"], &[]).len(), 6);
-    assert!(understand("a[").is_err() && understand("a*").is_ok());
+    assert!(understand("").is_err() && understand("a[").is_err() && understand("a*").is_ok());
 }
 
 #[test]
