@@ -48,8 +48,8 @@ const ROUNDS: usize = 3;
 const IN_A_ROW: usize = 32;
 /// What is lost is sent once more after this, as the kernel does.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Whoever remembers an older connection from the same port answers a SYN with an ACK of that; the kernel's RST
-/// has him forget it, and after this long the kernel, too, sends its own SYNs once more.
+/// A server that remembers an older connection from the same port answers a SYN with an ACK of that one. This
+/// kernel's RST makes it forget, and the SYN is sent once more after this, as the kernel does with its own.
 const SOON: Duration = Duration::from_millis(8);
 /// A refusal by ICMP does not say which connection is meant; after this, all that are left are.
 const GRACE: Duration = Duration::from_millis(200);
@@ -236,8 +236,8 @@ impl Door {
         let mut heard = BTreeMap::new();
         let mut refusal = None;
         let mut waiting: Vec<u16> = ports.to_vec();
-        let mut older: BTreeSet<u16> = BTreeSet::new();
         while !waiting.is_empty() && refusal.is_none() && began.elapsed() < limit {
+            let mut older: BTreeSet<u16> = BTreeSet::new();
             for ports in waiting.chunks(IN_A_ROW) {
                 for port in ports {
                     left.entry(*port).or_insert_with(Instant::now);
@@ -266,9 +266,8 @@ impl Door {
                     Err(_) => break,
                 }
             }
-            let is_late = older.is_empty() || Instant::now() >= again;
-            waiting = left.keys().copied().filter(|port| is_late || older.contains(port)).collect();
-            older.clear();
+            older.retain(|port| left.contains_key(port));
+            waiting = if older.is_empty() { left.keys().copied().collect() } else { older.into_iter().collect() };
         }
         let text = || format!("no answer within {} ms", limit.as_millis());
         let refusal = refusal.unwrap_or_else(|| Failure { kind: FailureKind::Timeout, text: text() });
